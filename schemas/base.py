@@ -24,9 +24,7 @@ def _as_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
 
 
-Identifier = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_ID_CHARACTERS), AfterValidator(_without_nul)
-]
+Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHARACTERS), AfterValidator(_without_nul)]
 """A key of an event: 1 to 256 characters without NUL."""
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)]
@@ -83,4 +81,3 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
     )
-

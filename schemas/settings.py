@@ -66,9 +66,7 @@ class KafkaSettings(StrictModel):
     @model_validator(mode="after")
     def _sasl_has_a_user(self) -> Self:
         if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
-            raise ValueError(
-                f"security_protocol {self.security_protocol} needs sasl_username and sasl_password"
-            )
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_username and sasl_password")
         return self
 
 
@@ -152,9 +150,7 @@ class ScorerSettings(StrictModel):
     @model_validator(mode="after")
     def _floor_is_below_the_start(self) -> Self:
         if self.min_learning_rate > self.learning_rate:
-            raise ValueError(
-                f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}"
-            )
+            raise ValueError(f"min_learning_rate {self.min_learning_rate} is above learning_rate {self.learning_rate}")
         return self
 
 

@@ -1,0 +1,1 @@
+"""Shipped settings, Prometheus and Grafana files: data only."""

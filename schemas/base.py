@@ -7,8 +7,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-SCHEMA_VERSION = 1
-
 MAX_ID_CHARACTERS = 256
 MAX_TEXT_CHARACTERS = 64 * 1024
 MAX_LONG_TEXT_CHARACTERS = 512 * 1024
@@ -58,7 +56,7 @@ class Part(BaseModel):
 class Event(Part):
     """A record of a public topic; `from_json` and `to_json` are its only wire format."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     """Version of the event's form; a reader refuses versions that it does not know."""
 
     @classmethod

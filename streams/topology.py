@@ -1,0 +1,125 @@
+"""The map: every topic, table and agent, top to bottom as events flow.
+
+    experiences ─┐                          ┌► scorer-entries ─ learn-from-feedback ─┬► scorer-steps
+    feedback ────┼─ join-feedback ──────────┤                                        └► score-updates
+    join-ticks ──┘                          └► answers ─ pair-answers ─► preference-pairs ─ start-dpo-job ─┐
+    claude-traces ─ store-traces ─► eligible-traces ─ start-sft-job ──────────────────► training-jobs ◄────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.agents import Agents
+    from streams.app import TierstreamApp
+
+# Public topics.
+EXPERIENCES = "experiences"
+FEEDBACK = "feedback"
+TRACES = "claude-traces"
+SCORE_UPDATES = "score-updates"
+PAIRS = "preference-pairs"
+JOBS = "training-jobs"
+JOB_UPDATES = "job-updates"
+MODEL_VERSIONS = "model-versions"
+DEAD_LETTERS = "dead-letters"
+
+# Internal topics: hops between our own agents.
+TICKS = "join-ticks"
+SCORER_ENTRIES = "scorer-entries"
+SCORER_STEPS = "scorer-steps"
+ANSWERS = "answers"
+ELIGIBLE_TRACES = "eligible-traces"
+
+# Tables; each has a changelog topic with the partitions of the agent's input.
+EXPERIENCES_TABLE = "experiences"
+JUDGEMENTS_TABLE = "judgements"
+ANSWERS_TABLE = "answers"
+DPO_EXAMPLES_TABLE = "dpo-examples"
+SFT_EXAMPLES_TABLE = "sft-examples"
+
+_MAX_RECORD_BYTES = 8 * 1024 * 1024
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it must be on the broker."""
+
+    name: str
+    """Name on the broker, prefix included."""
+    partitions: int
+    """Count of partitions."""
+    configs: Mapping[str, str] = field(default_factory=dict)
+    """Topic configs that are set explicitly."""
+
+
+def changelog(settings: Settings, table: str) -> str:
+    """Return the name of a table's changelog on the broker."""
+    return f"{settings.group_id}-{table}-changelog"
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """Return every topic that must exist before a consumer starts."""
+    n = settings.topics.partitions
+    retention = settings.topics.retention
+    keep = {"retention.ms": str(-1 if retention < 0 else int(retention * 1000))}
+    forever = {"retention.ms": "-1", "max.message.bytes": str(_MAX_RECORD_BYTES)}
+    broker_time = {"message.timestamp.type": "LogAppendTime"}
+    compacted = {"cleanup.policy": "compact", "max.message.bytes": str(_MAX_RECORD_BYTES)}
+
+    def topic(name: str, partitions: int, *configs: Mapping[str, str]) -> TopicSpec:
+        merged = {key: value for config in configs for key, value in config.items()}
+        return TopicSpec(settings.topic(name), partitions, merged)
+
+    def table(name: str, partitions: int) -> TopicSpec:
+        return TopicSpec(changelog(settings, name), partitions, compacted)
+
+    return [
+        topic(EXPERIENCES, n, keep, broker_time),
+        topic(FEEDBACK, n, keep, broker_time),
+        topic(TRACES, n, keep, broker_time),
+        topic(SCORE_UPDATES, n, keep),
+        topic(PAIRS, 1, keep, {"max.message.bytes": str(_MAX_RECORD_BYTES)}),
+        topic(JOBS, 1, forever),
+        topic(JOB_UPDATES, 1, forever),
+        topic(MODEL_VERSIONS, 1, compacted),
+        topic(DEAD_LETTERS, 1, forever),
+        topic(TICKS, n, {"retention.ms": str(_DAY_MS)}, broker_time),
+        topic(SCORER_ENTRIES, 1, forever),
+        topic(SCORER_STEPS, 1, forever),
+        topic(ANSWERS, n, forever),
+        topic(ELIGIBLE_TRACES, 1, forever),
+        table(EXPERIENCES_TABLE, n),
+        table(JUDGEMENTS_TABLE, n),
+        table(ANSWERS_TABLE, n),
+        table(DPO_EXAMPLES_TABLE, 1),
+        table(SFT_EXAMPLES_TABLE, 1),
+    ]
+
+
+def batch_topics(settings: Settings) -> frozenset[str]:
+    """Return the topics whose agents read record batches; changelogs go record by record."""
+    names = (EXPERIENCES, FEEDBACK, TICKS, SCORER_ENTRIES, ANSWERS, PAIRS, TRACES, ELIGIBLE_TRACES)
+    return frozenset(settings.topic(name) for name in names)
+
+
+def connect(app: TierstreamApp, agents: Agents) -> None:
+    """Bind every agent to its input."""
+    app.agent_on(EXPERIENCES, FEEDBACK, TICKS, name="join-feedback", body=agents.join.process)
+    # -> scorer-entries: ScorerEntry, answers: Answer, dead-letters: DeadLetter
+    app.agent_on(SCORER_ENTRIES, name="learn-from-feedback", body=agents.scorer.process)
+    # -> scorer-steps: StepRecord, score-updates: ScoreUpdate
+    app.agent_on(ANSWERS, name="pair-answers", body=agents.pairs.process)
+    # -> preference-pairs: PreferencePair
+    app.agent_on(PAIRS, name="start-dpo-job", body=agents.dpo.process)
+    # -> training-jobs: TrainingJob
+    app.agent_on(TRACES, name="store-traces", body=agents.traces.process)
+    # -> traces/*.jsonl, eligible-traces: Trace
+    app.agent_on(ELIGIBLE_TRACES, name="start-sft-job", body=agents.sft.process)
+    # -> training-jobs: TrainingJob

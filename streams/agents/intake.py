@@ -1,0 +1,60 @@
+"""Decoding a record batch: valid events, records that belong to another partition, and records set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+
+from schemas.base import Event
+from schemas.events import DeadLetter
+from streams.dead_letters import Record, dead_letter, explain
+from streams.publisher import Outgoing, partition_for
+from streams.transport.batch import RecordBatch
+
+E = TypeVar("E", bound=Event)
+
+FORWARDED = ("tierstream-forwarded", b"1")
+"""Header of a record that was sent on to its key's partition; it is sent on once only."""
+
+
+@dataclass(slots=True)
+class Intake(Generic[E]):
+    """What a batch holds."""
+
+    events: list[tuple[Record, E]] = field(default_factory=list)
+    forwards: list[Outgoing] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+
+
+def take_in(batch: RecordBatch, model: type[E], key_of: Callable[[E], str], partitions: int) -> Intake[E]:
+    """Decode a batch of a keyed topic.
+
+    Producers' partitioners differ, so the key's partition is computed here; a record that lies elsewhere is
+    forwarded once. One that was forwarded and still lies elsewhere means that the partition count in effect is not
+    the topic's, and is set aside as `misrouted`.
+    """
+    intake: Intake[E] = Intake()
+    for record in batch.records:
+        try:
+            event = model.from_json(record.value or b"")
+        except ValidationError as error:
+            intake.letters.append(letter(batch, record, *explain(error)))
+            continue
+        key = key_of(event).encode()
+        home = partition_for(key, partitions)
+        if home == batch.partition:
+            intake.events.append((record, event))
+        elif FORWARDED in tuple(record.headers):
+            reason = f"its key belongs to partition {home} of {partitions}, it was forwarded to {batch.partition}"
+            intake.letters.append(letter(batch, record, "misrouted", reason))
+        else:
+            intake.forwards.append(Outgoing(batch.topic, home, key, record.value, (FORWARDED,)))
+    return intake
+
+
+def letter(batch: RecordBatch, record: Record, error_type: str, error: str) -> DeadLetter:
+    """Describe a record of `batch` that cannot be used."""
+    return dead_letter(batch.topic, batch.partition, record.offset, record.key, record.value, error_type, error)

@@ -1,0 +1,65 @@
+"""start-dpo-job and start-sft-job: examples in; at the threshold a dataset snapshot, then one job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+
+from schemas.events import JobTier
+from streams import topology
+from streams.agents.services import Services
+from streams.publisher import Outgoing
+from streams.tables import Overlay, write_state
+from streams.transport.batch import RecordBatch
+from trainers.jobs.accumulate import CompletedRun, RunBook
+from trainers.jobs.snapshot import plan_job, write_snapshot
+
+
+class JobAgent:
+    """Counts distinct examples in the topic's order; every full run of them is one job."""
+
+    def __init__(self, services: Services, tier: JobTier, table: str) -> None:
+        self._services = services
+        self._tier: JobTier = tier
+        self._table = services.tables[table]
+        self._book: RunBook | None = None
+
+    def forget(self) -> None:
+        """Drop what was derived from the table: the partition may have moved."""
+        self._book = None
+
+    async def process(self, batch: RecordBatch) -> None:
+        """Count one chunk of examples."""
+        book = self.book()
+        overlay = Overlay(self._table, batch.partition)
+        outgoing: list[Outgoing] = []
+        outcomes: Counter[str] = Counter()
+        for record in batch.records:
+            added = book.add((record.key or b"").decode(), record.value or b"", record.offset)
+            outcomes["repeated" if added.repeated else "pending"] += 1
+            for key, value in added.writes:
+                overlay.set(key, value)
+            if added.completed is not None:
+                outcomes["jobs"] += 1
+                outgoing.append(await self._snapshot(added.completed))
+        await self._services.publisher.publish(outgoing)
+        await write_state(self._services.publisher, [overlay])
+        name = batch.topic.removeprefix(self._services.settings.topics.prefix)
+        self._services.metrics.count(name, outcomes)
+
+    def book(self) -> RunBook:
+        """Return the count so far, read from the table where it is not at hand."""
+        if self._book is None:
+            settings = self._services.settings
+            threshold = settings.pairs.threshold if self._tier == "dpo" else settings.traces.threshold
+            self._book = RunBook(self._tier, threshold)
+            for key, value in self._table.items(0):
+                self._book.load(key, value)
+        return self._book
+
+    async def _snapshot(self, run: CompletedRun) -> Outgoing:
+        settings = self._services.settings
+        snapshot = await asyncio.to_thread(write_snapshot, self._services.data_dir, run)
+        job = plan_job(run, snapshot, settings, requested_at=datetime.now(UTC))
+        return Outgoing(settings.topic(topology.JOBS), 0, job.job_id.encode(), job.to_json())

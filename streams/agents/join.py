@@ -1,0 +1,123 @@
+"""join-feedback: experiences, feedback and ticks in; scorer entries and answers out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from schemas.events import DeadLetter, Experience, Feedback
+from streams import topology
+from streams.agents.intake import Intake, letter, take_in
+from streams.agents.services import Services
+from streams.dead_letters import Record, dead_letter
+from streams.join.decide import Decisions, Joiner
+from streams.join.expiry import ExpiryIndex
+from streams.publisher import Outgoing, partition_for
+from streams.tables import Overlay, write_state
+from streams.transport.batch import RecordBatch
+from trainers.embedding import EmbeddingError, build_embedder
+from trainers.features import ItemFeatures, prepare, query_hash
+
+Prepared = list[tuple[Record, Experience, ItemFeatures]]
+
+
+class JoinAgent:
+    """Joins feedback to experiences, partition by partition."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._settings = services.settings
+        self._embedder = build_embedder(services.settings.scorer)
+        self._expiry: dict[int, ExpiryIndex] = {}
+        self._experiences = services.tables[topology.EXPERIENCES_TABLE]
+        self._judgements = services.tables[topology.JUDGEMENTS_TABLE]
+
+    def forget(self) -> None:
+        """Drop what was derived from the tables: partitions may have moved."""
+        self._expiry.clear()
+
+    async def process(self, batch: RecordBatch) -> None:
+        """Join one chunk of one partition."""
+        experiences = Overlay(self._experiences, batch.partition)
+        judgements = Overlay(self._judgements, batch.partition)
+        joiner = Joiner(self._settings.reward, experiences, judgements, batch.topic)
+        name = batch.topic.removeprefix(self._settings.topics.prefix)
+        outgoing: list[Outgoing] = []
+        # What tells whether an experience is known is written last when it comes, and first when it goes.
+        overlays = [judgements, experiences]
+        if name == topology.EXPERIENCES:
+            outgoing += await self._arrive(batch, joiner)
+        elif name == topology.FEEDBACK:
+            outgoing += self._judge(batch, joiner)
+        else:
+            self._tick(batch, joiner)
+            overlays.reverse()
+        outgoing += self._address(joiner.out)
+        await self._services.publisher.publish(outgoing)
+        await write_state(self._services.publisher, overlays)
+        if batch.partition in self._expiry:
+            for since, key in joiner.out.started:
+                self._expiry[batch.partition].add(since, key)
+        self._services.metrics.count(name, joiner.out.counts)
+
+    async def _arrive(self, batch: RecordBatch, joiner: Joiner) -> list[Outgoing]:
+        partitions = self._settings.topics.partitions
+        intake = take_in(batch, Experience, lambda event: event.experience_id, partitions)
+        fresh = [(record, event) for record, event in intake.events if not joiner.knows(event.experience_id)]
+        joiner.out.counts["duplicate_experience"] += len(intake.events) - len(fresh)
+        prepared, letters = await asyncio.to_thread(self._prepare, batch, fresh)
+        intake.letters += letters
+        for record, event, items in prepared:
+            joiner.arrive(event, query_hash(event.query), items, record.offset, record.timestamp / 1000)
+        return self._set_aside(intake, joiner)
+
+    def _prepare(
+        self, batch: RecordBatch, experiences: list[tuple[Record, Experience]]
+    ) -> tuple[Prepared, list[DeadLetter]]:
+        prepared: Prepared = []
+        letters = []
+        for record, event in experiences:
+            try:
+                prepared.append((record, event, prepare(event, self._embedder)))
+            except EmbeddingError as error:
+                letters.append(letter(batch, record, "missing_embedding", str(error)))
+        return prepared, letters
+
+    def _judge(self, batch: RecordBatch, joiner: Joiner) -> list[Outgoing]:
+        partitions = self._settings.topics.partitions
+        intake = take_in(batch, Feedback, lambda event: event.experience_id, partitions)
+        for record, event in intake.events:
+            joiner.judge(event, record.offset, record.timestamp / 1000)
+        return self._set_aside(intake, joiner)
+
+    def _tick(self, batch: RecordBatch, joiner: Joiner) -> None:
+        if batch.partition not in self._expiry:
+            self._expiry[batch.partition] = ExpiryIndex(self._judgements.items(batch.partition))
+        until = max(record.timestamp for record in batch.records) / 1000 - self._settings.join.retention
+        for key in self._expiry[batch.partition].due(until):
+            joiner.expire(key, until)
+
+    def _set_aside(self, intake: Intake[Experience] | Intake[Feedback], joiner: Joiner) -> list[Outgoing]:
+        joiner.out.counts["forwarded"] += len(intake.forwards)
+        joiner.out.counts["dead_lettered"] += len(intake.letters)
+        return [*intake.forwards, *self._services.dead_letters(intake.letters)]
+
+    def _address(self, out: Decisions) -> list[Outgoing]:
+        topic, partitions = self._settings.topic, self._settings.topics.partitions
+        messages = [Outgoing(topic(topology.SCORER_ENTRIES), 0, None, entry.encode()) for entry in out.entries]
+        for answer in out.answers:
+            key = answer.intent_type.encode()
+            messages.append(Outgoing(topic(topology.ANSWERS), partition_for(key, partitions), key, answer.to_json()))
+        reason = "its experience did not come within join.retention"
+        orphans = [
+            dead_letter(
+                topic(topology.FEEDBACK),
+                early.partition,
+                early.offset,
+                early.feedback.experience_id.encode(),
+                early.feedback.to_json(),
+                "orphan_feedback",
+                reason,
+            )
+            for early in out.orphans
+        ]
+        return messages + self._services.dead_letters(orphans)

@@ -1,0 +1,56 @@
+"""pair-answers: judged answers in, preference pairs out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from schemas.records import Answer
+from streams import topology
+from streams.agents.services import Services
+from streams.publisher import Outgoing
+from streams.tables import Overlay, write_state
+from streams.transport.batch import RecordBatch
+from trainers.pairs.book import PairBook
+
+
+class PairAgent:
+    """Pairs the answers of each partition."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._table = services.tables[topology.ANSWERS_TABLE]
+        self._books: dict[int, PairBook] = {}
+
+    def forget(self) -> None:
+        """Drop what was derived from the table: partitions may have moved."""
+        self._books.clear()
+
+    async def process(self, batch: RecordBatch) -> None:
+        """Decide one chunk of answers."""
+        book = self._book(batch.partition)
+        overlay = Overlay(self._table, batch.partition)
+        topic = self._services.settings.topic(topology.PAIRS)
+        outgoing: list[Outgoing] = []
+        outcomes: Counter[str] = Counter()
+        for record in batch.records:
+            decision = book.decide(Answer.from_json(record.value), record.offset)
+            outcomes[decision.outcome] += 1
+            outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]
+            for key, value in decision.writes:
+                overlay.set(key, value)
+        await self._services.publisher.publish(outgoing)
+        await write_state(self._services.publisher, [overlay])
+        self._services.metrics.count(topology.ANSWERS, outcomes)
+
+    def funnel(self, partition: int) -> dict[str, Any]:
+        """Return the pair funnel of one partition."""
+        return self._book(partition).funnel()
+
+    def _book(self, partition: int) -> PairBook:
+        if partition not in self._books:
+            book = PairBook(self._services.settings.pairs)
+            for key, value in self._table.items(partition):
+                book.load(key, value)
+            self._books[partition] = book
+        return self._books[partition]

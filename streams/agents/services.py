@@ -1,0 +1,38 @@
+"""What the agents share: settings, the publisher, the tables and the counters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.events import DeadLetter
+from schemas.settings import Settings
+from streams import topology
+from streams.dead_letters import to_outgoing
+from streams.metrics import Metrics
+from streams.publisher import Outgoing, Publisher
+from streams.tables import StateTable
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Handed to every agent; made once, in `streams.app`."""
+
+    settings: Settings
+    publisher: Publisher
+    tables: Mapping[str, StateTable]
+    metrics: Metrics
+
+    @property
+    def data_dir(self) -> Path:
+        """The data directory."""
+        return Path(self.settings.data_dir)
+
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> list[Outgoing]:
+        """Address dead letters and count them by reason."""
+        for reason, number in Counter(letter.error_type for letter in letters).items():
+            self.metrics.dead_letters.labels(reason).inc(number)
+        topic = self.settings.topic(topology.DEAD_LETTERS)
+        return [to_outgoing(topic, letter) for letter in letters]

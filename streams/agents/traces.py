@@ -1,0 +1,57 @@
+"""store-traces: traces in; lines in the trace store and eligible traces out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from schemas.events import Trace
+from streams import topology
+from streams.agents.intake import take_in
+from streams.agents.services import Services
+from streams.publisher import Outgoing
+from streams.transport.batch import RecordBatch
+from trainers.traces.store import TraceStore, TraceWriter
+from trainers.traces.suitability import assess, eligible
+
+
+class TraceAgent:
+    """Stores traces, and hands on those that advance the threshold."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self.store = TraceStore(services.data_dir / "traces")
+        self._writers: dict[int, TraceWriter] = {}
+
+    def forget(self) -> None:
+        """Close the files: partitions may have moved."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    async def process(self, batch: RecordBatch) -> None:
+        """Store one chunk of traces."""
+        settings = self._services.settings
+        intake = take_in(batch, Trace, lambda event: event.trace_id, settings.topics.partitions)
+        topic = settings.topic(topology.ELIGIBLE_TRACES)
+        outgoing = [*intake.forwards, *self._services.dead_letters(intake.letters)]
+        outcomes = Counter(forwarded=len(intake.forwards), dead_lettered=len(intake.letters))
+        for _, trace in intake.events:
+            assessment = assess(trace, settings.traces)
+            outcomes[assessment.primary_reason or assessment.grade] += 1
+            if eligible(assessment, settings.traces):
+                outgoing.append(Outgoing(topic, 0, trace.trace_id.encode(), trace.to_json()))
+        await self._services.publisher.publish(outgoing)
+        # The line on disk is this agent's state: it is written after the outputs, as everywhere.
+        records = [(record.offset, trace) for record, trace in intake.events]
+        new = await asyncio.to_thread(self._append, batch.partition, records)
+        outcomes["stored"] = len(new)
+        outcomes["duplicate_trace"] = len(records) - len(new)
+        self._services.metrics.count(topology.TRACES, outcomes)
+
+    def _append(self, partition: int, records: list[tuple[int, Trace]]) -> list[Trace]:
+        if not records:
+            return []
+        if partition not in self._writers:
+            self._writers[partition] = self.store.open_writer(partition)
+        return self._writers[partition].append(records)

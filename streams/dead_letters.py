@@ -1,0 +1,62 @@
+"""Setting records aside that cannot be used, with their origin and the reason."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from schemas.events import DeadLetter
+from streams.publisher import Outgoing
+
+MAX_VALUE_BYTES = 256 * 1024
+
+
+class Record(Protocol):
+    """A consumed record."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+def dead_letter(
+    topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None, error_type: str, error: str
+) -> DeadLetter:
+    """Describe a record that cannot be used; its value is cut at 256 KiB, hash and size are of the whole."""
+    whole = value or b""
+    return DeadLetter(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=None if key is None else base64.b64encode(key).decode(),
+        value=None if value is None else base64.b64encode(whole[:MAX_VALUE_BYTES]).decode(),
+        value_sha256=hashlib.sha256(whole).hexdigest(),
+        value_bytes=len(whole),
+        error_type=error_type,
+        error=error[:500],
+        timestamp=datetime.now(UTC),
+    )
+
+
+def to_outgoing(topic: str, letter: DeadLetter) -> Outgoing:
+    """Address a dead letter; its key is the source's, so that one key's letters stay in order."""
+    key = None if letter.key is None else base64.b64decode(letter.key)
+    return Outgoing(topic, 0, key, letter.to_json())
+
+
+def explain(error: ValidationError) -> tuple[str, str]:
+    """Return a reason in one word and one line that names the field, without the offending value."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    line = f"{place}: {first['msg']}" if place else first["msg"]
+    if first["type"] == "json_invalid":
+        return "invalid_json", line
+    if place == "schema_version":
+        return "unknown_schema_version", line
+    more = error.error_count() - 1
+    return "invalid_event", line + (f" (and {more} more)" if more else "")

@@ -1,0 +1,186 @@
+"""Decisions of the join: what one experience, one feedback or the passing of time leads to. Nothing is sent here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+from schemas.events import Experience, Feedback
+from schemas.records import Answer, Origin, ScorerEntry
+from schemas.settings import RewardSettings
+from streams.join.state import EarlyFeedback, JoinedExperience, Judgements
+from streams.tables import Overlay
+from trainers.features import ItemFeatures
+from trainers.reward import answer_confidence, answer_reward, is_newer, item_rewards, unknown_widgets
+
+PAIR_KINDS: tuple[Literal["widget", "voice"], ...] = ("widget", "voice")
+
+
+@dataclass(slots=True)
+class Decisions:
+    """What a batch leads to, in order."""
+
+    entries: list[ScorerEntry] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    orphans: list[EarlyFeedback] = field(default_factory=list)
+    started: list[tuple[float, bytes]] = field(default_factory=list)
+    """Keys whose retention starts now, with the time."""
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class Joiner:
+    """Decides over one partition's state; every change goes into the overlays."""
+
+    def __init__(self, settings: RewardSettings, experiences: Overlay, judgements: Overlay, topic: str) -> None:
+        self.settings = settings
+        self.experiences = experiences
+        self.judgements = judgements
+        self.topic = topic
+        self.out = Decisions()
+        self._decoded: dict[bytes, JoinedExperience] = {}
+
+    def knows(self, experience_id: str) -> bool:
+        """Whether the experience has been joined already, by this or an earlier delivery."""
+        return self.experiences.get(experience_id.encode()) is not None
+
+    def arrive(
+        self, experience: Experience, query_hash: str, items: ItemFeatures, offset: int, received_at: float
+    ) -> None:
+        """Take in an experience, then the feedback that waited for it."""
+        key = experience.experience_id.encode()
+        if self.knows(experience.experience_id):
+            self.out.counts["duplicate_experience"] += 1
+            return
+        joined = JoinedExperience.of(experience, query_hash, items)
+        self._decoded[key] = joined
+        self.experiences.set(key, joined.encode())
+        origin = Origin(self.topic, self.experiences.partition, offset)
+        self.out.entries.append(self._entry("arrived", experience.experience_id, None, joined, origin, received_at, ()))
+        self.out.counts["arrived"] += 1
+        state = self._state(key) or Judgements(since=received_at)
+        state.since = received_at
+        self.out.started.append((received_at, key))
+        early, state.early = state.early, []
+        for part, waiting in enumerate(early, start=1):
+            origin = Origin(self.topic, self.experiences.partition, offset, part)
+            self._join(joined, state, waiting.feedback, origin, waiting.received_at)
+        self.judgements.set(key, state.encode())
+
+    def judge(self, feedback: Feedback, offset: int, received_at: float) -> None:
+        """Join a feedback, or let it wait for its experience."""
+        key = feedback.experience_id.encode()
+        state = self._state(key)
+        if state is None:
+            state = Judgements(since=received_at)
+            self.out.started.append((received_at, key))
+        if feedback.feedback_id in state.outcomes:
+            self.out.counts["duplicate_feedback"] += 1
+            return
+        joined = self._experience(key)
+        if joined is None:
+            state.early.append(EarlyFeedback(self.judgements.partition, offset, received_at, feedback))
+            state.outcomes[feedback.feedback_id] = "early"
+            self.out.counts["early"] += 1
+        else:
+            origin = Origin(self.topic, self.judgements.partition, offset)
+            self._join(joined, state, feedback, origin, received_at)
+        self.judgements.set(key, state.encode())
+
+    def expire(self, key: bytes, until: float) -> None:
+        """Forget an experience that arrived at or before `until`; feedback that still waits for it is orphaned."""
+        state = self._state(key)
+        if state is None or state.since > until:
+            return
+        self.out.orphans.extend(state.early)
+        self.out.counts["orphan_feedback"] += len(state.early)
+        self.out.counts["expired"] += 1
+        if self.experiences.get(key) is not None:
+            self.experiences.set(key, None)
+        self.judgements.set(key, None)
+
+    def _state(self, key: bytes) -> Judgements | None:
+        data = self.judgements.get(key)
+        return None if data is None else Judgements.decode(data)
+
+    def _experience(self, key: bytes) -> JoinedExperience | None:
+        if key not in self._decoded:
+            data = self.experiences.get(key)
+            if data is None:
+                return None
+            self._decoded[key] = JoinedExperience.decode(data)
+        return self._decoded[key]
+
+    def _join(
+        self, joined: JoinedExperience, state: Judgements, feedback: Feedback, origin: Origin, received_at: float
+    ) -> None:
+        before = state.latest.get(feedback.source)
+        if before is not None and not is_newer(feedback, before):
+            state.outcomes[feedback.feedback_id] = "superseded"
+            self.out.counts["superseded"] += 1
+            return
+        state.latest[feedback.source] = feedback
+        self.out.counts["unknown_widget"] += len(unknown_widgets(feedback, joined.item_ids))
+        blended = item_rewards(state.latest, joined.item_ids, joined.item_types, self.settings)
+        own = item_rewards({feedback.source: feedback}, joined.item_ids, joined.item_types, self.settings)
+        counts = feedback.source != "implicit" or len(state.latest) == 1
+        rewards = tuple(b if o is not None and counts else None for b, o in zip(blended, own, strict=True))
+        if any(reward is not None for reward in rewards):
+            self.out.entries.append(
+                self._entry(
+                    "feedback", feedback.experience_id, feedback.feedback_id, joined, origin, received_at, rewards
+                )
+            )
+            state.outcomes[feedback.feedback_id] = "joined"
+        else:
+            state.outcomes[feedback.feedback_id] = "unusable"
+        self.out.counts[state.outcomes[feedback.feedback_id]] += 1
+        self._hand_on_answers(joined, state, feedback.experience_id)
+
+    def _hand_on_answers(self, joined: JoinedExperience, state: Judgements, experience_id: str) -> None:
+        for kind in PAIR_KINDS:
+            reward = answer_reward(state.latest, kind, self.settings)
+            confidence = answer_confidence(state.latest)
+            by_user = "user" in state.latest
+            handed = [reward, confidence, by_user]
+            if state.answers.get(kind) == handed:
+                continue
+            state.answers[kind] = handed
+            self.out.answers.append(
+                Answer(
+                    kind=kind,
+                    experience_id=experience_id,
+                    query=joined.query,
+                    intent_type=joined.intent_type,
+                    domains=joined.domains,
+                    device_types=joined.device_types,
+                    content=joined.widgets if kind == "widget" else joined.voice_reply,
+                    reward=reward,
+                    evaluation_confidence=confidence,
+                    judged_by_user=by_user,
+                )
+            )
+
+    @staticmethod
+    def _entry(
+        kind: Literal["arrived", "feedback"],
+        experience_id: str,
+        feedback_id: str | None,
+        joined: JoinedExperience,
+        origin: Origin,
+        received_at: float,
+        rewards: tuple[float | None, ...],
+    ) -> ScorerEntry:
+        return ScorerEntry(
+            kind=kind,
+            experience_id=experience_id,
+            feedback_id=feedback_id,
+            origin=origin,
+            received_at=received_at,
+            query_hash=joined.query_hash,
+            intent_type=joined.intent_type,
+            item_ids=joined.item_ids,
+            item_types=joined.item_types,
+            rewards=rewards,
+            features=joined.features,
+        )

@@ -1,0 +1,113 @@
+"""What the join remembers of an experience: the experience itself, written once, and its judgements, small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import orjson
+
+from schemas.events import Experience, Feedback
+from trainers.features import ItemFeatures
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedExperience:
+    """An experience as later feedback needs it; its features are computed once, on arrival."""
+
+    query: str
+    query_hash: str
+    intent_type: str
+    domains: tuple[str, ...]
+    device_types: tuple[str, ...]
+    widgets: list[dict[str, Any]]
+    """The widget plan as JSON data."""
+    voice_reply: str | None
+    item_ids: tuple[str, ...]
+    item_types: tuple[str, ...]
+    features: bytes
+
+    @classmethod
+    def of(cls, experience: Experience, query_hash: str, items: ItemFeatures) -> Self:
+        """Keep what is needed of an experience and its prepared features."""
+        types = dict.fromkeys(device.type for device in experience.intent.devices)
+        return cls(
+            query=experience.query,
+            query_hash=query_hash,
+            intent_type=experience.intent.type,
+            domains=experience.intent.domains,
+            device_types=tuple(types),
+            widgets=[widget.model_dump(mode="json", exclude_none=True) for widget in experience.widget_plan],
+            voice_reply=experience.voice_reply,
+            item_ids=items.item_ids,
+            item_types=items.item_types,
+            features=items.features,
+        )
+
+    def encode(self) -> bytes:
+        """Return one line of JSON, a newline, and the features."""
+        head = {name: getattr(self, name) for name in self.__slots__ if name != "features"}
+        return orjson.dumps(head) + b"\n" + self.features
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read what `encode` wrote."""
+        head, _, features = data.partition(b"\n")
+        fields = orjson.loads(head)
+        for name in ("domains", "device_types", "item_ids", "item_types"):
+            fields[name] = tuple(fields[name])
+        return cls(**fields, features=features)
+
+
+@dataclass(slots=True)
+class EarlyFeedback:
+    """Feedback that waits for its experience, with its origin in case it never comes."""
+
+    partition: int
+    offset: int
+    received_at: float
+    feedback: Feedback
+
+
+@dataclass(slots=True)
+class Judgements:
+    """The judgements of one experience so far."""
+
+    since: float
+    """Broker time at which the experience, or its first feedback, arrived."""
+    latest: dict[str, Feedback] = field(default_factory=dict)
+    """The judgement that counts, by source."""
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """What became of each feedback, by id: joined, early, superseded or unusable."""
+    early: list[EarlyFeedback] = field(default_factory=list)
+    """Feedback that waits for the experience."""
+    answers: dict[str, list[Any]] = field(default_factory=dict)
+    """By kind, the reward and confidence that were last handed on."""
+
+    def encode(self) -> bytes:
+        """Return JSON."""
+        return orjson.dumps(
+            {
+                "since": self.since,
+                "latest": {source: _plain(feedback) for source, feedback in self.latest.items()},
+                "outcomes": self.outcomes,
+                "early": [[e.partition, e.offset, e.received_at, _plain(e.feedback)] for e in self.early],
+                "answers": self.answers,
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read what `encode` wrote."""
+        fields = orjson.loads(data)
+        return cls(
+            since=fields["since"],
+            latest={source: Feedback.model_validate(f) for source, f in fields["latest"].items()},
+            outcomes=fields["outcomes"],
+            early=[EarlyFeedback(p, o, at, Feedback.model_validate(f)) for p, o, at, f in fields["early"]],
+            answers=fields["answers"],
+        )
+
+
+def _plain(feedback: Feedback) -> dict[str, Any]:
+    return feedback.model_dump(mode="json", exclude_none=True)

@@ -1,0 +1,45 @@
+"""Counters of the worker, for Prometheus and for the status page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+LATENCY_BUCKETS = (0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+
+class Metrics:
+    """What this process has seen since it started."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.events = Counter(
+            "tierstream_events_total", "Events by topic and outcome", ["topic", "outcome"], registry=self.registry
+        )
+        self.dead_letters = Counter(
+            "tierstream_dead_letters_total", "Records set aside, by reason", ["reason"], registry=self.registry
+        )
+        self.latency = Histogram(
+            "tierstream_feedback_to_score_seconds",
+            "From a feedback's arrival on the broker to its published score update",
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+
+    def count(self, topic: str, outcomes: Mapping[str, int]) -> None:
+        """Add outcomes of events that were read from `topic`."""
+        for outcome, number in outcomes.items():
+            if number:
+                self.events.labels(topic, outcome).inc(number)
+
+    def totals(self) -> dict[str, dict[str, int]]:
+        """Return the counts by topic and outcome, and the dead letters by reason."""
+        result: dict[str, dict[str, int]] = {}
+        for metric in (*self.events.collect(), *self.dead_letters.collect()):
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    topic = sample.labels.get("topic", "dead-letters")
+                    outcome = sample.labels.get("outcome") or sample.labels["reason"]
+                    result.setdefault(topic, {})[outcome] = int(sample.value)
+        return result

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import JsonValue
 
-from schemas.base import Event, Identifier, Part, Probability, Reward, Text
+from schemas.base import Event, Identifier, Probability, Reward, Text
 from schemas.events import PairKind, ScoreReason
 
 FEATURES_PER_ITEM = 384 + 45
@@ -96,7 +96,7 @@ class ScorerEntry:
         )
 
 
-class StepRecord(Part):
+class StepRecord(Event):
     """One optimizer update in the log of steps, written before it is applied."""
 
     kind: Literal["claim", "step"]
@@ -122,11 +122,11 @@ class Answer(Event):
     intent_type: Identifier
     domains: tuple[Identifier, ...]
     device_types: tuple[Identifier, ...]
-    content: JsonValue
+    content: JsonValue = None
     """A list of widgets, or the reply's text; None or empty where the answer has none."""
-    reward: Reward | None
+    reward: Reward | None = None
     """Blended over sources; None where nobody judged it."""
-    evaluation_confidence: Probability | None
+    evaluation_confidence: Probability | None = None
     """Of the evaluator's latest judgement."""
     judged_by_user: bool
 

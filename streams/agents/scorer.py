@@ -1,0 +1,187 @@
+"""learn-from-feedback: scorer entries in; the log of steps and score updates out. One worker at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Any
+
+import orjson
+
+from schemas.events import ItemScore, ScoreUpdate
+from schemas.records import Scored, ScorerEntry, StepRecord
+from streams import topology
+from streams.agents.services import Services
+from streams.publisher import Outgoing, partition_for
+from streams.step_log import read_steps
+from streams.transport.batch import RecordBatch
+from trainers.files import claim_number
+from trainers.scorer.checkpoint import CheckpointStore
+from trainers.scorer.learner import OnlineLearner
+from trainers.scorer.steps import valid_steps
+
+INLINE_ENTRIES = 8
+"""Up to so many entries are learned on the event loop; a hand-over to a thread would cost more."""
+
+
+class Ownership:
+    """One worker's turn at the scorer: from taking over until the partition is revoked."""
+
+    def __init__(self, learner: OnlineLearner, epoch: int, logged: list[StepRecord]) -> None:
+        self.learner = learner
+        self.epoch = epoch
+        self.logged = logged
+        """Steps of earlier owners that are still to be applied, as they were logged."""
+        self.waiting: list[tuple[int, ScorerEntry]] = []
+        """Entries that the next logged step covers only in part."""
+        self.log_offset = 0
+        self.saved_step = learner.step
+        self.saved_offset = learner.next_offset
+        self.changed_at = time.monotonic()
+
+
+class ScorerAgent:
+    """Scores arriving experiences and learns from feedback."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._settings = services.settings
+        self._store = CheckpointStore(services.data_dir / "scorer", services.settings.scorer)
+        self._owner: Ownership | None = None
+        self._saving = asyncio.Lock()
+
+    def check_architecture(self) -> None:
+        """Refuse to start on a checkpoint of another architecture.
+
+        Raises:
+            ArchitectureMismatchError: names both, and the two remedies.
+        """
+        self._store.load_latest()
+
+    def forget(self) -> None:
+        """Give the scorer up."""
+        self._owner = None
+
+    def durable_through(self) -> int | None:
+        """Return the input offset that may be committed: what the newest checkpoint has learned up to."""
+        return self._store.durable_offset() or 0
+
+    def start_offset(self) -> int | None:
+        """Return the input offset to resume at."""
+        return self._store.durable_offset()
+
+    async def process(self, batch: RecordBatch) -> None:
+        """Score and learn one chunk."""
+        owner = self._owner or await self._take_over()
+        seen = owner.waiting[-1][0] if owner.waiting else owner.learner.next_offset - 1
+        owner.waiting += [
+            (record.offset, ScorerEntry.decode(record.value or b"", orjson.loads))
+            for record in batch.records
+            if record.offset > seen
+        ]
+        scored = await self._replay_logged(owner)
+        if not owner.logged and owner.waiting:
+            steps = owner.learner.plan(owner.waiting, owner.epoch)
+            await self._log(owner, steps)
+            scored += await self._apply(owner, owner.waiting, steps)
+            owner.waiting = []
+        await self._publish(owner, scored)
+        if owner.learner.step - owner.saved_step >= self._settings.scorer.checkpoint_every_steps:
+            await self.checkpoint()
+
+    async def checkpoint_when_idle(self) -> None:
+        """Write a checkpoint where something changed and then nothing happened for a while."""
+        owner = self._owner
+        if owner and time.monotonic() - owner.changed_at >= self._settings.scorer.checkpoint_idle:
+            await self.checkpoint()
+
+    async def checkpoint(self) -> None:
+        """Write a checkpoint where there is something new; returns when it is on disk."""
+        async with self._saving:
+            owner = self._owner
+            if owner is None or owner.learner.next_offset == owner.saved_offset:
+                return
+            snapshot = owner.learner.snapshot(epoch=owner.epoch, log_offset=owner.log_offset)
+            await asyncio.to_thread(self._store.save, snapshot)
+            owner.saved_step, owner.saved_offset = snapshot.step, snapshot.next_offset
+
+    def status(self) -> dict[str, Any] | None:
+        """Return the learner's figures where this worker owns the scorer."""
+        owner = self._owner
+        return None if owner is None else {"epoch": owner.epoch, **owner.learner.status()}
+
+    async def _take_over(self) -> Ownership:
+        folder = self._services.data_dir / "scorer" / "epochs"
+        epoch, _ = await asyncio.to_thread(claim_number, folder, "epoch-{}")
+        topic = self._settings.topic(topology.SCORER_STEPS)
+        claim = StepRecord(kind="claim", epoch=epoch)
+        [receipt] = await self._services.publisher.publish([Outgoing(topic, 0, None, claim.to_json())])
+        learner = OnlineLearner(self._settings.scorer)
+        snapshot = await asyncio.to_thread(self._store.load_latest)
+        log_start = 0
+        if snapshot is not None:
+            learner.restore(snapshot)
+            log_start = snapshot.log_offset
+        records = await read_steps(self._settings, topic, log_start, receipt.offset)
+        logged = [step for step in valid_steps(records) if step.first_offset >= learner.next_offset]
+        self._owner = Ownership(learner, epoch, logged)
+        self._owner.log_offset = log_start
+        return self._owner
+
+    async def _replay_logged(self, owner: Ownership) -> list[Scored]:
+        scored: list[Scored] = []
+        while owner.logged and owner.waiting and owner.waiting[-1][0] >= owner.logged[0].last_offset:
+            step = owner.logged.pop(0)
+            covered = [pair for pair in owner.waiting if pair[0] <= step.last_offset]
+            owner.waiting = owner.waiting[len(covered) :]
+            scored += await self._apply(owner, covered, [step])
+        return scored
+
+    async def _log(self, owner: Ownership, steps: list[StepRecord]) -> None:
+        topic = self._settings.topic(topology.SCORER_STEPS)
+        receipts = await self._services.publisher.publish([Outgoing(topic, 0, None, s.to_json()) for s in steps])
+        for receipt in receipts:
+            owner.log_offset = max(owner.log_offset, receipt.offset + 1)
+
+    async def _apply(
+        self, owner: Ownership, entries: list[tuple[int, ScorerEntry]], steps: list[StepRecord]
+    ) -> list[Scored]:
+        owner.changed_at = time.monotonic()
+        if len(entries) <= INLINE_ENTRIES:
+            return owner.learner.apply(entries, steps)
+        return await asyncio.to_thread(owner.learner.apply, entries, steps)
+
+    async def _publish(self, owner: Ownership, scored: list[Scored]) -> None:
+        now = time.time()
+        topic, partitions = self._settings.topic(topology.SCORE_UPDATES), self._settings.topics.partitions
+        version = self._store.version
+        outgoing = []
+        for result in scored:
+            update = to_update(result, owner.epoch, version, now)
+            key = update.experience_id.encode()
+            outgoing.append(Outgoing(topic, partition_for(key, partitions), key, update.to_json()))
+        await self._services.publisher.publish(outgoing)
+        self._services.metrics.count(topology.SCORER_ENTRIES, Counter(result.reason for result in scored))
+        for result in scored:
+            if result.reason != "experience_arrived":
+                self._services.metrics.latency.observe(max(0.0, time.time() - result.entry.received_at))
+
+
+def to_update(result: Scored, epoch: int, version: str, now: float) -> ScoreUpdate:
+    """Build the public event of one scored entry; `now` is in epoch seconds."""
+    entry = result.entry
+    previous = result.previous_scores or (None,) * len(result.scores)
+    items = zip(entry.item_ids, entry.item_types, result.scores, previous, strict=True)
+    return ScoreUpdate(
+        experience_id=entry.experience_id,
+        reason=result.reason,
+        items=tuple(
+            ItemScore.model_construct(item_id=i, item_type=t, score=s, previous_score=p) for i, t, s, p in items
+        ),
+        scorer_version=version,
+        scorer_epoch=epoch,
+        scorer_step=result.step,
+        feedback_id=entry.feedback_id,
+        latency_ms=max(0.0, (now - entry.received_at) * 1000),
+    )

@@ -1,0 +1,188 @@
+"""The Faust app, built from settings in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.types import TP
+from yarl import URL
+
+from schemas.settings import Settings
+from streams import topology
+from streams.agents import Agents, build_agents
+from streams.agents.services import Services
+from streams.kafka_options import client_options, faust_credentials
+from streams.metrics import Metrics
+from streams.publisher import Outgoing, Publisher
+from streams.tables import StateTable
+from streams.transport import RecordBatch, TransportOptions
+from streams.watchdog import Watchdog
+from streams.web import WebServer
+
+log = logging.getLogger("tierstream")
+
+EXIT_UNMENDABLE = 70
+"""Exit status of a worker that met what it cannot mend; nothing that it was working on is acknowledged."""
+
+MAX_FETCH_BYTES = 8 * 1024 * 1024
+BUFFERED_BATCHES = 2
+"""Record batches that wait for an agent; each is up to `stream.batch_records` records."""
+
+TABLES_OF_KEYED_TOPICS = (topology.EXPERIENCES_TABLE, topology.JUDGEMENTS_TABLE, topology.ANSWERS_TABLE)
+TABLES_OF_ONE_PARTITION = (topology.DPO_EXAMPLES_TABLE, topology.SFT_EXAMPLES_TABLE)
+
+Body = Callable[[RecordBatch], Awaitable[None]]
+
+
+def end_unacknowledged(what: str, error: BaseException) -> None:
+    """End the process at once: Faust would acknowledge the event and go on without it."""
+    log.critical("%s failed, nothing of it is acknowledged; the supervisor restarts this worker", what, exc_info=error)
+    logging.shutdown()
+    os._exit(EXIT_UNMENDABLE)
+
+
+class TierstreamApp(faust.App):
+    """A Faust app with our publisher and web server among its services."""
+
+    settings: Settings
+    services: Services
+    transport_options: TransportOptions
+    agents_of_ours: Agents
+
+    def on_init_dependencies(self) -> Iterable[Any]:
+        """Start the publisher before, and the web server beside, Faust's own services."""
+        return [self.services.publisher, self.web_server, *super().on_init_dependencies()]
+
+    def agent_on(self, *topics: str, name: str, body: Body) -> None:
+        """Run `body` for every record batch of `topics`, one at a time."""
+        names = [self.settings.topic(topic) for topic in topics]
+        channel = self.topic(
+            *names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True
+        )
+
+        async def run(stream: Any) -> None:
+            async for batch in stream:
+                try:
+                    await body(batch)
+                except asyncio.CancelledError:
+                    self.consumer.refuse(batch)
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever escapes would be acknowledged
+                    end_unacknowledged(f"{name} on {batch.topic}[{batch.partition}]", error)
+
+        run.__module__ = "streams.topology"
+        self.agent(channel, name=name, concurrency=1)(run)
+
+    def every(self, seconds: float, name: str, body: Callable[[], Awaitable[None]]) -> None:
+        """Run `body` again and again; a failure ends the process, as in an agent."""
+
+        async def run(app: Any) -> None:
+            try:
+                await body()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a timer that raises would end the worker without a reason
+                end_unacknowledged(name, error)
+
+        self.timer(interval=seconds, name=name)(run)
+
+
+def build_app(settings: Settings) -> TierstreamApp:
+    """Build the app: transport, tables, agents, timers and web server.
+
+    Raises:
+        ArchitectureMismatchError: the checkpoint is of another architecture than the settings.
+    """
+    app = TierstreamApp(settings.group_id, **_configuration(settings))
+    app.settings = settings
+    app.services = Services(
+        settings=settings,
+        publisher=Publisher(client_options(settings)),
+        tables=_tables(app, settings),
+        metrics=Metrics(),
+    )
+    agents = app.agents_of_ours = build_agents(app.services)
+    agents.scorer.check_architecture()
+    entries = TP(settings.topic(topology.SCORER_ENTRIES), 0)
+    app.transport_options = TransportOptions(
+        batch_topics=topology.batch_topics(settings),
+        batch_records=settings.stream.batch_records,
+        fetch_max_wait_ms=int(settings.kafka.fetch_max_wait * 1000),
+        durable_through=lambda tp: agents.scorer.durable_through() if tp == entries else None,
+        start_offset=lambda tp: agents.scorer.start_offset() if tp == entries else None,
+    )
+    app.watchdog = Watchdog(app, settings.stream.stall_timeout)
+    app.web_server = WebServer(app, settings.web)
+    topology.connect(app, agents)
+    _keep_time(app, agents)
+    return app
+
+
+def _configuration(settings: Settings) -> dict[str, Any]:
+    stream = settings.stream
+    state_dir = Path(settings.state_dir or Path(settings.data_dir) / "state")
+    return {
+        "broker": [URL(f"kafkabatch://{server}") for server in settings.kafka.bootstrap_servers.split(",")],
+        "broker_credentials": faust_credentials(settings),
+        "broker_session_timeout": settings.kafka.session_timeout,
+        "broker_heartbeat_interval": settings.kafka.session_timeout / 4,
+        "store": f"{stream.table_store}://",
+        "datadir": state_dir,
+        "topic_partitions": settings.topics.partitions,
+        "topic_replication_factor": settings.topics.replication_factor,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "table_standby_replicas": stream.table_standby_replicas,
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_max_fetch_size": MAX_FETCH_BYTES,
+        "stream_buffer_maxsize": BUFFERED_BATCHES,
+        "stream_wait_empty": True,
+        "web_enabled": False,
+        "web_tables_enabled": False,
+        "worker_redirect_stdouts": False,
+    }
+
+
+def _tables(app: TierstreamApp, settings: Settings) -> dict[str, StateTable]:
+    partitions = dict.fromkeys(TABLES_OF_KEYED_TOPICS, settings.topics.partitions)
+    partitions |= dict.fromkeys(TABLES_OF_ONE_PARTITION, 1)
+    tables = {}
+    for name, count in partitions.items():
+        options = {"block_cache_size": settings.stream.table_cache_mib * 1024 * 1024}
+        table = app.Table(
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            partitions=count,
+            options=options if settings.stream.table_store == "rocksdb" else None,
+        )
+        tables[name] = StateTable(table)
+    return tables
+
+
+def _keep_time(app: TierstreamApp, agents: Agents) -> None:
+    settings = app.settings
+    ticks = settings.topic(topology.TICKS)
+
+    async def tick() -> None:
+        mine = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == ticks)
+        if not app.rebalancing:
+            await app.services.publisher.publish([Outgoing(ticks, partition, None, b"{}") for partition in mine])
+
+    async def give_up_partitions(revoked: set[TP]) -> None:
+        await agents.scorer.checkpoint()
+        agents.forget()
+
+    app.every(settings.join.tick_interval, "send-ticks", tick)
+    app.every(settings.scorer.checkpoint_idle / 2, "checkpoint-when-idle", agents.scorer.checkpoint_when_idle)
+    app.every(app.watchdog.interval, "watch-progress", app.watchdog.check)
+    app.on_partitions_revoked.connect(_signal(give_up_partitions))
+    app.on_before_shutdown.connect(_signal(agents.scorer.checkpoint))

@@ -1,0 +1,61 @@
+"""The group of all commands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from schemas.errors import TierstreamError
+from streams.cli import produce, report, run, topics
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="tierstream")
+def cli() -> None:
+    """Turn judgements of an assistant's answers into a better assistant, continuously.
+
+    Example: tierstream demo
+    """
+
+
+for command in (*run.COMMANDS, *topics.COMMANDS, *produce.COMMANDS, *report.COMMANDS):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0 when it worked, 1 for a failure, 2 for bad usage, 130 for Ctrl-C."""
+    sys.exit(_exit_code(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
+        code = cli.main(arguments, prog_name="tierstream", standalone_mode=False)
+        sys.stdout.flush()
+    except TierstreamError as error:
+        click.echo(f"error: {error}", err=True)
+        return EXIT_FAILURE
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return EXIT_USAGE
+    except click.ClickException as error:
+        click.echo(f"error: {error.format_message()}{_where_to_look(error)}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone: nothing is left to say, nor may the interpreter's last flush fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    return code if isinstance(code, int) else 0
+
+
+def _where_to_look(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"; see {context.command_path} --help" if context else ""

@@ -1,0 +1,57 @@
+"""Options that commands share, and what they make of them: settings."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schemas.config import load
+
+_PORT = click.IntRange(0, 65535)
+
+_OPTIONS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "kafka.bootstrap_servers": click.option(
+        "--bootstrap-servers", "kafka.bootstrap_servers", metavar="HOST:PORT", help="The broker to use."
+    ),
+    "data_dir": click.option("--data-dir", "data_dir", metavar="DIR", help="Folder of everything that is written."),
+    "web.port": click.option("--web-port", "web.port", type=_PORT, help="Port of the web server; 0 picks a free one."),
+    "broker.port": click.option(
+        "--broker-port", "broker.port", type=_PORT, help="Port of the embedded broker; 0 picks a free one."
+    ),
+    "broker.kind": click.option(
+        "--broker", "broker.kind", type=click.Choice(["auto", "kafka", "lite"]), help="Which broker to embed."
+    ),
+}
+
+
+def settings_options(*extra: str, broker: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command `--config`, `--data-dir` and others, and as its first argument the `LoadedSettings`.
+
+    Args:
+        extra: dotted keys of further settings with a flag, `web.port` for one.
+        broker: whether the command talks to a broker that `--bootstrap-servers` can name.
+    """
+    keys = [*(["kafka.bootstrap_servers"] if broker else []), "data_dir", *extra]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapper(config_file: Path | None, **arguments: Any) -> Any:
+            # click lowers an option's name and turns nothing else.
+            overrides = {key: arguments.pop(key) for key in keys}
+            return command(load(config_file, os.environ, overrides), **arguments)
+
+        config = click.option("--config", "config_file", metavar="FILE", type=click.Path(path_type=Path), help="TOML.")
+        for decorator in (*(_OPTIONS[key] for key in reversed(keys)), config):
+            wrapper = decorator(wrapper)
+        return wrapper
+
+    return decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+"""Gives a command `--json` as `as_json`."""

@@ -1,0 +1,103 @@
+"""Commands that run until they are stopped: `up`, `worker`, `trainer`, `broker`, `demo`."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+from types import FrameType
+
+import click
+
+from schemas.config import LoadedSettings
+from schemas.errors import BrokerError
+from streams.cli.options import settings_options
+
+
+@click.command()
+@settings_options("web.port", "broker.port", "broker.kind")
+@click.option("--no-trainer", is_flag=True, help="Leave training jobs to a trainer elsewhere.")
+def up(loaded: LoadedSettings, no_trainer: bool) -> None:
+    """Run everything on this machine: broker, topics, worker, trainer and web page.
+
+    The broker is embedded unless --bootstrap-servers (or the setting) names one.
+
+    Example: tierstream up --web-port 8321
+    """
+    from streams.supervisor import run_up
+
+    run_up(loaded.settings, loaded, with_trainer=not no_trainer)
+
+
+@click.command()
+@settings_options("web.port")
+def worker(loaded: LoadedSettings) -> None:
+    """Run one stream worker; start it on several machines to share the partitions.
+
+    Example: tierstream worker --bootstrap-servers kafka:9092
+    """
+    from streams.worker import run
+
+    run(loaded.settings, loaded)
+
+
+@click.command()
+@settings_options()
+def trainer(loaded: LoadedSettings) -> None:
+    """Run training jobs, each as a process of its own, as thresholds are reached.
+
+    Example: tierstream trainer --bootstrap-servers kafka:9092
+    """
+    from streams.trainer import run
+
+    run(loaded.settings)
+
+
+@click.command()
+@settings_options("broker.port", "broker.kind", broker=False)
+def broker(loaded: LoadedSettings) -> None:
+    """Run the embedded broker alone, until it is stopped.
+
+    Example: tierstream broker --broker-port 9092
+    """
+    from streams.broker.embedded import EmbeddedBroker
+
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    with EmbeddedBroker(loaded.settings) as running:
+        click.echo(f"broker: {running.bootstrap}")
+        click.echo("ready")
+        while not stopping.is_set() and running.process.poll() is None:
+            _wait_a_little(running.process)
+        if not stopping.is_set():
+            raise BrokerError(
+                f"the broker ended by itself with code {running.process.returncode}",
+                f"look at {running.folder / 'logs'}",
+            )
+
+
+def _wait_a_little(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(0.2)
+    except subprocess.TimeoutExpired:
+        return
+
+
+@click.command()
+@settings_options("web.port", "broker.port", "broker.kind")
+def demo(loaded: LoadedSettings) -> None:
+    """Run all three tiers on a simulated control room, then the audit.
+
+    Example: tierstream demo
+    """
+    from streams.demo import run
+
+    run(loaded.settings, loaded)
+
+
+COMMANDS = (up, worker, trainer, broker, demo)

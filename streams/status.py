@@ -1,0 +1,35 @@
+"""What a worker knows of itself, as JSON data; partitions of other workers are in theirs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streams import topology
+
+if TYPE_CHECKING:
+    from streams.app import TierstreamApp
+
+
+def status(app: TierstreamApp) -> dict[str, Any]:
+    """Return readiness, counts, the scorer, the pair funnels, the thresholds, and progress by partition."""
+    settings, agents = app.settings, app.agents_of_ours
+    reason = app.web_server.not_ready()
+    result: dict[str, Any] = {
+        "ready": reason is None,
+        "reason": reason,
+        "events": app.services.metrics.totals(),
+        "scorer": agents.scorer.status(),
+    }
+    if reason is not None:
+        return result
+    mine = app.consumer.assignment()
+    answers = sorted(tp.partition for tp in mine if tp.topic == settings.topic(topology.ANSWERS))
+    result["pair_funnel"] = {partition: agents.pairs.funnel(partition) for partition in answers}
+    for tier, agent, topic in (("dpo", agents.dpo, topology.PAIRS), ("sft", agents.sft, topology.ELIGIBLE_TRACES)):
+        if any(tp.topic == settings.topic(topic) for tp in mine):
+            result[tier] = agent.book().status()
+    result["partitions"] = {
+        f"{tp.topic}[{tp.partition}]": {"position": position, "end": end}
+        for tp, (position, end) in sorted(app.consumer.progress().items())
+    }
+    return result

@@ -1,0 +1,52 @@
+"""Sees a consumer that has work and makes no progress, which Faust's own detection never reports."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Protocol
+
+log = logging.getLogger("tierstream.watchdog")
+
+
+class App(Protocol):
+    """What is watched."""
+
+    consumer: Any
+    rebalancing: bool
+
+
+class Watchdog:
+    """Compares, for every partition of a record-batch topic, what is acknowledged with what is there."""
+
+    def __init__(self, app: App, stall_timeout: float) -> None:
+        self._app = app
+        self._timeout = stall_timeout
+        self._moved: dict[Any, tuple[int, float]] = {}
+        self.interval = min(5.0, stall_timeout / 4)
+
+    async def check(self) -> None:
+        """Note progress; raise where there has been none for twice the timeout, which ends the worker.
+
+        Raises:
+            TimeoutError: names the partitions.
+        """
+        now = time.monotonic()
+        waiting = self._waiting()
+        self._moved = {tp: self._moved.get(tp, (position, now)) for tp, position in waiting.items()}
+        for tp, position in waiting.items():
+            if position != self._moved[tp][0]:
+                self._moved[tp] = (position, now)
+        if stalled := self.stalled(2 * self._timeout):
+            raise TimeoutError(f"no progress for {2 * self._timeout:g} s on {', '.join(stalled)}")
+
+    def stalled(self, seconds: float | None = None) -> list[str]:
+        """Return the partitions that have work and made no progress for `seconds`, by default `stall_timeout`."""
+        limit = time.monotonic() - (self._timeout if seconds is None else seconds)
+        return sorted(f"{tp.topic}[{tp.partition}]" for tp, (_, since) in self._moved.items() if since < limit)
+
+    def _waiting(self) -> dict[Any, int]:
+        if self._app.rebalancing:
+            return {}
+        progress: dict[Any, tuple[int, int]] = self._app.consumer.progress()
+        return {tp: position for tp, (position, end) in progress.items() if end > position}

@@ -1,9 +1,9 @@
 """The map: every topic, table and agent, top to bottom as events flow.
 
-    experiences ─┐                          ┌► scorer-entries ─ learn-from-feedback ─┬► scorer-steps
-    feedback ────┼─ join-feedback ──────────┤                                        └► score-updates
-    join-ticks ──┘                          └► answers ─ pair-answers ─► preference-pairs ─ start-dpo-job ─┐
-    claude-traces ─ store-traces ─► eligible-traces ─ start-sft-job ──────────────────► training-jobs ◄────┘
+experiences ─┐                          ┌► scorer-entries ─ learn-from-feedback ─┬► scorer-steps
+feedback ────┼─ join-feedback ──────────┤                                        └► score-updates
+join-ticks ──┘                          └► answers ─ pair-answers ─► preference-pairs ─ start-dpo-job ─┐
+claude-traces ─ store-traces ─► eligible-traces ─ start-sft-job ──────────────────► training-jobs ◄────┘
 """
 
 from __future__ import annotations

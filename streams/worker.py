@@ -5,42 +5,110 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import logging
+import os
+import signal
 import sys
 import threading
 from pathlib import Path
 
+import faust
+import mode.loop
+
+from schemas.errors import TierstreamError
 from schemas.settings import Settings
 
 log = logging.getLogger("tierstream")
 
+EXIT_DRAIN_TIMEOUT = 71
+"""Exit status of a worker that did not stop in time; what it had not acknowledged is delivered again."""
+
+
+class Worker(faust.Worker):  # type: ignore[misc]
+    """A Faust worker that is sure to end once it was told to, and has no debugger behind a signal."""
+
+    drain_timeout: float
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        deadline = threading.Timer(self.drain_timeout, _end_by_force, (self.drain_timeout,))
+        deadline.daemon = True
+        deadline.start()
+        super()._schedule_shutdown(signal)
+
+    def _on_sigusr2(self) -> None:
+        self._on_sigusr1()
+
+
+def _end_by_force(seconds: float) -> None:
+    log.critical("not drained after %g s: ended; what was not acknowledged is delivered again", seconds)
+    logging.shutdown()
+    os._exit(EXIT_DRAIN_TIMEOUT)
+
 
 def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; never returns.
+    """Run until SIGTERM or SIGINT; ends the process.
 
     Raises:
         TierstreamError: the broker, the topics, the data directory or the checkpoint do not allow a start.
     """
-    import mode.loop
-
     mode.loop.use("uvloop")
-    import faust._cython.streams  # noqa: F401 - without it Faust acknowledges differently: refuse to start
-
     from streams import topology
-    from streams.admin import ensure_topics
+    from streams.admin import check_cluster, ensure_topics
     from streams.app import build_app
     from streams.legacy import import_legacy_traces
 
     faulthandler.enable()
+    _log_to_stderr(settings)
+    _check_extension()
+    make_data_dir(settings)
+
+    async def prepare() -> None:
+        await ensure_topics(settings, topology.topic_specs(settings))
+        await check_cluster(settings)
+        await import_legacy_traces(settings)
+
+    asyncio.run(prepare())
+    app = build_app(settings)
+    app.finalize()
+    worker = Worker(app, loglevel=settings.stream.log_level, quiet=True, override_logging=False)
+    worker.drain_timeout = settings.stream.drain_timeout
+    worker.execute_from_commandline()
+
+
+def make_data_dir(settings: Settings) -> Path:
+    """Make the data directory and see that it can be written.
+
+    Raises:
+        TierstreamError: it cannot.
+    """
+    folder = Path(settings.data_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise TierstreamError(
+            f"the data directory {folder} cannot be written: {error.strerror}",
+            "give another with --data-dir, or mend its permissions",
+        ) from error
+    return folder
+
+
+def _check_extension() -> None:
+    try:
+        import faust._cython.streams  # noqa: F401
+    except ImportError as error:
+        raise TierstreamError(
+            "Faust's compiled stream iterator is missing, and without it events are acknowledged differently",
+            "install faust-streaming from its wheel and leave NO_CYTHON unset",
+        ) from error
+
+
+def _log_to_stderr(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.stream.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    Path(settings.data_dir).mkdir(parents=True, exist_ok=True)
-    asyncio.run(ensure_topics(settings, topology.topic_specs(settings)))
-    asyncio.run(import_legacy_traces(settings))
-    app = build_app(settings)
-    app.on_before_shutdown.connect(_limit_shutdown(settings.stream.drain_timeout))
-    app.finalize()
-    worker = app.Worker(loglevel=settings.stream.log_level, quiet=True, daemon=True, override_logging=False)
-    worker.execute_from_commandline()
+    for chatty in ("aiokafka", "faust", "mode"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.root.level))

@@ -16,15 +16,15 @@ _PORT = click.IntRange(0, 65535)
 
 _OPTIONS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "kafka.bootstrap_servers": click.option(
-        "--bootstrap-servers", "kafka.bootstrap_servers", metavar="HOST:PORT", help="The broker to use."
+        "--bootstrap-servers", "kafka__bootstrap_servers", metavar="HOST:PORT", help="The broker to use."
     ),
     "data_dir": click.option("--data-dir", "data_dir", metavar="DIR", help="Folder of everything that is written."),
-    "web.port": click.option("--web-port", "web.port", type=_PORT, help="Port of the web server; 0 picks a free one."),
+    "web.port": click.option("--web-port", "web__port", type=_PORT, help="Port of the web server; 0 picks a free one."),
     "broker.port": click.option(
-        "--broker-port", "broker.port", type=_PORT, help="Port of the embedded broker; 0 picks a free one."
+        "--broker-port", "broker__port", type=_PORT, help="Port of the embedded broker; 0 picks a free one."
     ),
     "broker.kind": click.option(
-        "--broker", "broker.kind", type=click.Choice(["auto", "kafka", "lite"]), help="Which broker to embed."
+        "--broker", "broker__kind", type=click.Choice(["auto", "kafka", "lite"]), help="Which broker to embed."
     ),
 }
 
@@ -41,8 +41,7 @@ def settings_options(*extra: str, broker: bool = True) -> Callable[[Callable[...
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def wrapper(config_file: Path | None, **arguments: Any) -> Any:
-            # click lowers an option's name and turns nothing else.
-            overrides = {key: arguments.pop(key) for key in keys}
+            overrides = {key: arguments.pop(key.replace(".", "__")) for key in keys}
             return command(load(config_file, os.environ, overrides), **arguments)
 
         config = click.option("--config", "config_file", metavar="FILE", type=click.Path(path_type=Path), help="TOML.")

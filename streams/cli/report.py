@@ -1,0 +1,48 @@
+"""Commands that tell about the system itself: `doctor`, `schema`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from schemas.config import LoadedSettings
+from schemas.errors import InputError
+from streams.cli.options import settings_options
+
+
+@click.command()
+@click.argument("event", required=False)
+@click.option("--json-schema", "folder", metavar="DIR", type=click.Path(path_type=Path), help="Write a file an event.")
+@click.option("--asyncapi", metavar="FILE", type=click.Path(path_type=Path), help="Write the AsyncAPI 3 document.")
+@settings_options(broker=False)
+def schema(loaded: LoadedSettings, event: str | None, folder: Path | None, asyncapi: Path | None) -> None:
+    """Print the JSON Schema of EVENT, or of all events by name, or write them and the AsyncAPI document.
+
+    Example: tierstream schema Feedback
+    """
+    from streams import contract
+
+    if event is not None and event not in contract.EVENTS:
+        raise click.BadParameter(f"{event!r} is not one of {', '.join(contract.EVENTS)}", param_hint="EVENT")
+    chosen = {name: contract.json_schema(model) for name, model in contract.EVENTS.items() if event in (None, name)}
+    if folder is not None:
+        for name, content in chosen.items():
+            _write(folder / f"{name}.json", content)
+    if asyncapi is not None:
+        _write(asyncapi, contract.asyncapi(loaded.settings))
+    if folder is None and asyncapi is None:
+        click.echo(json.dumps(chosen if event is None else chosen[event], indent=2))
+
+
+def _write(path: Path, content: object) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}", "name another file or folder") from error
+    click.echo(str(path))
+
+
+COMMANDS = (schema,)

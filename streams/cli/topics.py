@@ -1,0 +1,67 @@
+"""Commands about the topics: `topics`, `lag`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+
+import click
+
+from schemas.config import LoadedSettings
+from streams.cli.options import json_option, settings_options
+from streams.cli.tables import print_table
+
+
+@click.command()
+@settings_options()
+@click.option("--create", is_flag=True, help="Create the topics that are missing.")
+@json_option
+def topics(loaded: LoadedSettings, create: bool, as_json: bool) -> None:
+    """List every topic of this deployment with its state; exit 1 where one is missing or unfit.
+
+    Example: tierstream topics --create
+    """
+    from streams.admin import ensure_topics, topic_states
+    from streams.topology import topic_specs
+
+    specs = topic_specs(loaded.settings)
+    if create:
+        asyncio.run(ensure_topics(loaded.settings, specs))
+    states = asyncio.run(topic_states(loaded.settings, specs))
+    rows = [
+        {
+            "topic": state.spec.name,
+            "state": state.condition,
+            "partitions": state.partitions,
+            "wanted_partitions": state.spec.partitions,
+            "configs": dict(state.spec.configs),
+        }
+        for state in states
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        print_table([{k: v for k, v in row.items() if k != "configs"} for row in rows])
+    if any(state.condition != "ok" for state in states):
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@settings_options()
+@json_option
+def lag(loaded: LoadedSettings, as_json: bool) -> None:
+    """Show how far workers and trainers are behind, in records and in seconds.
+
+    Example: tierstream lag --json
+    """
+    from streams.lag import measure_lag
+
+    rows = [asdict(row) for row in asyncio.run(measure_lag(loaded.settings))]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        print_table(rows)
+
+
+COMMANDS = (topics, lag)

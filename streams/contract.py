@@ -1,0 +1,78 @@
+"""The public contract: which event each topic carries, and the documents generated from that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schemas import events
+from schemas.base import Event
+from schemas.settings import Settings
+from streams import topology
+
+
+@dataclass(frozen=True, slots=True)
+class TopicContract:
+    """What a public topic carries."""
+
+    event: type[Event]
+    """The model of its values."""
+    key: str
+    """The field of the event that is the record's key."""
+
+
+CONTRACTS: Mapping[str, TopicContract] = {
+    topology.EXPERIENCES: TopicContract(events.Experience, "experience_id"),
+    topology.FEEDBACK: TopicContract(events.Feedback, "experience_id"),
+    topology.TRACES: TopicContract(events.Trace, "trace_id"),
+    topology.SCORE_UPDATES: TopicContract(events.ScoreUpdate, "experience_id"),
+    topology.PAIRS: TopicContract(events.PreferencePair, "pair_id"),
+    topology.JOBS: TopicContract(events.TrainingJob, "job_id"),
+    topology.JOB_UPDATES: TopicContract(events.JobUpdate, "job_id"),
+    topology.MODEL_VERSIONS: TopicContract(events.ModelVersion, "tier"),
+    topology.DEAD_LETTERS: TopicContract(events.DeadLetter, ""),
+}
+"""By topic name without prefix; a dead letter has the key of its source."""
+
+EVENTS: Mapping[str, type[Event]] = {contract.event.__name__: contract.event for contract in CONTRACTS.values()}
+"""Every event by its name."""
+
+PRODUCIBLE = (topology.EXPERIENCES, topology.FEEDBACK, topology.TRACES)
+"""Topics that the outside writes."""
+
+
+def json_schema(event: type[Event]) -> dict[str, Any]:
+    """Return the JSON Schema of an event as producers write it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **event.model_json_schema()}
+
+
+def asyncapi(settings: Settings) -> dict[str, Any]:
+    """Return the AsyncAPI 3 document of every public topic under these settings."""
+    partitions = {spec.name: spec.partitions for spec in topology.topic_specs(settings)}
+    channels, operations, messages = {}, {}, {}
+    for topic, contract in CONTRACTS.items():
+        name = contract.event.__name__
+        messages[name] = {
+            "name": name,
+            "summary": (contract.event.__doc__ or "").splitlines()[0],
+            "contentType": "application/json",
+            "payload": json_schema(contract.event),
+            "bindings": {"kafka": {"key": {"type": "string", "description": contract.key or "the source's key"}}},
+        }
+        channels[topic] = {
+            "address": settings.topic(topic),
+            "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+            "bindings": {"kafka": {"partitions": partitions[settings.topic(topic)]}},
+        }
+        # Seen from the application: it receives what the outside writes.
+        action = "receive" if topic in PRODUCIBLE else "send"
+        operations[f"{action}-{topic}"] = {"action": action, "channel": {"$ref": f"#/channels/{topic}"}}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Tierstream", "version": "1"},
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"messages": messages},
+    }

@@ -1,0 +1,131 @@
+"""Lag from the broker itself: committed offsets against the end, in events and in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
+
+from schemas.errors import ConnectionFailedError
+from schemas.settings import Settings
+from streams.admin import admin_client
+from streams.kafka_options import client_options
+from streams.topology import JOBS, batch_topics
+
+_END_TIMEOUT_SECONDS = 15.0
+_POLL_MS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLag:
+    """How far a group is behind in one partition."""
+
+    group: str
+    topic: str
+    partition: int
+    committed: int | None
+    """Next offset to process; None where the group has committed nothing yet."""
+    end: int
+    """Offset that the next record will get."""
+    lag: int
+    """Records not yet processed."""
+    lag_seconds: float
+    """Age of the oldest record that is not yet processed; 0 where none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    start: int
+    """First unprocessed offset that the broker still has."""
+    end: int
+    oldest: float | None
+    """Time of the first unprocessed record in epoch seconds."""
+
+
+def trainer_group(settings: Settings) -> str:
+    """Return the trainers' consumer group."""
+    return f"{settings.group_id}-trainer"
+
+
+def watched(settings: Settings) -> Mapping[str, list[str]]:
+    """Return the topics that each consumer group of this deployment reads."""
+    return {settings.group_id: sorted(batch_topics(settings)), trainer_group(settings): [settings.topic(JOBS)]}
+
+
+async def measure_lag(settings: Settings) -> list[PartitionLag]:
+    """Measure the lag of every group of this deployment; topics that do not exist are left out.
+
+    Raises:
+        ConnectionFailedError: the broker cannot be reached or does not tell.
+    """
+    async with admin_client(settings) as admin:
+        there = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics() if t["error_code"] == 0}
+        committed = {
+            (group, partition): offset
+            for group, topics in watched(settings).items()
+            for partition, offset in (await _committed(admin, group, topics, there)).items()
+        }
+        consumer = AIOKafkaConsumer(**client_options(settings), max_partition_fetch_bytes=1, enable_auto_commit=False)
+        try:
+            await consumer.start()
+            # Groups may read the same topic from different offsets, and a consumer has one position in each.
+            tails = {
+                group: await _tails(consumer, {tp: o for (g, tp), o in committed.items() if g == group})
+                for group in watched(settings)
+            }
+        finally:
+            await consumer.stop()
+    now = time.time()
+    return [_row(group, tp, offset, tails[group][tp], now) for (group, tp), offset in committed.items()]
+
+
+async def _committed(
+    admin: AIOKafkaAdminClient, group: str, topics: Iterable[str], there: Mapping[str, int]
+) -> dict[TopicPartition, int | None]:
+    # Named partitions, since lite does not answer for all of them.
+    wanted = [TopicPartition(topic, p) for topic in topics for p in range(there.get(topic, 0))]
+    if not wanted:
+        return {}
+    offsets = await admin.list_consumer_group_offsets(group, partitions=wanted)
+    return {tp: offsets[tp].offset if tp in offsets and offsets[tp].offset >= 0 else None for tp in wanted}
+
+
+async def _tails(
+    consumer: AIOKafkaConsumer, committed: Mapping[TopicPartition, int | None]
+) -> dict[TopicPartition, _Tail]:
+    """Fetch once at each committed offset: the answer tells the oldest waiting record and the true end.
+
+    A fetch's high watermark is the end on every broker; lite's `ListOffsets` falls short of it.
+    """
+    if not committed:
+        return {}
+    consumer.assign(list(committed))
+    starts = await consumer.beginning_offsets(list(committed))
+    for tp, offset in committed.items():
+        starts[tp] = max(offset or 0, starts[tp])
+        consumer.seek(tp, starts[tp])
+    oldest: dict[TopicPartition, float] = {}
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _END_TIMEOUT_SECONDS
+    waiting = set(committed)
+    while waiting:
+        if loop.time() > deadline:
+            raise ConnectionFailedError(f"the broker does not tell the end of {min(waiting).topic}", "look at its log")
+        try:
+            records = await consumer.getmany(*waiting, timeout_ms=_POLL_MS)
+        except (OffsetOutOfRangeError, UnknownTopicOrPartitionError) as error:
+            raise ConnectionFailedError(f"offsets changed while the lag was measured: {error}", "try again") from error
+        oldest |= {tp: batch[0].timestamp / 1000 for tp, batch in records.items() if batch and tp in waiting}
+        waiting = {tp for tp in waiting if tp not in oldest and consumer.highwater(tp) is None}
+    return {tp: _Tail(starts[tp], consumer.highwater(tp) or 0, oldest.get(tp)) for tp in committed}
+
+
+def _row(group: str, tp: TopicPartition, committed: int | None, tail: _Tail, now: float) -> PartitionLag:
+    lag = max(0, tail.end - tail.start)
+    seconds = max(0.0, now - tail.oldest) if lag and tail.oldest is not None else 0.0
+    return PartitionLag(group, tp.topic, tp.partition, committed, tail.end, lag, round(seconds, 3))

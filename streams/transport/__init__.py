@@ -1,0 +1,8 @@
+"""Record batches for Faust: a transport that hands an agent up to N raw records of one partition at a time.
+
+- `batch`: what an agent receives.
+- `options`: what the app tells the transport.
+- `offsets`: the commit rule, without any input or output.
+- `fetching`: taking fetched runs of records out of aiokafka, in the consumer's thread.
+- `driver`: the Faust transport, registered as `kafkabatch://` under the entry points `faust.transports`.
+"""

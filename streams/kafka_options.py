@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.helpers import create_ssl_context
 
 from schemas.errors import ConnectionFailedError, SettingsError
@@ -53,8 +53,9 @@ def broker_errors(settings: Settings) -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        reason = str(error) or type(error).__name__
+        lost = isinstance(error, KafkaConnectionError)
+        reason = "cannot be reached" if lost else f"answers with {error or type(error).__name__}"
         raise ConnectionFailedError(
-            f"broker {settings.kafka.bootstrap_servers}: {reason}",
+            f"broker {settings.kafka.bootstrap_servers} {reason}",
             "start one with `tierstream up` or `tierstream broker`, or name another with --bootstrap-servers",
         ) from error

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+)
 
 from schemas.errors import ConnectionFailedError
 from schemas.settings import Settings
@@ -18,7 +25,9 @@ from streams.kafka_options import client_options
 from streams.topology import JOBS, batch_topics
 
 _END_TIMEOUT_SECONDS = 15.0
+_COORDINATOR_TIMEOUT_SECONDS = 30.0
 _POLL_MS = 200
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,8 @@ async def measure_lag(settings: Settings) -> list[PartitionLag]:
             for group, topics in watched(settings).items()
             for partition, offset in (await _committed(admin, group, topics, there)).items()
         }
+        if not committed:
+            return []
         consumer = AIOKafkaConsumer(**client_options(settings), max_partition_fetch_bytes=1, enable_auto_commit=False)
         try:
             await consumer.start()
@@ -91,8 +102,21 @@ async def _committed(
     wanted = [TopicPartition(topic, p) for topic in topics for p in range(there.get(topic, 0))]
     if not wanted:
         return {}
-    offsets = await admin.list_consumer_group_offsets(group, partitions=wanted)
+    offsets = await _with_coordinator(lambda: admin.list_consumer_group_offsets(group, partitions=wanted))
     return {tp: offsets[tp].offset if tp in offsets and offsets[tp].offset >= 0 else None for tp in wanted}
+
+
+async def _with_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Ask until the broker has a coordinator: a new one makes its offsets topic only when first asked."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _COORDINATOR_TIMEOUT_SECONDS
+    while True:
+        try:
+            return await ask()
+        except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupLoadInProgressError):
+            if loop.time() > deadline:
+                raise
+        await asyncio.sleep(_POLL_MS / 1000)
 
 
 async def _tails(
@@ -102,7 +126,7 @@ async def _tails(
 
     A fetch's high watermark is the end on every broker; lite's `ListOffsets` falls short of it.
     """
-    if not committed:
+    if not committed:  # a group none of whose topics exist
         return {}
     consumer.assign(list(committed))
     starts = await consumer.beginning_offsets(list(committed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ for command in (*run.COMMANDS, *topics.COMMANDS, *produce.COMMANDS, *report.COMM
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 when it worked, 1 for a failure, 2 for bad usage, 130 for Ctrl-C."""
+    # What aiokafka would print by itself comes out as our one line; a worker sets up its own log.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     sys.exit(_exit_code(list(sys.argv[1:] if arguments is None else arguments)))
 
 

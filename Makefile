@@ -1,0 +1,51 @@
+# Every command of the project: `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo up test test-slow check format real throughput clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?= python3
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is older than 3.11: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+		|| { echo "error: no venv module: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet "$$(grep '^uv==' constraints.txt)"
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet -c constraints.txt -e . --group dev
+	@touch $@
+
+demo: $(READY) ## Run all three tiers on a simulated control room, then the audit
+	$(BIN)/tierstream demo
+
+up: $(READY) ## Run the whole system on this machine
+	$(BIN)/tierstream up
+
+test: $(READY) ## Run the tests that take minutes at most, as CI does
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## Run the long tests: full jobs, crash storms, the demo
+	$(BIN)/python -m pytest -m slow --timeout=3600
+
+check: $(READY) ## Formatting, lint, types, and the arrows between packages
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Mend formatting and what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+real: $(READY) ## Replay the recorded control room, where its data is beside this folder
+	$(BIN)/python -m benchmarks.real
+
+throughput: $(READY) ## Measure events a second through the whole stream
+	$(BIN)/python -m benchmarks.throughput
+
+clean: ## Remove what set-up and tools made; data stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,62 @@
+"""What can go wrong and be said to a person in one line.
+
+::
+
+    TierstreamError             a message, and where there is one a remedy
+    ├── SettingsError           an unknown key, or a value that cannot be
+    ├── InputError              a file or record that was handed in cannot be used
+    ├── ConnectionFailedError   the broker cannot be reached
+    ├── TopicsError             topics are missing, or are not as the settings say
+    ├── BrokerError             the embedded broker does not start
+    │   └── JarsUnavailableError    Apache Kafka's jars cannot be fetched
+    └── JobError                a training job cannot be run as requested
+
+The command line prints any of these as `error: <message>` and its remedy, and exits with 1.
+"""
+
+from __future__ import annotations
+
+
+class TierstreamError(Exception):
+    """A failure with a message for a person: one line, and where there is one a remedy.
+
+    Args:
+        message: what is wrong, in one line, naming the thing and the value.
+        remedy: what to do about it, in one line.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.message if self.remedy is None else f"{self.message}; {self.remedy}"
+
+
+class SettingsError(TierstreamError):
+    """A setting's key is unknown or its value cannot be."""
+
+
+class InputError(TierstreamError):
+    """A file or record that was handed in cannot be used."""
+
+
+class ConnectionFailedError(TierstreamError):
+    """The broker cannot be reached."""
+
+
+class TopicsError(TierstreamError):
+    """Topics are missing, or are not as the settings say."""
+
+
+class BrokerError(TierstreamError):
+    """The embedded broker does not start."""
+
+
+class JarsUnavailableError(BrokerError):
+    """Apache Kafka's jars are neither in the cache nor can they be fetched."""
+
+
+class JobError(TierstreamError):
+    """A training job cannot be run as requested."""

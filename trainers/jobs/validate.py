@@ -1,0 +1,179 @@
+"""`python -m trainers.jobs.validate JOB_DIR`: checks a job's dataset against the rules that the job was made under.
+
+Reads `job.json` and the dataset; prints progress as lines of JSON, writes `result.json`, and exits with 0 where the
+dataset is whole and every example obeys the rules, else with 1 and one line that says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import JsonValue, ValidationError
+
+from schemas.base import Event, StrictModel
+from schemas.errors import JobError
+from schemas.events import PreferencePair, Trace, TrainingJob
+from schemas.settings import PairsSettings, TracesSettings
+from trainers.files import write_atomically
+from trainers.jobs.snapshot import JOB_NAME, RESULT_NAME
+from trainers.pairs.rules import broken_rule
+from trainers.traces.suitability import assess, is_eligible
+
+Metrics = dict[str, JsonValue]
+Report = Callable[[float, Metrics], None]
+_Rules = TypeVar("_Rules", bound=StrictModel)
+_Example = TypeVar("_Example", bound=Event)
+
+PROGRESS_EVERY = 25
+"""Examples between two lines of progress."""
+
+
+def load_job(folder: Path) -> TrainingJob:
+    """Read `job.json`.
+
+    Raises:
+        JobError: the file is missing or is no training job.
+    """
+    path = folder / JOB_NAME
+    try:
+        return TrainingJob.from_json(path.read_bytes())
+    except OSError as error:
+        raise JobError(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise JobError(f"{path} is no training job: {_first_error(error)}") from error
+
+
+def read_dataset(folder: Path, job: TrainingJob) -> bytes:
+    """Return the bytes of the job's dataset, which must be those that the job was made on.
+
+    Raises:
+        JobError: the file is missing, lies outside the job's folder, or its bytes differ.
+    """
+    path = (folder.parent.parent / job.dataset_path).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise JobError(f"dataset {job.dataset_path} lies outside the job's folder")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise JobError(f"dataset {job.dataset_path} cannot be read: {error.strerror}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != job.dataset_sha256:
+        lines = data.count(b"\n")
+        raise JobError(
+            f"dataset {job.dataset_path} has sha256 {found[:12]} and {lines} lines, "
+            f"the job names {job.dataset_sha256[:12]} and {job.example_count}"
+        )
+    return data
+
+
+def check_examples(job: TrainingJob, data: bytes, report: Report) -> Metrics:
+    """Check every example and return the counts.
+
+    Raises:
+        JobError: an example is unreadable, repeated or breaks a rule, or their number is not the job's.
+    """
+    lines = data.splitlines()
+    if len(lines) != job.example_count:
+        raise JobError(f"dataset has {len(lines)} examples, the job names {job.example_count}")
+    examples = _pairs(job, lines) if job.tier == "dpo" else _traces(job, lines)
+    seen: set[str] = set()
+    kinds: Counter[str] = Counter()
+    for number, (name, kind) in enumerate(examples, start=1):
+        if name in seen:
+            raise JobError(f"example {number} repeats {name}")
+        seen.add(name)
+        kinds[kind] += 1
+        if number % PROGRESS_EVERY == 0 or number == len(lines):
+            report(number / len(lines), {"examples": number, "kinds": dict(kinds)})
+    return {"examples": len(seen), "kinds": dict(kinds)}
+
+
+def validate(folder: Path, report: Report) -> Metrics:
+    """Check a job's folder as a whole and return the counts.
+
+    Raises:
+        JobError: something is missing, was changed or breaks a rule.
+    """
+    job = load_job(folder)
+    return check_examples(job, read_dataset(folder, job), report)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the check and return the exit status: 0 valid, 1 not, 2 wrong usage."""
+    if len(arguments) != 1:
+        print("usage: python -m trainers.jobs.validate JOB_DIR", file=sys.stderr)
+        return 2
+    folder = Path(arguments[0])
+    result: dict[str, JsonValue]
+    try:
+        result = {"state": "validated", "metrics": validate(folder, _print_progress), "error": None}
+    except JobError as error:
+        result = {"state": "failed", "metrics": {}, "error": str(error)}
+    problem = result["error"]
+    try:
+        if folder.is_dir():
+            write_atomically(folder / RESULT_NAME, json.dumps(result).encode())
+    except OSError as error:
+        problem = problem or f"{folder / RESULT_NAME} cannot be written: {error.strerror}"
+    if problem is not None:
+        print(f"error: {problem}", file=sys.stderr)
+    return 0 if problem is None else 1
+
+
+def _pairs(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[str, str]]:
+    rules = _rules(job, PairsSettings)
+    used: set[tuple[str, str]] = set()
+    for number, line in enumerate(lines, start=1):
+        pair = _example(PreferencePair, number, line)
+        broken = broken_rule(pair, rules)
+        if broken is not None:
+            raise JobError(f"example {number}, pair {pair.pair_id}, breaks the rule {broken}")
+        answers = {(pair.kind, pair.chosen_experience_id), (pair.kind, pair.rejected_experience_id)}
+        if rules.one_to_one and answers & used:
+            raise JobError(f"example {number}, pair {pair.pair_id}, uses an answer a second time")
+        used |= answers
+        yield pair.pair_id, pair.kind
+
+
+def _traces(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[str, str]]:
+    rules = _rules(job, TracesSettings)
+    for number, line in enumerate(lines, start=1):
+        trace = _example(Trace, number, line)
+        assessment = assess(trace, rules)
+        if not is_eligible(assessment, rules):
+            reasons = ", ".join(assessment.reasons)
+            raise JobError(f"example {number}, trace {trace.trace_id}, is {assessment.grade}: {reasons}")
+        yield trace.trace_id, assessment.grade
+
+
+def _rules(job: TrainingJob, model: type[_Rules]) -> _Rules:
+    try:
+        return model.model_validate(job.settings.get("rules"))
+    except ValidationError as error:
+        raise JobError(f"the job's rules cannot be read: {_first_error(error)}") from error
+
+
+def _example(model: type[_Example], number: int, line: bytes) -> _Example:
+    try:
+        return model.from_json(line)
+    except ValidationError as error:
+        raise JobError(f"example {number} is no {model.__name__}: {_first_error(error)}") from error
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'value'}: {first['msg']}"
+
+
+def _print_progress(progress: float, metrics: Metrics) -> None:
+    print(json.dumps({"progress": round(progress, 4), "metrics": metrics}), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -6,3 +6,8 @@
 - `fetching`: taking fetched runs of records out of aiokafka, in the consumer's thread.
 - `driver`: the Faust transport, registered as `kafkabatch://` under the entry points `faust.transports`.
 """
+
+from streams.transport.batch import RecordBatch
+from streams.transport.options import TransportOptions
+
+__all__ = ["RecordBatch", "TransportOptions"]

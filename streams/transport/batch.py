@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from aiokafka.structs import ConsumerRecord
 from faust.types import TP
@@ -12,7 +12,7 @@ from faust.types.tuples import ConsumerMessage
 
 from streams.transport.offsets import Chunk
 
-Record = ConsumerRecord[bytes, bytes]
+Record: TypeAlias = "ConsumerRecord[bytes, bytes]"
 """A raw record: `offset`, `timestamp` (ms), `key`, `value`, `headers`."""
 
 
@@ -37,7 +37,7 @@ class ChunkMessage(ConsumerMessage):  # type: ignore[misc]
     """
 
     def __init__(self, chunk: Chunk, on_acknowledged: Callable[[], None], *args: Any, **kwargs: Any) -> None:
-        self._chunk = chunk
+        self.chunk = chunk
         self._on_acknowledged = on_acknowledged
         self._acked = False
         super().__init__(*args, **kwargs)
@@ -51,7 +51,7 @@ class ChunkMessage(ConsumerMessage):  # type: ignore[misc]
     def acked(self, done: bool) -> None:
         self._acked = done
         if done and self.tracked:
-            self._chunk.acknowledged = True
+            self.chunk.acknowledge()
             self._on_acknowledged()
 
 

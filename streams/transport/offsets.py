@@ -17,6 +17,11 @@ class Chunk:
     start: int
     end: int
     acknowledged: bool = False
+    refused: bool = False
+
+    def acknowledge(self) -> None:
+        """Note that the stream is done with it, unless it was refused."""
+        self.acknowledged = not self.refused
 
 
 class PartitionLedger:
@@ -59,6 +64,12 @@ class PartitionLedger:
         if self._pending and self._pending[-1] is chunk:
             self._pending.pop()
             self.wanted = chunk.start
+
+    def refuse(self, end: int) -> None:
+        """Hold the commit back at the pending chunk that ends at `end`, whatever is acknowledged later."""
+        for chunk in self._pending:
+            if chunk.end == end and not chunk.acknowledged:
+                chunk.refused = True
 
     def skip_to(self, position: int) -> None:
         """Note that the log holds no record from `wanted` up to `position` (compaction, transaction markers)."""

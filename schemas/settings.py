@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from schemas.base import StrictModel
 
-_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_UNIT_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*(ms|s|m|h|d|)")
 
 
 def parse_duration(value: Any) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -15,8 +16,12 @@ from schemas.errors import TopicsError
 from schemas.settings import Settings
 from streams.kafka_options import broker_errors, client_options
 from streams.topology import TopicSpec
+from trainers.files import write_atomically
 
 TopicCondition = Literal["ok", "missing", "wrong partitions"]
+CLUSTER_NAME = "cluster-id"
+"""File of the data directory that names the cluster that its offsets are of."""
+
 _APPEAR_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 
@@ -77,6 +82,28 @@ async def ensure_topics(settings: Settings, specs: Iterable[TopicSpec]) -> list[
             await _create(client, missing, settings.topics.replication_factor)
             refuse_unfit(await _appeared(client, missing))
         return before
+
+
+async def check_cluster(settings: Settings) -> None:
+    """See that the data directory belongs to this cluster; the first use records which one it is.
+
+    Checkpoints hold offsets, and those of another cluster's topics would skip or repeat events.
+
+    Raises:
+        TopicsError: the data directory was used with another cluster.
+        ConnectionFailedError: the broker cannot be reached.
+    """
+    async with admin_client(settings) as client:
+        cluster_id = str((await client.describe_cluster())["cluster_id"])
+    path = Path(settings.data_dir) / CLUSTER_NAME
+    recorded = path.read_text("utf-8") if path.exists() else cluster_id
+    if recorded != cluster_id:
+        raise TopicsError(
+            f"data directory {settings.data_dir} belongs to cluster {recorded}, and the broker is {cluster_id}",
+            "name that cluster's broker with --bootstrap-servers, or another folder with --data-dir",
+        )
+    if not path.exists():
+        write_atomically(path, cluster_id.encode())
 
 
 def refuse_unfit(states: Iterable[TopicState]) -> None:

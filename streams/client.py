@@ -47,21 +47,22 @@ class Producer:
     ) -> None:
         await self._producer.stop()
 
-    async def send(self, topic: str, event: Event) -> None:
+    async def send(self, topic: str, event: Event, key: bytes | None = None) -> None:
         """Publish an event and wait until the broker has it.
 
         Args:
             topic: name without the prefix, `feedback` for one.
             event: an instance of the topic's model.
+            key: the record's key, where the event does not hold it.
 
         Raises:
             ConnectionFailedError: the broker did not take it.
         """
-        delivery = await self.enqueue(topic, event)
+        delivery = await self.enqueue(topic, event, key)
         with broker_errors(self._settings):
             await delivery
 
-    async def enqueue(self, topic: str, event: Event) -> Awaitable[Any]:
+    async def enqueue(self, topic: str, event: Event, key: bytes | None = None) -> Awaitable[Any]:
         """Hand an event to the sender, waiting only where its buffer is full; the result is its delivery.
 
         Raises:
@@ -70,8 +71,9 @@ class Producer:
         contract = CONTRACTS[topic]
         if not isinstance(event, contract.event):
             raise TypeError(f"{topic} carries {contract.event.__name__}, not {type(event).__name__}")
-        with broker_errors(self._settings):
+        if contract.key is not None:
             key = str(getattr(event, contract.key)).encode()
+        with broker_errors(self._settings):
             delivery: asyncio.Future[Any] = await self._producer.send(
                 self._settings.topic(topic), event.to_json(), key=key
             )

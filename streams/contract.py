@@ -18,8 +18,8 @@ class TopicContract:
 
     event: type[Event]
     """The model of its values."""
-    key: str
-    """The field of the event that is the record's key."""
+    key: str | None
+    """The field of the event that is the record's key; None for a key that the event does not hold."""
 
 
 CONTRACTS: Mapping[str, TopicContract] = {
@@ -31,7 +31,7 @@ CONTRACTS: Mapping[str, TopicContract] = {
     topology.JOBS: TopicContract(events.TrainingJob, "job_id"),
     topology.JOB_UPDATES: TopicContract(events.JobUpdate, "job_id"),
     topology.MODEL_VERSIONS: TopicContract(events.ModelVersion, "tier"),
-    topology.DEAD_LETTERS: TopicContract(events.DeadLetter, ""),
+    topology.DEAD_LETTERS: TopicContract(events.DeadLetter, None),
 }
 """By topic name without prefix; a dead letter has the key of its source."""
 

@@ -43,6 +43,25 @@ def client_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
+def faust_credentials(settings: Settings) -> Any:
+    """Return what Faust's `broker_credentials` takes; None for a plain connection.
+
+    Raises:
+        SettingsError: `kafka.ssl_cafile` cannot be read.
+    """
+    from faust import SASLCredentials, SSLCredentials
+
+    options = client_options(settings)
+    if "sasl_mechanism" in options:
+        return SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            ssl_context=options.get("ssl_context"),
+            mechanism=options["sasl_mechanism"],
+        )
+    return SSLCredentials(options["ssl_context"]) if "ssl_context" in options else None
+
+
 @contextmanager
 def broker_errors(settings: Settings) -> Iterator[None]:
     """Turn what aiokafka raises into one line that names the broker.

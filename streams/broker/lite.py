@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from importlib import resources
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def prepare(folder: Path, port: int) -> Launch:
     binary = _binary(folder)
     url = f"tcp://{LOOPBACK}:{port}"
     command = [str(binary), "broker", "--listener-url", url, "--advertised-listener-url", url]
-    command += ["--storage-engine", "memory://tansu/"]
+    # Its topics go with it, so every start is another cluster.
+    command += ["--storage-engine", "memory://tansu/", "--cluster-id", f"lite-{uuid.uuid4().hex}"]
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     return Launch(command, (logs / "lite.log",), {"RUST_LOG": "warn"})

@@ -45,9 +45,10 @@ def settings_options(*extra: str, broker: bool = True) -> Callable[[Callable[...
             return command(load(config_file, os.environ, overrides), **arguments)
 
         config = click.option("--config", "config_file", metavar="FILE", type=click.Path(path_type=Path), help="TOML.")
-        for decorator in (*(_OPTIONS[key] for key in reversed(keys)), config):
-            wrapper = decorator(wrapper)
-        return wrapper
+        decorated: Callable[..., Any] = wrapper
+        for key in reversed(keys):
+            decorated = _OPTIONS[key](decorated)
+        return config(decorated)
 
     return decorate
 

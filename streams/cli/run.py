@@ -38,7 +38,7 @@ def worker(loaded: LoadedSettings) -> None:
     """
     from streams.worker import run
 
-    run(loaded.settings, loaded)
+    run(loaded.settings)
 
 
 @click.command()

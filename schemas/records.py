@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import JsonValue
 
 from schemas.base import Event, Identifier, Probability, Reward, Text
-from schemas.events import PairKind, ScoreReason
+from schemas.events import ItemType, PairKind, ScoreReason
 
 FEATURES_PER_ITEM = 384 + 45
 """Floats that an item brings: its embedding, then its structured features."""
@@ -47,7 +47,7 @@ class ScorerEntry:
     """Hex of 8 bytes of BLAKE2b of the query: decides learned or held out."""
     intent_type: str
     item_ids: tuple[str, ...]
-    item_types: tuple[str, ...]
+    item_types: tuple[ItemType, ...]
     rewards: tuple[float | None, ...]
     """One an item for `feedback`; empty for `arrived`."""
     features: bytes

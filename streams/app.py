@@ -47,17 +47,19 @@ def end_unacknowledged(what: str, error: BaseException) -> None:
     os._exit(EXIT_UNMENDABLE)
 
 
-class TierstreamApp(faust.App):
+class TierstreamApp(faust.App):  # type: ignore[misc]
     """A Faust app with our publisher and web server among its services."""
 
     settings: Settings
     services: Services
     transport_options: TransportOptions
     agents_of_ours: Agents
+    watchdog: Watchdog
+    stream_web: WebServer
 
     def on_init_dependencies(self) -> Iterable[Any]:
         """Start the publisher before, and the web server beside, Faust's own services."""
-        return [self.services.publisher, self.web_server, *super().on_init_dependencies()]
+        return [self.services.publisher, self.stream_web, *super().on_init_dependencies()]
 
     def agent_on(self, *topics: str, name: str, body: Body) -> None:
         """Run `body` for every record batch of `topics`, one at a time."""
@@ -118,7 +120,7 @@ def build_app(settings: Settings) -> TierstreamApp:
         start_offset=lambda tp: agents.scorer.start_offset() if tp == entries else None,
     )
     app.watchdog = Watchdog(app, settings.stream.stall_timeout)
-    app.web_server = WebServer(app, settings.web)
+    app.stream_web = WebServer(app, settings.web)
     topology.connect(app, agents)
     _keep_time(app, agents)
     return app
@@ -177,12 +179,15 @@ def _keep_time(app: TierstreamApp, agents: Agents) -> None:
         if not app.rebalancing:
             await app.services.publisher.publish([Outgoing(ticks, partition, None, b"{}") for partition in mine])
 
-    async def give_up_partitions(revoked: set[TP]) -> None:
+    async def give_up_partitions(app: Any, revoked: set[TP], **signal: Any) -> None:
         await agents.scorer.checkpoint()
         agents.forget()
+
+    async def save(app: Any, **signal: Any) -> None:
+        await agents.scorer.checkpoint()
 
     app.every(settings.join.tick_interval, "send-ticks", tick)
     app.every(settings.scorer.checkpoint_idle / 2, "checkpoint-when-idle", agents.scorer.checkpoint_when_idle)
     app.every(app.watchdog.interval, "watch-progress", app.watchdog.check)
-    app.on_partitions_revoked.connect(_signal(give_up_partitions))
-    app.on_before_shutdown.connect(_signal(agents.scorer.checkpoint))
+    app.on_partitions_revoked.connect(give_up_partitions, weak=False)
+    app.on_before_shutdown.connect(save, weak=False)

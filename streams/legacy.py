@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from schemas.settings import Settings
 from streams import topology
@@ -18,11 +19,9 @@ async def import_legacy_traces(settings: Settings) -> int:
 
     Their ids do not change, so that a second import, or one that was cut short, does no harm.
     """
-    from pathlib import Path
-
     store = TraceStore(Path(settings.data_dir) / "traces")
     legacy = {trace.trace_id: trace for trace in store.legacy()}
-    stored = {trace.trace_id for trace in store.stored_ids()} if legacy else set()
+    stored = {s.trace.trace_id for s in store.read() if s.partition is not None} if legacy else set()
     topic, partitions = settings.topic(topology.TRACES), settings.topics.partitions
     messages = []
     for trace_id, trace in legacy.items():

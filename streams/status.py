@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streams import topology
+from trainers.pairs.funnel import merge
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 def status(app: TierstreamApp) -> dict[str, Any]:
     """Return readiness, counts, the scorer, the pair funnels, the thresholds, and progress by partition."""
     settings, agents = app.settings, app.agents_of_ours
-    reason = app.web_server.not_ready()
+    reason = app.stream_web.not_ready()
     result: dict[str, Any] = {
         "ready": reason is None,
         "reason": reason,
@@ -24,10 +25,10 @@ def status(app: TierstreamApp) -> dict[str, Any]:
         return result
     mine = app.consumer.assignment()
     answers = sorted(tp.partition for tp in mine if tp.topic == settings.topic(topology.ANSWERS))
-    result["pair_funnel"] = {partition: agents.pairs.funnel(partition) for partition in answers}
+    result["pair_funnel"] = merge(agents.pairs.funnel(partition) for partition in answers)
     for tier, agent, topic in (("dpo", agents.dpo, topology.PAIRS), ("sft", agents.sft, topology.ELIGIBLE_TRACES)):
         if any(tp.topic == settings.topic(topic) for tp in mine):
-            result[tier] = agent.book().status()
+            result[tier] = agent.status()
     result["partitions"] = {
         f"{tp.topic}[{tp.partition}]": {"position": position, "end": end}
         for tp, (position, end) in sorted(app.consumer.progress().items())

@@ -86,7 +86,7 @@ class WebServer(Service):  # type: ignore[misc]
         return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body = generate_latest(self._app.services.metrics.registry)
+        body: bytes = generate_latest(self._app.services.metrics.registry)  # type: ignore[no-untyped-call]
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _status(self, request: web.Request) -> web.Response:

@@ -14,6 +14,7 @@ from pathlib import Path
 import faust
 import mode.loop
 
+from schemas.config import LoadedSettings
 from schemas.errors import TierstreamError
 from schemas.settings import Settings
 
@@ -44,7 +45,7 @@ def _end_by_force(seconds: float) -> None:
     os._exit(EXIT_DRAIN_TIMEOUT)
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, loaded: LoadedSettings | None = None) -> None:
     """Run until SIGTERM or SIGINT; ends the process.
 
     Raises:

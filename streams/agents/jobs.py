@@ -13,7 +13,7 @@ from streams.publisher import Outgoing
 from streams.tables import Overlay, write_state
 from streams.transport.batch import RecordBatch
 from trainers.jobs.accumulate import CompletedRun, RunBook
-from trainers.jobs.snapshot import plan_job, write_snapshot
+from trainers.jobs.snapshot import freeze_job
 
 
 class JobAgent:
@@ -51,15 +51,23 @@ class JobAgent:
     def book(self) -> RunBook:
         """Return the count so far, read from the table where it is not at hand."""
         if self._book is None:
-            settings = self._services.settings
-            threshold = settings.pairs.threshold if self._tier == "dpo" else settings.traces.threshold
-            self._book = RunBook(self._tier, threshold)
+            self._book = RunBook(self._threshold())
             for key, value in self._table.items(0):
                 self._book.load(key, value)
         return self._book
 
     async def _snapshot(self, run: CompletedRun) -> Outgoing:
         settings = self._services.settings
-        snapshot = await asyncio.to_thread(write_snapshot, self._services.data_dir, run)
-        job = plan_job(run, snapshot, settings, requested_at=datetime.now(UTC))
+        job = await asyncio.to_thread(
+            freeze_job, self._services.data_dir, self._tier, run, settings, datetime.now(UTC)
+        )
         return Outgoing(settings.topic(topology.JOBS), 0, job.job_id.encode(), job.to_json())
+
+    def status(self) -> dict[str, int]:
+        """Return how far the open run is."""
+        book = self.book()
+        return {"distinct": book.seen, "waiting": book.waiting, "threshold": self._threshold(), "jobs": book.jobs}
+
+    def _threshold(self) -> int:
+        settings = self._services.settings
+        return settings.pairs.threshold if self._tier == "dpo" else settings.traces.threshold

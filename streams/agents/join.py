@@ -14,8 +14,8 @@ from streams.join.expiry import ExpiryIndex
 from streams.publisher import Outgoing, partition_for
 from streams.tables import Overlay, write_state
 from streams.transport.batch import RecordBatch
-from trainers.embedding import EmbeddingError, build_embedder
-from trainers.features import ItemFeatures, prepare, query_hash
+from trainers.embedding import MissingEmbeddingError, build_embedder
+from trainers.prepare import ItemFeatures, prepare, query_hash
 
 Prepared = list[tuple[Record, Experience, ItemFeatures]]
 
@@ -78,7 +78,7 @@ class JoinAgent:
         for record, event in experiences:
             try:
                 prepared.append((record, event, prepare(event, self._embedder)))
-            except EmbeddingError as error:
+            except MissingEmbeddingError as error:
                 letters.append(letter(batch, record, "missing_embedding", str(error)))
         return prepared, letters
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
-
 from schemas.records import Answer
 from streams import topology
 from streams.agents.services import Services
@@ -12,6 +10,7 @@ from streams.publisher import Outgoing
 from streams.tables import Overlay, write_state
 from streams.transport.batch import RecordBatch
 from trainers.pairs.book import PairBook
+from trainers.pairs.funnel import Funnel
 
 
 class PairAgent:
@@ -43,7 +42,7 @@ class PairAgent:
         await write_state(self._services.publisher, [overlay])
         self._services.metrics.count(topology.ANSWERS, outcomes)
 
-    def funnel(self, partition: int) -> dict[str, Any]:
+    def funnel(self, partition: int) -> Funnel:
         """Return the pair funnel of one partition."""
         return self._book(partition).funnel()
 

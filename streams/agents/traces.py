@@ -12,7 +12,7 @@ from streams.agents.services import Services
 from streams.publisher import Outgoing
 from streams.transport.batch import RecordBatch
 from trainers.traces.store import TraceStore, TraceWriter
-from trainers.traces.suitability import assess, eligible
+from trainers.traces.suitability import assess, is_eligible
 
 
 class TraceAgent:
@@ -38,8 +38,8 @@ class TraceAgent:
         outcomes = Counter(forwarded=len(intake.forwards), dead_lettered=len(intake.letters))
         for _, trace in intake.events:
             assessment = assess(trace, settings.traces)
-            outcomes[assessment.primary_reason or assessment.grade] += 1
-            if eligible(assessment, settings.traces):
+            outcomes[assessment.reasons[0] if assessment.reasons else assessment.grade] += 1
+            if is_eligible(assessment, settings.traces):
                 outgoing.append(Outgoing(topic, 0, trace.trace_id.encode(), trace.to_json()))
         await self._services.publisher.publish(outgoing)
         # The line on disk is this agent's state: it is written after the outputs, as everywhere.

@@ -11,7 +11,7 @@ from schemas.records import Answer, Origin, ScorerEntry
 from schemas.settings import RewardSettings
 from streams.join.state import EarlyFeedback, JoinedExperience, Judgements
 from streams.tables import Overlay
-from trainers.features import ItemFeatures
+from trainers.prepare import ItemFeatures
 from trainers.reward import answer_confidence, answer_reward, is_newer, item_rewards, unknown_widgets
 
 PAIR_KINDS: tuple[Literal["widget", "voice"], ...] = ("widget", "voice")
@@ -139,7 +139,7 @@ class Joiner:
 
     def _hand_on_answers(self, joined: JoinedExperience, state: Judgements, experience_id: str) -> None:
         for kind in PAIR_KINDS:
-            reward = answer_reward(state.latest, kind, self.settings)
+            reward = answer_reward(state.latest, kind, self.settings, joined.item_ids)
             confidence = answer_confidence(state.latest)
             by_user = "user" in state.latest
             handed = [reward, confidence, by_user]

@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import orjson
 
-from schemas.events import Experience, Feedback
-from trainers.features import ItemFeatures
+from schemas.events import Experience, Feedback, FeedbackSource, ItemType
+from trainers.prepare import ItemFeatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class JoinedExperience:
     """The widget plan as JSON data."""
     voice_reply: str | None
     item_ids: tuple[str, ...]
-    item_types: tuple[str, ...]
+    item_types: tuple[ItemType, ...]
     features: bytes
 
     @classmethod
@@ -75,7 +75,7 @@ class Judgements:
 
     since: float
     """Broker time at which the experience, or its first feedback, arrived."""
-    latest: dict[str, Feedback] = field(default_factory=dict)
+    latest: dict[FeedbackSource, Feedback] = field(default_factory=dict)
     """The judgement that counts, by source."""
     outcomes: dict[str, str] = field(default_factory=dict)
     """What became of each feedback, by id: joined, early, superseded or unusable."""

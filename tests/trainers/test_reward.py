@@ -1,0 +1,122 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.events import Feedback
+from schemas.settings import RewardSettings
+from trainers.reward import answer_confidence, answer_reward, blend, is_newer, item_rewards, unknown_widgets
+
+SETTINGS = RewardSettings()
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+rewards = st.floats(-1, 1)
+
+
+def feedback(source="user", widgets=(), at=NOON, **fields):
+    entries = [{"widget_id": name, "reward": reward} for name, reward in widgets]
+    return Feedback(
+        feedback_id="f", experience_id="e", timestamp=at, source=source, per_widget_feedback=entries, **fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("user", "evaluator", "confidence", "expected"),
+    [
+        (None, None, None, None),
+        (0.6, None, 0.9, 0.6),
+        (None, -0.8, 0.5, -0.4),
+        (None, 0.8, None, 0.4),  # default_confidence 0.5
+        (1.0, 1.0, 1.0, 1.0),
+        (1.0, -1.0, 0.8, 0.7 - 0.3 * 0.8),
+        (0.5, 0.5, None, 0.35 + 0.3 * 0.25),
+        (0.1, -1.0, 1.0, 0.05),  # 0.07 - 0.3 would turn the user's sign
+        (-0.1, 1.0, 1.0, -0.05),
+        (0.0, -1.0, 1.0, -0.3),  # a user's zero has no sign to keep
+    ],
+)
+def test_blend_follows_the_formula(user, evaluator, confidence, expected):
+    assert blend(user, evaluator, confidence, SETTINGS) == pytest.approx(expected)
+
+
+def test_blend_that_comes_to_zero_keeps_the_users_sign():
+    settings = RewardSettings(user_weight=0.5)
+    assert blend(0.5, -0.5, 1.0, settings) == 0.05
+
+
+@given(rewards, rewards, st.none() | st.floats(0, 1))
+def test_blend_never_turns_the_users_sign_and_stays_in_range(user, evaluator, confidence):
+    blended = blend(user, evaluator, confidence, SETTINGS)
+    assert -1 <= blended <= 1
+    # The product of two tiny numbers may vanish, so signs are compared one by one.
+    assert user == 0 or (user > 0) == (blended > 0)
+
+
+def test_every_reward_setting_changes_the_blend():
+    assert blend(1.0, 0.0, 1.0, RewardSettings(user_weight=0.4)) == pytest.approx(0.4)
+    assert blend(0.1, -1.0, 1.0, RewardSettings(floor=0.2)) == 0.2
+    assert blend(None, 1.0, None, RewardSettings(default_confidence=0.9)) == 0.9
+    alone = {"implicit": feedback("implicit", reward=1.0)}
+    assert answer_reward(alone, "widget", RewardSettings(implicit_weight=0.6)) == 0.6
+
+
+def test_an_item_has_its_own_reward_else_the_answers():
+    said = {"user": feedback(widgets=[("a", -1.0)], reward=0.5)}
+    assert item_rewards(said, ["a", "b", "voice"], ["widget", "widget", "voice"], SETTINGS) == [-1.0, 0.5, 0.5]
+
+
+def test_an_item_that_nobody_judged_has_no_reward():
+    said = {"user": feedback(widgets=[("a", 1.0)])}
+    assert item_rewards(said, ["a", "b", "voice"], ["widget", "widget", "voice"], SETTINGS) == [1.0, None, None]
+
+
+def test_items_blend_each_source_by_the_same_rule():
+    said = {
+        "user": feedback(reward=1.0, voice_reward=-1.0),
+        "evaluator": feedback("evaluator", widgets=[("a", 0.5)], voice_reward=-0.5, evaluation_confidence=0.8),
+    }
+    found = item_rewards(said, ["a", "b", "voice"], ["widget", "widget", "voice"], SETTINGS)
+    assert found == [pytest.approx(0.7 + 0.3 * 0.4), 1.0, pytest.approx(-0.7 - 0.3 * 0.4)]
+
+
+def test_implicit_feedback_counts_only_alone():
+    implicit = feedback("implicit", reward=-1.0)
+    assert answer_reward({"implicit": implicit}, "widget", SETTINGS) == pytest.approx(-0.3)
+    with_user = {"implicit": implicit, "user": feedback(voice_reward=0.5)}
+    assert answer_reward(with_user, "voice", SETTINGS) == 0.5
+    assert answer_reward(with_user, "widget", SETTINGS) is None
+
+
+def test_a_widget_plan_has_its_reward_else_the_mean_of_its_widgets():
+    whole = {"user": feedback(widgets=[("a", -1.0)], reward=0.5)}
+    parts = {"user": feedback(widgets=[("a", -1.0), ("b", 0.5)], voice_reward=1.0)}
+    assert answer_reward(whole, "widget", SETTINGS) == 0.5
+    assert answer_reward(parts, "widget", SETTINGS) == -0.25
+
+
+def test_a_reply_has_its_voice_reward_else_the_reward():
+    assert answer_reward({"user": feedback(reward=0.5, voice_reward=-0.5)}, "voice", SETTINGS) == -0.5
+    assert answer_reward({"user": feedback(reward=0.5)}, "voice", SETTINGS) == 0.5
+    assert answer_reward({"user": feedback(widgets=[("a", 1.0)])}, "voice", SETTINGS) is None
+
+
+def test_widgets_that_the_plan_lacks_are_named_and_left_out_of_the_mean():
+    said = feedback(widgets=[("a", 1.0), ("ghost", -1.0)])
+    assert unknown_widgets(said, ["a", "voice"]) == ("ghost",)
+    assert answer_reward({"user": said}, "widget", SETTINGS, ["a", "voice"]) == 1.0
+    assert answer_reward({"user": said}, "widget", SETTINGS, ["other"]) is None
+
+
+def test_confidence_is_the_evaluators_alone():
+    user = feedback(reward=1.0, evaluation_confidence=1.0)
+    assert answer_confidence({"user": user}) is None
+    assert answer_confidence({"user": user, "evaluator": feedback("evaluator", reward=1.0)}) is None
+    sure = feedback("evaluator", reward=1.0, evaluation_confidence=0.7)
+    assert answer_confidence({"user": user, "evaluator": sure}) == 0.7
+
+
+def test_the_latest_judgement_is_by_event_time_and_ties_go_to_the_later_arrival():
+    before = feedback(reward=1.0)
+    assert is_newer(feedback(reward=0.0), before)
+    assert is_newer(feedback(reward=0.0, at=NOON + timedelta(seconds=1)), before)
+    assert not is_newer(feedback(reward=0.0, at=NOON - timedelta(seconds=1)), before)

@@ -183,6 +183,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 ledger.withdraw(message.chunk)
         return delivered
 
+    def progress(self) -> dict[TP, tuple[int, int]]:
+        """Return for every partition of a batched topic what is acknowledged and where the log ends, as offsets.
+
+        The end is what the last fetch reported.
+        """
+        ends = {tp: self.highwater(tp) for tp in self._ledgers if self._is_batched(tp)}
+        return {tp: (self._ledgers[tp].acknowledged, end) for tp, end in ends.items() if end is not None}
+
     def refuse(self, batch: RecordBatch) -> None:
         """Let the acknowledgement of a batch in progress count for nothing: it is delivered again after the restart.
 

@@ -46,6 +46,12 @@ class PartitionLedger:
         self._settle()
         return len(self._pending)
 
+    @property
+    def acknowledged(self) -> int:
+        """Offset up to which everything delivered is acknowledged."""
+        self._settle()
+        return self._settled
+
     def deliver(self, end: int) -> Chunk:
         """Note a delivery of the records from `wanted` up to `end`, which is left out.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ FLAGS = {
 """The flag of a setting, where it is not the key itself."""
 
 
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
     """Settings with the origin of every value."""
@@ -45,6 +49,8 @@ class LoadedSettings:
 class _Given:
     value: Any
     source: str
+    is_text: bool = False
+    """Whether the value comes from where there is nothing but text."""
 
 
 def load(config_file: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> LoadedSettings:
@@ -125,7 +131,9 @@ def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
     names = [n for n in environ if n.startswith(ENVIRONMENT_PREFIX) and not n.startswith(NOT_SETTINGS_PREFIX)]
     return {
-        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): _Given(environ[name], f"environment {name}")
+        name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", "."): _Given(
+            environ[name], f"environment {name}", is_text=True
+        )
         for name in sorted(names)
     }
 
@@ -138,13 +146,18 @@ def _merge(given: dict[str, _Given], fields: Mapping[str, FieldInfo], layer: Map
             raise SettingsError(f"unknown setting {key} ({item.source})", remedy)
         if isinstance(item.value, bool) and fields[key].annotation is not bool:
             raise _refusal(key, item, fields[key])
-        # A variable that is set to nothing, as compose files do, unsets what may be unset.
-        unset = item.value == "" and item.source.startswith("environment") and _is_optional(fields[key])
-        given[key] = _Given(None, item.source) if unset else item
+        given[key] = _Given(_from_text(item.value, fields[key]), item.source) if item.is_text else item
 
 
-def _is_optional(field: FieldInfo) -> bool:
-    return NoneType in get_args(field.annotation)
+def _from_text(value: str, field: FieldInfo) -> str | float | None:
+    """Read what a variable cannot say otherwise: nothing, as compose files set it, and seconds as a number."""
+    if value == "" and NoneType in get_args(field.annotation):
+        return None
+    return float(value) if _is_duration(field) and _NUMBER.fullmatch(value) else value
+
+
+def _is_duration(field: FieldInfo) -> bool:
+    return any(isinstance(part, BeforeValidator) and part.func is parse_duration for part in field.metadata)
 
 
 def _validate(given: Mapping[str, _Given], fields: Mapping[str, FieldInfo]) -> Settings:
@@ -177,7 +190,7 @@ def allowed(field: FieldInfo) -> str:
     schema = _field_schema(field)
     if "enum" in schema or "const" in schema:
         return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
-    if any(isinstance(part, BeforeValidator) and part.func is parse_duration for part in field.metadata):
+    if _is_duration(field):
         forever = any(getattr(part, "ge", None) == -1 for part in field.metadata)
         return "a duration above 0 such as 250ms, 90s or 7d" + (', or "forever"' if forever else "")
     bounds = [words.format(schema[name]) for name, words in _BOUNDS.items() if name in schema]

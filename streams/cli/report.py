@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from schemas.config import LoadedSettings
 from schemas.errors import InputError
-from streams.cli.options import settings_options
+from streams.cli.options import json_option, settings_options
+from streams.cli.tables import print_table
 
 
 @click.command()
@@ -45,4 +47,26 @@ def _write(path: Path, content: object) -> None:
     click.echo(str(path))
 
 
-COMMANDS = (schema,)
+@click.command()
+@settings_options("web.port", "broker.port", "broker.kind")
+@json_option
+def doctor(loaded: LoadedSettings, as_json: bool) -> None:
+    """Show every setting in effect with its source, and check what a start needs; exit 1 where a check fails.
+
+    Example: tierstream doctor --json
+    """
+    from streams.doctor import examine
+
+    report = examine(loaded)
+    checks = [asdict(check) for check in report["checks"]]
+    if as_json:
+        click.echo(json.dumps({**report, "checks": checks}, indent=2))
+    else:
+        print_table([{"setting": key, **entry} for key, entry in report["settings"].items()])
+        click.echo(f"\nscorer_parameters: {report['scorer_parameters']:,}\n")
+        print_table(checks)
+    if any(check["verdict"] == "failed" for check in checks):
+        click.get_current_context().exit(1)
+
+
+COMMANDS = (doctor, schema)

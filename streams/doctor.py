@@ -1,0 +1,101 @@
+"""What is in effect, where it came from, and what stands in the way of a start."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from schemas.config import LoadedSettings, setting_value
+from schemas.errors import TierstreamError
+from schemas.settings import Settings
+from streams import topology
+from streams.admin import topic_states
+from streams.broker.java import find_java
+from trainers.scorer.network import ArchitectureMismatchError, architecture, build_network, parameter_count
+
+Verdict = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+def examine(loaded: LoadedSettings) -> dict[str, Any]:
+    """Return `settings` (value and source by key), `scorer_parameters`, `scorer_architecture` and `checks`."""
+    settings = loaded.settings
+    checks = [check(settings) for check in _CHECKS]
+    return {
+        "settings": {
+            key: {"value": setting_value(settings, key), "source": source} for key, source in loaded.sources.items()
+        },
+        "scorer_parameters": parameter_count(build_network(settings.scorer)),
+        "scorer_architecture": architecture(settings.scorer),
+        "checks": checks,
+    }
+
+
+def _scorer(settings: Settings) -> Check:
+    try:
+        count = parameter_count(build_network(settings.scorer))
+    except ArchitectureMismatchError as error:
+        return Check("scorer", "failed", str(error))
+    return Check("scorer", "ok", f"rank {settings.scorer.rank} has {count:,} parameters, read from the built network")
+
+
+def _faust(settings: Settings) -> Check:
+    if importlib.util.find_spec("faust._cython.streams") is None or os.environ.get("NO_CYTHON"):
+        return Check("faust", "failed", "the compiled stream iterator is missing: install faust-streaming's wheel")
+    return Check("faust", "ok", "the compiled stream iterator is in use")
+
+
+def _data_dir(settings: Settings) -> Check:
+    folder = Path(settings.data_dir).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Check("data directory", "failed", f"{folder} cannot be written: give another one with --data-dir")
+    return Check("data directory", "ok", str(folder))
+
+
+def _java(settings: Settings) -> Check:
+    try:
+        java = find_java()
+    except TierstreamError as error:
+        return Check("java", "warning", str(error))
+    return Check("java", "ok", f"{java.path}, version {java.version}, for the embedded Apache Kafka")
+
+
+def _broker(settings: Settings) -> Check:
+    try:
+        states = asyncio.run(topic_states(settings, topology.topic_specs(settings)))
+    except TierstreamError as error:
+        return Check("broker", "failed", str(error))
+    where = settings.kafka.bootstrap_servers
+    if unfit := [state for state in states if state.condition == "wrong partitions"]:
+        first = unfit[0]
+        return Check(
+            "broker",
+            "failed",
+            f"{where}: topic {first.spec.name} has {first.partitions} partitions, {first.spec.partitions} are needed",
+        )
+    missing = sum(state.condition == "missing" for state in states)
+    if missing:
+        return Check("broker", "warning", f"{where}: {missing} topics are missing: tierstream topics --create")
+    return Check("broker", "ok", f"{where} has all {len(states)} topics")
+
+
+def _partitions(settings: Settings) -> Check:
+    count = settings.topics.partitions
+    return Check("workers", "ok", f"up to {count} share the work, as topics.partitions is {count}; more would idle")
+
+
+_CHECKS: tuple[Callable[[Settings], Check], ...] = (_scorer, _faust, _data_dir, _java, _broker, _partitions)

@@ -1,0 +1,205 @@
+"""A deployment under test: worker and trainer as subprocesses on a real broker, and eyes on its topics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from schemas.base import Event
+from schemas.settings import Settings
+from streams import topology
+from streams.admin import ensure_topics
+from streams.broker.launch import free_port
+
+READY_SECONDS = 60.0
+WAIT_SECONDS = 90.0
+
+
+class Deployment:
+    """One prefix on a broker, one data directory, and the processes that a test starts."""
+
+    def __init__(self, bootstrap: str, prefix: str, data_dir: Path, **overrides: Any) -> None:
+        values = {
+            "data_dir": str(data_dir),
+            "kafka": {"bootstrap_servers": bootstrap, "session_timeout": 6.0},
+            "topics": {"prefix": prefix},
+            "stream": {"table_store": "rocksdb"},
+        }
+        for section, fields in overrides.items():
+            values[section] = {**values.get(section, {}), **fields}  # type: ignore[dict-item]
+        self.values = values
+        self.settings = Settings.model_validate(values)
+        self.data_dir = data_dir
+        self.bootstrap = bootstrap
+        self.processes: list[Process] = []
+
+    def __enter__(self) -> Deployment:
+        asyncio.run(ensure_topics(self.settings, topology.topic_specs(self.settings)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.end()
+
+    def start(self, command: str, **environment: str) -> Process:
+        """Start `worker` or `trainer`."""
+        process = Process(self, command, environment, len(self.processes))
+        self.processes.append(process)
+        return process
+
+    def worker(self, **environment: str) -> Process:
+        """Start a worker and wait until it is ready."""
+        process = self.start("worker", **environment)
+        process.wait_until_ready()
+        return process
+
+    def publish(self, topic: str, events: Iterable[Event | bytes], key: str | None = None) -> None:
+        """Publish events keyed as their topic's contract says, or raw bytes under `key`."""
+        from streams.contract import CONTRACTS
+
+        field = CONTRACTS[topic].key
+
+        async def run() -> None:
+            async with AIOKafkaProducer(bootstrap_servers=self.bootstrap, max_request_size=2**23) as producer:
+                sent = []
+                for event in events:
+                    raw = event if isinstance(event, bytes) else event.to_json()
+                    of = key if isinstance(event, bytes) else str(getattr(event, str(field)))
+                    name = self.settings.topic(topic)
+                    sent.append(await producer.send(name, raw, key=None if of is None else of.encode()))
+                await asyncio.gather(*sent)
+
+        asyncio.run(run())
+
+    def read(self, topic: str) -> list[dict[str, Any]]:
+        """Read a topic from its start to its end, partition by partition."""
+        return [orjson.loads(record.value) for record in self.records(self.settings.topic(topic)) if record.value]
+
+    def records(self, name: str) -> list[Any]:
+        """Read the raw records of a topic from its start to its end."""
+
+        async def run() -> list[Any]:
+            async with AIOKafkaConsumer(
+                bootstrap_servers=self.bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+            ) as consumer:
+                while not (partitions := consumer.partitions_for_topic(name)):
+                    await consumer._client.force_metadata_update()
+                    await consumer.topics()
+                tps = [TopicPartition(name, partition) for partition in sorted(partitions)]
+                consumer.assign(tps)
+                found: list[Any] = []
+                for _ in range(2):  # the second, empty round sees the end
+                    while fetched := await consumer.getmany(*tps, timeout_ms=500):
+                        for records in fetched.values():
+                            found += records
+                return found
+
+        return asyncio.run(run())
+
+    def wait_for(self, topic: str, enough: Callable[[list[dict[str, Any]]], bool], seconds: float = WAIT_SECONDS) -> list[dict[str, Any]]:
+        """Read a topic until `enough` holds.
+
+        Raises:
+            AssertionError: it does not within `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while not enough(values := self.read(topic)):
+            for process in self.processes:
+                process.must_run()
+            assert time.monotonic() < deadline, f"{topic}: {len(values)} values: {values[-3:]}\n{self.logs()}"
+            time.sleep(0.2)
+        return values
+
+    def logs(self) -> str:
+        """Return the ends of the processes' logs."""
+        return "\n".join(f"--- {p.log.name}\n{p.log.read_text()[-3000:]}" for p in self.processes)
+
+
+class Process:
+    """A subprocess of the command line."""
+
+    def __init__(self, deployment: Deployment, command: str, environment: dict[str, str], number: int) -> None:
+        settings = deployment.settings
+        self.port = free_port()
+        self.log = deployment.data_dir.parent / f"{deployment.data_dir.name}-{command}-{number}.log"
+        self.expected_to_run = True
+        variables = {
+            "TIERSTREAM_DATA_DIR": settings.data_dir,
+            "TIERSTREAM_STATE_DIR": str(deployment.data_dir.parent / f"state-{number}"),
+            "TIERSTREAM_WEB__PORT": str(self.port),
+        }
+        for section, fields in deployment.values.items():
+            if isinstance(fields, dict):
+                variables |= {f"TIERSTREAM_{section.upper()}__{k.upper()}": str(v) for k, v in fields.items()}
+        with self.log.open("wb") as output:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "streams.cli", command],
+                env={**os.environ, **variables, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def url(self) -> str:
+        """Where the worker's web server listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Fetch a page; status 0 where nothing answers."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=5) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return 0, b""
+
+    def status(self) -> dict[str, Any]:
+        """Return the worker's own account."""
+        value: dict[str, Any] = orjson.loads(self.get("/status")[1])
+        return value
+
+    def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
+        """Wait for `/readyz`."""
+        deadline = time.monotonic() + seconds
+        while self.get("/readyz")[0] != 200:
+            self.must_run()
+            assert time.monotonic() < deadline, f"not ready: {self.get('/readyz')}\n{self.log.read_text()[-5000:]}"
+            time.sleep(0.1)
+
+    def must_run(self) -> None:
+        """Fail where the process ended by itself."""
+        if self.expected_to_run:
+            assert self.popen.poll() is None, f"ended with {self.popen.returncode}\n{self.log.read_text()[-5000:]}"
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self.expected_to_run = False
+        self.popen.kill()
+        self.popen.wait()
+
+    def end(self, seconds: float = 30) -> int:
+        """Tell it to stop, and wait for it."""
+        self.expected_to_run = False
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGTERM)
+            try:
+                self.popen.wait(seconds)
+            except subprocess.TimeoutExpired:
+                self.popen.kill()
+                self.popen.wait()
+        return self.popen.returncode

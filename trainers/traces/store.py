@@ -151,7 +151,9 @@ class TraceStore:
     def legacy(self) -> Iterator[Trace]:
         """Yield the traces of the replaced system, each once."""
         skipped: Counter[str] = Counter()
-        traces = {stored.trace.trace_id: stored.trace for stored in self._read_legacy(skipped)}
+        traces: dict[str, Trace] = {}
+        for stored in self._read_legacy(skipped):
+            traces.setdefault(stored.trace.trace_id, stored.trace)
         self.skipped = skipped
         yield from traces.values()
 

@@ -267,7 +267,7 @@ def obeys_every_rule(good, bad):
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(answers_strategy, max_size=30), rules_strategy)
 def test_pairs_obey_every_rule_and_no_answer_is_used_twice(answers, rules):
     book, latest, pairs = PairBook(rules), {}, []
@@ -289,7 +289,7 @@ def test_pairs_obey_every_rule_and_no_answer_is_used_twice(answers, rules):
         assert len(set(used)) == len(used)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(answers_strategy, max_size=30, unique_by=lambda one: (one.kind, one.experience_id)))
 def test_no_two_waiting_answers_could_be_paired(answers):
     book, pairs, _, _ = feed(answers)
@@ -308,7 +308,7 @@ def test_no_two_waiting_answers_could_be_paired(answers):
         assert counts["comparisons"]["possible"] == 0
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(answers_strategy, max_size=25), rules_strategy, st.data())
 def test_a_crash_anywhere_changes_neither_pairs_nor_state(answers, rules, data):
     """Chunks publish their pairs, then write; a crash keeps a prefix of the writes and redelivers the chunk."""

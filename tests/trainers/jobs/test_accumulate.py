@@ -1,0 +1,94 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainers.jobs.accumulate import RunBook
+
+
+def feed(ids, threshold):
+    book, table, runs = RunBook(threshold), {}, []
+    for offset, name in enumerate(ids):
+        added = book.add(name, f"content of {name}".encode(), offset)
+        table.update(added.writes)
+        if added.completed is not None:
+            runs.append(added.completed)
+    return book, table, runs
+
+
+def rebuilt(table, threshold, reverse=False):
+    book = RunBook(threshold)
+    for key, value in sorted(table.items(), reverse=reverse):
+        book.load(key, value)
+    return book
+
+
+def test_a_run_completes_exactly_at_the_threshold():
+    book, _, runs = feed([f"p{n}" for n in range(79)], 80)
+    assert (runs, book.waiting) == ([], 79)
+    completed = book.add("p79", b"last", 79).completed
+    assert completed.ids == tuple(f"p{n}" for n in range(80))
+    assert completed.contents == (*(f"content of p{n}".encode() for n in range(79)), b"last")
+    assert (book.waiting, book.jobs, book.seen) == (0, 1, 80)
+
+
+def test_runs_follow_one_another_without_overlap():
+    _, _, runs = feed(list("abcdefg"), 3)
+    assert [run.ids for run in runs] == [("a", "b", "c"), ("d", "e", "f")]
+
+
+def test_a_repeated_id_counts_once():
+    book, _, runs = feed(list("aabbab"), 3)
+    assert (runs, book.waiting) == ([], 2)
+    again = book.add("a", b"something else", 9)
+    assert (again.writes, again.completed, again.repeated) == ((), None, True)
+    assert book.add("c", b"c", 10).completed.contents[0] == b"content of a"
+
+
+def test_a_threshold_of_one_makes_a_job_of_every_example():
+    assert [run.ids for run in feed(["a", "b", "a"], 1)[2]] == [("a",), ("b",)]
+
+
+def test_a_changed_threshold_moves_only_the_end_of_the_open_run():
+    _, table, _ = feed(list("abcde"), 3)
+    higher = rebuilt(table, 4)
+    assert higher.add("f", b"f", 5).completed is None
+    assert higher.add("g", b"g", 6).completed.ids == ("d", "e", "f", "g")
+    lower = rebuilt(table, 1)
+    assert lower.add("f", b"f", 5).completed.ids == ("d", "e", "f")
+    assert lower.add("a", b"a", 6).repeated
+
+
+def test_contents_are_kept_only_while_their_run_is_open():
+    _, table, _ = feed(list("abcd"), 3)
+    assert {key for key, value in table.items() if b"content" in value} == {b"d"}
+
+
+def test_content_of_any_text_comes_back_as_it_was():
+    book = RunBook(2)
+    line = '{"text":"\\u0000 \\"quoted\\" é \U0001f527"}'.encode()
+    table = dict(book.add("a", line, 0).writes)
+    assert rebuilt(table, 2).add("b", b"{}", 1).completed.contents == (line, b"{}")
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(st.sampled_from("abcdefghijkl"), max_size=30), st.integers(1, 5), st.data())
+def test_a_crash_anywhere_gives_the_same_runs_and_the_same_state(ids, threshold, data):
+    whole_book, whole_table, whole_runs = feed(ids, threshold)
+    table, published, committed = {}, {}, 0
+    while committed < len(ids):
+        start = data.draw(st.integers(max(0, committed - 3), committed), label="redelivered from")
+        end = data.draw(st.integers(committed + 1, len(ids)), label="chunk ends before")
+        book = rebuilt(table, threshold, reverse=data.draw(st.booleans()))
+        writes = []
+        for offset in range(start, end):
+            added = book.add(ids[offset], f"content of {ids[offset]}".encode(), offset)
+            writes.extend(added.writes)
+            if added.completed is not None:
+                published[added.completed.ids] = added.completed
+        kept = data.draw(st.integers(0, len(writes)), label="writes that survive")
+        table.update(writes[:kept])
+        if kept == len(writes):
+            committed = end
+    assert published == {run.ids: run for run in whole_runs}
+    assert table == whole_table
+    after = rebuilt(table, threshold)
+    assert (after.seen, after.jobs, after.waiting) == (whole_book.seen, whole_book.jobs, whole_book.waiting)

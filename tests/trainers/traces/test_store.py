@@ -1,0 +1,182 @@
+import json
+import os
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.events import Trace
+from trainers.traces.store import TraceStore
+
+
+def trace(name, **changes):
+    fields = {"kind": "user_query", "prompt": "why?", "thinking": "hm", "response": "because", "model": "m"}
+    timestamp = datetime(2026, 1, 1, tzinfo=UTC)
+    return Trace.model_validate({"trace_id": name, "timestamp": timestamp, **fields, **changes})
+
+
+def names(store):
+    return [stored.trace.trace_id for stored in store.read()]
+
+
+def test_every_trace_that_is_written_is_read_back_as_it_was(tmp_path):
+    store = TraceStore(tmp_path)
+    written = [trace("a", prompt='line\nbreak "quoted" é \u2028'), trace("b", input_tokens=140, latency_seconds=14.9)]
+    with store.open_writer(3) as writer:
+        assert writer.append([(5, written[0]), (6, written[1])]) == written
+    found = list(store.read())
+    assert [stored.trace for stored in found] == written
+    assert [(stored.file, stored.partition, stored.offset) for stored in found] == [
+        ("traces-3-1.jsonl", 3, 5),
+        ("traces-3-1.jsonl", 3, 6),
+    ]
+
+
+def test_a_line_is_one_json_object_with_its_origin(tmp_path):
+    with TraceStore(tmp_path).open_writer(0) as writer:
+        writer.append([(7, trace("a"))])
+    (line,) = (tmp_path / "traces-0-1.jsonl").read_text().splitlines()
+    fields = json.loads(line)
+    assert (fields["partition"], fields["offset"], fields["trace_id"]) == (0, 7, "a")
+
+
+def test_a_repeated_id_or_offset_changes_nothing(tmp_path):
+    store = TraceStore(tmp_path)
+    with store.open_writer(0) as writer:
+        assert len(writer.append([(1, trace("a")), (2, trace("a")), (3, trace("b"))])) == 2
+        assert writer.append([(3, trace("c")), (4, trace("b"))]) == []
+        assert [one.trace_id for one in writer.append([(5, trace("d"))])] == ["d"]
+    assert names(store) == ["a", "b", "d"]
+
+
+def test_what_is_unseen_is_known_before_it_is_stored(tmp_path):
+    with TraceStore(tmp_path).open_writer(0) as writer:
+        writer.append([(1, trace("a"))])
+        records = [(1, trace("a")), (2, trace("b")), (3, trace("b")), (4, trace("c"))]
+        unseen = writer.unseen(records)
+        assert [(offset, one.trace_id) for offset, one in unseen] == [(2, "b"), (4, "c")]
+        assert writer.append(records) == [one for _, one in unseen]
+
+
+def test_a_new_writer_claims_the_next_epoch_and_knows_what_is_stored(tmp_path):
+    store = TraceStore(tmp_path)
+    with store.open_writer(0) as first:
+        first.append([(1, trace("a")), (4, trace("b"))])
+    with store.open_writer(0) as second, store.open_writer(1) as other:
+        assert (second.epoch, second.last_offset, second.path.name) == (2, 4, "traces-0-2.jsonl")
+        assert (other.epoch, other.last_offset) == (1, -1)
+        assert second.append([(4, trace("b")), (5, trace("c"))]) == [trace("c")]
+    assert names(store) == ["a", "b", "c"]
+
+
+def test_a_torn_last_line_is_no_trace_and_is_cut_on_takeover(tmp_path):
+    store = TraceStore(tmp_path)
+    with store.open_writer(0) as writer:
+        writer.append([(1, trace("a")), (2, trace("b", prompt="x" * 200_000))])
+    path = tmp_path / "traces-0-1.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    assert (names(store), store.skipped) == (["a"], {})
+    with store.open_writer(0) as writer:
+        assert path.read_bytes() == whole.splitlines(keepends=True)[0]
+        assert writer.append([(2, trace("b"))]) == [trace("b")]
+    assert names(store) == ["a", "b"]
+
+
+def test_a_file_of_nothing_but_a_torn_line_is_emptied(tmp_path):
+    (tmp_path / "traces-0-1.jsonl").write_bytes(b'{"partition":0')
+    TraceStore(tmp_path).open_writer(0).close()
+    assert (tmp_path / "traces-0-1.jsonl").read_bytes() == b""
+
+
+def test_what_a_paused_former_writer_appends_is_read_once(tmp_path):
+    store = TraceStore(tmp_path)
+    with store.open_writer(0) as former, store.open_writer(0) as owner:
+        owner.append([(1, trace("a")), (2, trace("b"))])
+        assert former.append([(1, trace("a")), (2, trace("b"))]) != []
+    assert sorted(names(store)) == ["a", "b"]
+
+
+def test_lines_that_cannot_be_decoded_are_skipped_and_counted_by_file(tmp_path):
+    store = TraceStore(tmp_path)
+    with store.open_writer(0) as writer:
+        writer.append([(1, trace("a"))])
+    with (tmp_path / "traces-0-1.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\n[]\n{}\n" + b"[" * 100_000 + b"\n" + trace("no origin").to_json() + b"\n")
+    (tmp_path / "old.json").write_text("{")
+    assert names(store) == ["a"]
+    assert store.skipped == {"traces-0-1.jsonl": 5, "old.json": 1}
+
+
+def test_nothing_is_found_where_nothing_was_written(tmp_path):
+    assert names(TraceStore(tmp_path / "absent")) == []
+    assert list(TraceStore(tmp_path / "absent").legacy()) == []
+
+
+def test_the_audits_failure_traces_of_the_replaced_system_are_seen_in_both_forms(tmp_path):
+    """The old reader looked for `*.json` only, while the old writer appended to `traces.jsonl`."""
+    first = {
+        "prompt": "What are the current vibration levels for pump 001?",
+        "thinking": "The operator asks ...",
+        "response": "2.1 mm/s",
+        "claude_time": 14.9,
+        "input_tokens": 140,
+        "output_tokens": 504,
+    }
+    second = {"trace_id": "t2", "user_prompt": "Select", "response": "{}", "usage": {"input_tokens": 12837}}
+    (tmp_path / "traces.jsonl").write_text(json.dumps(first) + "\n\n" + json.dumps(second))
+    (tmp_path / "single.json").write_text(json.dumps({"query": "q", "answer": "a", "latency_ms": 1500}, indent=1))
+    (tmp_path / "again.json").write_text(json.dumps(first))
+    store = TraceStore(tmp_path)
+    found = list(store.legacy())
+    assert [(one.prompt[:6], one.response, one.thinking) for one in found] == [
+        ("What a", "2.1 mm/s", "The operator asks ..."),
+        ("Select", "{}", None),
+        ("q", "a", None),
+    ]
+    assert [one.latency_seconds for one in found] == [14.9, None, 1.5]
+    assert [(one.input_tokens, one.output_tokens) for one in found] == [(140, 504), (12837, None), (None, None)]
+    assert found[1].trace_id == "t2"
+    assert [stored.trace for stored in store.read()] == found
+    assert store.skipped == {}
+
+
+def test_an_old_trace_without_id_and_time_gets_them_from_its_content_and_file(tmp_path):
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps({"prompt": "p", "response": "r"}) + "\n" + json.dumps({"response": "r", "prompt": "p"}))
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    (found,) = TraceStore(tmp_path).legacy()
+    assert found.timestamp == datetime.fromtimestamp(1_700_000_000, UTC)
+    assert found.trace_id.startswith("legacy-")
+    path.rename(tmp_path / "moved.json")
+    (tmp_path / "moved.json").write_text(json.dumps({"prompt": "p", "response": "r"}))
+    assert next(TraceStore(tmp_path).legacy()).trace_id == found.trace_id
+
+
+@pytest.mark.parametrize("fields", [{"prompt": "p"}, {"response": "r"}, {"prompt": 3, "response": "r"}, [1]])
+def test_an_old_trace_without_prompt_or_response_is_counted(tmp_path, fields):
+    (tmp_path / "traces.jsonl").write_text(json.dumps(fields))
+    store = TraceStore(tmp_path)
+    assert list(store.legacy()) == []
+    assert store.skipped == {"traces.jsonl": 1}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from("abcdef"), max_size=12), st.data())
+def test_a_crash_anywhere_loses_and_repeats_nothing(tmp_path_factory, ids, data):
+    folder = tmp_path_factory.mktemp("traces")
+    store, committed = TraceStore(folder), 0
+    while committed < len(ids):
+        end = data.draw(st.integers(committed + 1, len(ids)))
+        start = data.draw(st.integers(max(0, committed - 2), committed))
+        with store.open_writer(0) as writer:
+            size = writer.path.stat().st_size
+            writer.append([(offset, trace(ids[offset])) for offset in range(start, end)])
+            written = writer.path.stat().st_size - size
+            kept = data.draw(st.integers(0, written))
+            os.truncate(writer.path, size + kept)
+        if kept == written:
+            committed = end
+    assert names(store) == list(dict.fromkeys(ids))
+    assert store.skipped == {}

@@ -1,0 +1,130 @@
+"""How learning goes: counts, the progressive window and the plateau decay."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from schemas.settings import ScorerSettings
+from trainers.scorer.loss import Doubles
+from trainers.scorer.samples import Floats, Samples
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the scorer did with its entries."""
+
+    steps: int = 0
+    """Optimizer updates."""
+    groups_learned: int = 0
+    samples_learned: int = 0
+    pairs_ranked: int = 0
+    groups_held_out: int = 0
+    samples_held_out: int = 0
+    arrived_scored: int = 0
+    duplicates: int = 0
+    """Entries whose origin had been applied before."""
+    skipped_not_finite: int = 0
+    """Entries with NaN, infinite or boundless vectors or rewards."""
+    skipped_no_reward: int = 0
+    """Feedbacks without a reward for any item."""
+    skipped_updates: int = 0
+    """Steps whose loss was not finite: no update."""
+    decays: int = 0
+    """Plateau decays that took effect."""
+    decays_at_floor: int = 0
+    """Plateau decays that found the learning rate at its floor."""
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return asdict(self)
+
+
+class PlateauDecay:
+    """Halves the learning rate where validation has stopped to improve, down to a floor."""
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        self._patience, self._floor = settings.plateau_patience, settings.min_learning_rate
+        self._start = self.learning_rate = settings.learning_rate
+        self.best = float("inf")
+        self.rounds_without = 0
+
+    def add(self, loss: float) -> str | None:
+        """Take a validation loss in; return the count that a decay belongs to, `decays` or `decays_at_floor`."""
+        if loss < self.best * (1.0 - 1e-4):
+            self.best, self.rounds_without = loss, 0
+            return None
+        self.rounds_without += 1
+        if self.rounds_without < self._patience:
+            return None
+        self.rounds_without = 0
+        if self.learning_rate <= self._floor:
+            return "decays_at_floor"
+        self.learning_rate = max(self.learning_rate / 2, self._floor)
+        return "decays"
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs."""
+        best = None if self.best == float("inf") else self.best
+        return {
+            "start": self._start,
+            "learning_rate": self.learning_rate,
+            "best": best,
+            "rounds_without": self.rounds_without,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; a learning rate that was set anew since takes effect."""
+        if state["start"] == self._start:
+            self.learning_rate = max(state["learning_rate"], self._floor)
+        self.rounds_without = state["rounds_without"]
+        self.best = float("inf") if state["best"] is None else state["best"]
+
+
+class ProgressiveWindow:
+    """Score, then learn: how well the newest samples were ranked and estimated before they were learned.
+
+    Each sample is compared with those in the window that share its intent and differ in reward.
+    """
+
+    COLUMNS = ("score", "reward", "intent", "correct", "pairs", "loss", "squared")
+
+    def __init__(self, size: int = 1000) -> None:
+        self._size = size
+        self._rows = np.zeros((0, len(self.COLUMNS)))
+
+    def add(self, samples: Samples, scores: Floats) -> None:
+        """Take in samples with the scores that they had before they were learned."""
+        fresh = np.zeros((len(samples), len(self.COLUMNS)))
+        # 53 bits of the intent's hash are enough to tell intents apart, and exact in a double.
+        fresh[:, 0], fresh[:, 1], fresh[:, 2] = scores, samples.rewards, (samples.intents >> np.uint64(11))
+        known = np.concatenate([self._rows, fresh])
+        gap = fresh[:, 1, None] - known[None, :, 1]
+        usable = (gap != 0) & (fresh[:, 2, None] == known[None, :, 2])
+        margin = (fresh[:, 0, None] - known[None, :, 0]) * np.sign(gap)
+        fresh[:, 3] = (usable * ((margin > 0) + 0.5 * (margin == 0))).sum(axis=1)
+        fresh[:, 4] = usable.sum(axis=1)
+        fresh[:, 5] = (usable * np.logaddexp(0.0, -margin)).sum(axis=1)
+        fresh[:, 6] = (fresh[:, 0] - fresh[:, 1]) ** 2
+        self._rows = np.concatenate([self._rows, fresh])[-self._size :]
+
+    def figures(self, pointwise_weight: float) -> dict[str, float | int | None]:
+        """Return accuracy and loss over the window; None where it has no pairs or no samples."""
+        pairs, count = float(self._rows[:, 4].sum()), len(self._rows)
+        ranking = float(self._rows[:, 5].sum()) / pairs if pairs else 0.0
+        return {
+            "progressive_accuracy": float(self._rows[:, 3].sum()) / pairs if pairs else None,
+            "progressive_loss": ranking + pointwise_weight * float(self._rows[:, 6].mean()) if count else None,
+            "progressive_pairs": int(pairs),
+        }
+
+    @property
+    def rows(self) -> Doubles:
+        """All that a checkpoint needs."""
+        return self._rows
+
+    def restore(self, rows: Doubles) -> None:
+        """Go on from another window's rows."""
+        self._rows = rows.copy()

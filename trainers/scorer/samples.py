@@ -1,0 +1,131 @@
+"""Bounded buffers of samples: the replay buffer and the validation buffer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainers.scorer.network import INPUTS
+
+Floats = npt.NDArray[np.float32]
+Words = npt.NDArray[np.uint64]
+Longs = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Items with their rewards; one row, reward, intent, query and group each."""
+
+    rows: Floats
+    """813 scaled inputs each."""
+    rewards: Floats
+    intents: Words
+    """64-bit hash of the intent type."""
+    queries: Words
+    """64-bit hash of the query."""
+    groups: Words
+    """Number of the feedback in the scorer's life."""
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def take(self, places: Longs) -> Samples:
+        """Return the samples at `places`."""
+        return Samples(*(getattr(self, name)[places] for name in NAMES))
+
+
+NAMES = ("rows", "rewards", "intents", "queries", "groups")
+
+
+def join(parts: list[Samples]) -> Samples:
+    """Return all samples of the parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return Samples(*(np.concatenate([getattr(part, name) for part in parts]) for name in NAMES))
+
+
+class SampleBuffer:
+    """The newest samples, up to a capacity; memory and cost do not grow with the stream."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._all = Samples(
+            np.zeros((capacity, INPUTS), np.float32),
+            np.zeros(capacity, np.float32),
+            *(np.zeros(capacity, np.uint64) for _ in range(3)),
+        )
+        self._next = 0
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def samples(self) -> Samples:
+        """The samples, oldest place first, as views."""
+        return Samples(*(getattr(self._all, name)[: self._count] for name in NAMES))
+
+    def add(self, samples: Samples) -> None:
+        """Take the samples in; the oldest go."""
+        count = min(len(samples), self.capacity)
+        places = (self._next + np.arange(count)) % self.capacity
+        for name in NAMES:
+            getattr(self._all, name)[places] = getattr(samples, name)[len(samples) - count :]
+        self._next = (self._next + count) % self.capacity
+        self._count = min(self._count + count, self.capacity)
+
+    @property
+    def position(self) -> int:
+        """Place that the next sample takes; with `samples` it is all that a checkpoint needs."""
+        return self._next
+
+    def restore(self, samples: Samples, position: int) -> None:
+        """Become the buffer that had these samples and this position, or its newest where this one is smaller."""
+        if len(samples) <= self.capacity and position <= len(samples):
+            for name in NAMES:
+                getattr(self._all, name)[: len(samples)] = getattr(samples, name)
+            self._count, self._next = len(samples), position % self.capacity
+            return
+        self._count = self._next = 0
+        self.add(samples.take(np.roll(np.arange(len(samples)), -position)))
+
+
+def draw(buffer: SampleBuffer, intents: Words, count: int, rng: np.random.Generator) -> Samples:
+    """Return `count` samples drawn with replacement: half of them of the given intents, the others of any."""
+    samples = buffer.samples
+    if not len(samples) or not count:
+        return samples.take(np.zeros(0, np.int64))
+    alike = np.flatnonzero(np.isin(samples.intents, intents))
+    near = alike[rng.integers(len(alike), size=count // 2)] if len(alike) else alike
+    return samples.take(np.concatenate([near, rng.integers(len(samples), size=count - len(near))]))
+
+
+def choose_pairs(samples: Samples, fresh: int, most: int, rng: np.random.Generator) -> tuple[Longs, Longs]:
+    """Return the places of the better and the worse items of at most `most` pairs.
+
+    A pair has one of the first `fresh` samples, one intent, and two rewards; pairs within one experience go first,
+    the others are drawn.
+    """
+    differ = samples.rewards[:fresh, None] != samples.rewards[None, :]
+    usable = differ & (samples.intents[:fresh, None] == samples.intents[None, :])
+    usable[:, :fresh] &= np.tri(fresh, k=-1, dtype=bool).T
+    one, other = np.nonzero(usable)
+    if len(one) > most:
+        across = samples.groups[one] != samples.groups[other]
+        chosen = np.argpartition(rng.random(len(one)) + across, most)[:most]
+        one, other = one[chosen], other[chosen]
+    wins = samples.rewards[one] > samples.rewards[other]
+    return np.where(wins, one, other), np.where(wins, other, one)
+
+
+def neighbour_pairs(samples: Samples, reach: int = 16) -> tuple[Longs, Longs]:
+    """Return pairs of one intent and two rewards, each sample with the `reach` next ones: the same at every call."""
+    count = len(samples)
+    one = np.tile(np.arange(count), reach)
+    other = (one + np.repeat(np.arange(1, reach + 1), count)) % max(count, 1)
+    gap = samples.rewards[one] - samples.rewards[other]
+    usable = (samples.intents[one] == samples.intents[other]) & (gap != 0)
+    one, other, wins = one[usable], other[usable], gap[usable] > 0
+    return np.where(wins, one, other), np.where(wins, other, one)

@@ -1,0 +1,31 @@
+"""Words of a text, as embedder and structured features see them."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+MAX_TEXT_CHARACTERS = 8192
+"""Longer texts are cut for embedding and features, so that an event's cost is bounded."""
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+")
+_VOWELS = frozenset("aeiouy")
+
+
+def words(text: str) -> list[str]:
+    """Return the stemmed lower-case words and numbers of a text; `TurnOn` and `turn_on` are two words each."""
+    return [_stem(word) for word in _WORD.findall(_CAMEL.sub(" ", text[:MAX_TEXT_CHARACTERS]).lower())]
+
+
+@lru_cache(maxsize=65536)
+def _stem(word: str) -> str:
+    """Cut the commonest English endings, so that `closed`, `closing`, `closes` and `close` agree."""
+    root = word.replace("\u2019", "'")
+    for ending, least in (("'s", 3), ("ing", 6), ("ed", 5), ("s", 4)):
+        if root.endswith(ending) and len(root) >= least and not root.endswith("ss"):
+            root = root[: -len(ending)]
+            break
+    if len(root) > 3 and root[-1] == root[-2] and root[-1] not in _VOWELS and root[-1] not in "ls":
+        root = root[:-1]
+    return root[:-1] if len(root) > 3 and root.endswith("e") else root

@@ -140,10 +140,10 @@ class Publisher(Service):  # type: ignore[misc]
         batches = [batch]
         for message in messages:
             _, _, key, value, headers = message
-            if batch.append(timestamp=now_ms, key=key, value=value, headers=headers) is None:
+            if batch.append(timestamp=now_ms, key=key, value=value, headers=list(headers)) is None:
                 batch = producer.create_batch()
                 batches.append(batch)
-                batch.append(timestamp=now_ms, key=key, value=value, headers=headers)
+                batch.append(timestamp=now_ms, key=key, value=value, headers=list(headers))
             if batch.record_count() == 1:
                 self._check_size(batch, message)
         for full in batches:

@@ -60,7 +60,7 @@ def kafka_jars(
         repository.mkdir(parents=True, exist_ok=True)
         with _locked(cache / "maven.lock"):
             _fetch_missing(repository, pins, say, resolver)
-    except PermissionError as error:
+    except OSError as error:
         raise BrokerError(
             f"cache folder {cache} cannot be written: {error.strerror}", "set cache_dir to a folder that can"
         ) from error

@@ -48,7 +48,7 @@ def _exit_code(arguments: list[str]) -> int:
         error.show()
         return EXIT_USAGE
     except click.ClickException as error:
-        click.echo(f"error: {error.format_message()}{_where_to_look(error)}", err=True)
+        click.echo(f"error: {' '.join(error.format_message().split())}{_where_to_look(error)}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED

@@ -17,13 +17,14 @@ _TOPICS = ("experiences", "feedback", "claude-traces")
 
 
 @click.command()
-@click.argument("topic", type=click.Choice(_TOPICS))
+@click.argument("topic", metavar="TOPIC", type=click.Choice(_TOPICS))
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Events a second at most.")
 @settings_options()
 def produce(loaded: LoadedSettings, topic: str, file: Path, rate: float | None) -> None:
     """Validate the JSON lines of FILE (- for standard input) and publish them to TOPIC.
 
+    TOPIC is experiences, feedback or claude-traces.
     Bad lines are named with the reason, the good ones go out, and the exit code is 1.
 
     Example: tierstream produce feedback feedback.jsonl --rate 100

@@ -1,0 +1,135 @@
+"""The command line: help, mistakes and their exit codes, always in one line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streams.cli.main import cli, main
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.toml").write_text("[scorer]\nrank = 0\n")
+    (tmp_path / "empty.jsonl").write_text("")
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(name, "--help") == 0
+    shown = capsys.readouterr().out
+    assert f"Example: tierstream {name}" in shown
+    assert "--config" in shown
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in cli.commands)
+
+
+NOWHERE = "127.0.0.1:1"
+MISTAKES = [
+    (["bogus"], 2, "No such command 'bogus'"),
+    (["lag", "--bogus"], 2, "No such option: --bogus; see tierstream lag --help"),
+    (["produce"], 2, "Missing argument"),
+    (["produce", "nowhere", "empty.jsonl"], 2, "'nowhere' is not one of"),
+    (["produce", "feedback", "empty.jsonl", "--rate", "0"], 2, "0.0 is not in the range"),
+    (["worker", "--web-port", "70000"], 2, "70000 is not in the range"),
+    (["up", "--broker", "nats"], 2, "'nats' is not one of"),
+    (["schema", "Feedbak"], 2, "'Feedbak' is not one of Experience, Feedback"),
+    (["lag", "--config", "absent.toml"], 1, "absent.toml cannot be read: No such file"),
+    (["lag", "--config", "bad.toml"], 1, "scorer.rank = 0 (file bad.toml) cannot be; allowed is a whole number"),
+    (["lag", "--bootstrap-servers", "nonsense"], 1, "kafka.bootstrap_servers = 'nonsense' (flag --bootstrap-servers)"),
+    (["lag", "--bootstrap-servers", NOWHERE], 1, f"broker {NOWHERE} cannot be reached; start one with"),
+    (["topics", "--bootstrap-servers", NOWHERE], 1, f"broker {NOWHERE} cannot be reached"),
+    (["trainer", "--bootstrap-servers", NOWHERE], 1, f"broker {NOWHERE} cannot be reached"),
+    (["produce", "feedback", "absent.jsonl"], 1, "absent.jsonl cannot be read: No such file"),
+    (["produce", "feedback", "."], 1, ". cannot be read: Is a directory"),
+    (["produce", "feedback", "empty.jsonl", "--bootstrap-servers", NOWHERE], 1, f"broker {NOWHERE} cannot be reached"),
+    (["schema", "--asyncapi", "empty.jsonl/x"], 1, "empty.jsonl/x cannot be written"),
+    (["broker", "--data-dir", "empty.jsonl"], 1, "empty.jsonl/broker cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), MISTAKES, ids=lambda value: str(value)[:60])
+def test_mistake_is_one_line_with_its_exit_code(
+    arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+    assert words in shown.err
+
+
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+def test_bad_variable_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TIERSTREAM_SCORER__RNK", "8")
+    assert run("lag") == 1
+    assert capsys.readouterr().err == (
+        "error: unknown setting scorer.rnk (environment TIERSTREAM_SCORER__RNK); did you mean scorer.rank?\n"
+    )
+
+
+def test_schema_prints_one_event_or_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("schema", "Feedback") == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one["title"] == "Feedback"
+    assert set(one["required"]) == {"feedback_id", "experience_id", "timestamp", "source"}
+    assert run("schema") == 0
+    assert json.loads(capsys.readouterr().out)["Feedback"] == one
+
+
+def test_schema_writes_files(tmp_path: Path) -> None:
+    assert run("schema", "--json-schema", "schemas", "--asyncapi", "asyncapi.json") == 0
+    assert json.loads((tmp_path / "schemas" / "Trace.json").read_text())["title"] == "Trace"
+    document = json.loads((tmp_path / "asyncapi.json").read_text())
+    assert document["asyncapi"] == "3.0.0"
+    assert document["channels"]["feedback"]["address"] == "feedback"
+    assert document["operations"]["receive-feedback"]["action"] == "receive"
+    assert document["components"]["messages"]["Feedback"]["payload"]["title"] == "Feedback"
+
+
+def test_doctor_tells_values_sources_and_the_effective_network(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TIERSTREAM_SCORER__RANK", "8")
+    monkeypatch.setenv("TIERSTREAM_WEB__TOKEN", "hunter2")
+    assert run("doctor", "--json", "--bootstrap-servers", NOWHERE) == 1
+    shown = capsys.readouterr().out
+    report = json.loads(shown)
+    assert report["scorer_parameters"] == 7145
+    assert report["settings"]["scorer.rank"] == {"value": 8, "source": "environment TIERSTREAM_SCORER__RANK"}
+    assert report["settings"]["kafka.bootstrap_servers"] == {"value": NOWHERE, "source": "flag --bootstrap-servers"}
+    verdicts = {check["name"]: check["verdict"] for check in report["checks"]}
+    assert verdicts["broker"] == "failed"
+    assert verdicts["scorer"] == verdicts["faust"] == verdicts["data directory"] == verdicts["java"] == "ok"
+    assert "hunter2" not in shown
+
+
+def test_reader_that_goes_away_is_no_error() -> None:
+    command = [sys.executable, "-m", "streams.cli", "schema"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""

@@ -161,8 +161,6 @@ def _tables(app: TierstreamApp, settings: Settings) -> dict[str, StateTable]:
             name,
             key_type=bytes,
             value_type=bytes,
-            key_serializer="raw",
-            value_serializer="raw",
             partitions=count,
             options=options if settings.stream.table_store == "rocksdb" else None,
         )

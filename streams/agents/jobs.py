@@ -58,9 +58,7 @@ class JobAgent:
 
     async def _snapshot(self, run: CompletedRun) -> Outgoing:
         settings = self._services.settings
-        job = await asyncio.to_thread(
-            freeze_job, self._services.data_dir, self._tier, run, settings, datetime.now(UTC)
-        )
+        job = await asyncio.to_thread(freeze_job, self._services.data_dir, self._tier, run, settings, datetime.now(UTC))
         return Outgoing(settings.topic(topology.JOBS), 0, job.job_id.encode(), job.to_json())
 
     def status(self) -> dict[str, int]:

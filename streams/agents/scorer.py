@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,6 +23,8 @@ from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.steps import valid_steps
 
+log = logging.getLogger("tierstream.scorer")
+
 INLINE_ENTRIES = 8
 """Up to so many entries are learned on the event loop; a hand-over to a thread would cost more."""
 
@@ -28,14 +32,15 @@ INLINE_ENTRIES = 8
 class Ownership:
     """One worker's turn at the scorer: from taking over until the partition is revoked."""
 
-    def __init__(self, learner: OnlineLearner, epoch: int, logged: list[StepRecord]) -> None:
+    def __init__(self, learner: OnlineLearner, epoch: int, logged: list[StepRecord], log_offset: int) -> None:
         self.learner = learner
         self.epoch = epoch
         self.logged = logged
         """Steps of earlier owners that are still to be applied, as they were logged."""
+        self.log_offset = log_offset
+        """Offset in the log of steps up to which every valid step is applied."""
         self.waiting: list[tuple[int, ScorerEntry]] = []
         """Entries that the next logged step covers only in part."""
-        self.log_offset = 0
         self.saved_step = learner.step
         self.saved_offset = learner.next_offset
         self.changed_at = time.monotonic()
@@ -49,7 +54,10 @@ class ScorerAgent:
         self._settings = services.settings
         self._store = CheckpointStore(services.data_dir / "scorer", services.settings.scorer)
         self._owner: Ownership | None = None
-        self._saving = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        """Held while the learner changes or is copied."""
+        self._saving: asyncio.Task[Path] | None = None
+        self._started_at = 0
 
     def check_architecture(self) -> None:
         """Refuse to start on a checkpoint of another architecture.
@@ -63,32 +71,22 @@ class ScorerAgent:
         """Give the scorer up."""
         self._owner = None
 
-    def durable_through(self) -> int | None:
+    def durable_through(self) -> int:
         """Return the input offset that may be committed: what the newest checkpoint has learned up to."""
         return self._store.durable_offset() or 0
 
-    def start_offset(self) -> int | None:
-        """Return the input offset to resume at."""
-        return self._store.durable_offset()
+    def start_offset(self) -> int:
+        """Return the input offset to resume at: without a checkpoint, the retained stream is learned again."""
+        self._store.load_latest()
+        self._started_at = self.durable_through()
+        return self._started_at
 
     async def process(self, batch: RecordBatch) -> None:
         """Score and learn one chunk."""
-        owner = self._owner or await self._take_over()
-        seen = owner.waiting[-1][0] if owner.waiting else owner.learner.next_offset - 1
-        owner.waiting += [
-            (record.offset, ScorerEntry.decode(record.value or b"", orjson.loads))
-            for record in batch.records
-            if record.offset > seen
-        ]
-        scored = await self._replay_logged(owner)
-        if not owner.logged and owner.waiting:
-            steps = owner.learner.plan(owner.waiting, owner.epoch)
-            await self._log(owner, steps)
-            scored += await self._apply(owner, owner.waiting, steps)
-            owner.waiting = []
-        await self._publish(owner, scored)
-        if owner.learner.step - owner.saved_step >= self._settings.scorer.checkpoint_every_steps:
-            await self.checkpoint()
+        async with self._turn:
+            owner = self._owner or await self._take_over()
+            await self._publish(owner, await self._work(owner, batch))
+        await self._checkpoint_when_due(owner)
 
     async def checkpoint_when_idle(self) -> None:
         """Write a checkpoint where something changed and then nothing happened for a while."""
@@ -98,13 +96,9 @@ class ScorerAgent:
 
     async def checkpoint(self) -> None:
         """Write a checkpoint where there is something new; returns when it is on disk."""
-        async with self._saving:
-            owner = self._owner
-            if owner is None or owner.learner.next_offset == owner.saved_offset:
-                return
-            snapshot = owner.learner.snapshot(epoch=owner.epoch, log_offset=owner.log_offset)
-            await asyncio.to_thread(self._store.save, snapshot)
-            owner.saved_step, owner.saved_offset = snapshot.step, snapshot.next_offset
+        await self._begin_checkpoint()
+        if self._saving is not None:
+            await self._saving
 
     def status(self) -> dict[str, Any] | None:
         """Return the learner's figures where this worker owns the scorer."""
@@ -119,15 +113,31 @@ class ScorerAgent:
         [receipt] = await self._services.publisher.publish([Outgoing(topic, 0, None, claim.to_json())])
         learner = OnlineLearner(self._settings.scorer)
         snapshot = await asyncio.to_thread(self._store.load_latest)
-        log_start = 0
         if snapshot is not None:
             learner.restore(snapshot)
-            log_start = snapshot.log_offset
-        records = await read_steps(self._settings, topic, log_start, receipt.offset)
-        logged = [step for step in valid_steps(records) if step.first_offset >= learner.next_offset]
-        self._owner = Ownership(learner, epoch, logged)
-        self._owner.log_offset = log_start
+        if learner.next_offset < self._started_at:
+            raise RuntimeError(f"the checkpoint at offset {self._started_at} has gone, {learner.next_offset} is left")
+        records = await read_steps(self._settings, topic, learner.log_offset, receipt.offset)
+        logged = [step for step in valid_steps(records, learner.log_epoch) if step.step > learner.step]
+        self._owner = Ownership(learner, epoch, logged, learner.log_offset)
+        log.info("scorer taken over: epoch %d, step %d, %d logged steps to apply", epoch, learner.step, len(logged))
         return self._owner
+
+    async def _work(self, owner: Ownership, batch: RecordBatch) -> list[Scored]:
+        seen = owner.waiting[-1][0] if owner.waiting else owner.learner.next_offset - 1
+        owner.waiting += [
+            (record.offset, ScorerEntry.decode(record.value or b"", orjson.loads))
+            for record in batch.records
+            if record.offset > seen
+        ]
+        scored = await self._replay_logged(owner)
+        if owner.waiting and not owner.logged:
+            steps = owner.learner.plan(owner.waiting, owner.epoch)
+            logged_through = await self._log(steps)
+            scored += await self._apply(owner, owner.waiting, steps)
+            owner.log_offset = max(owner.log_offset, logged_through)
+            owner.waiting = []
+        return scored
 
     async def _replay_logged(self, owner: Ownership) -> list[Scored]:
         scored: list[Scored] = []
@@ -138,11 +148,10 @@ class ScorerAgent:
             scored += await self._apply(owner, covered, [step])
         return scored
 
-    async def _log(self, owner: Ownership, steps: list[StepRecord]) -> None:
+    async def _log(self, steps: list[StepRecord]) -> int:
         topic = self._settings.topic(topology.SCORER_STEPS)
         receipts = await self._services.publisher.publish([Outgoing(topic, 0, None, s.to_json()) for s in steps])
-        for receipt in receipts:
-            owner.log_offset = max(owner.log_offset, receipt.offset + 1)
+        return max((receipt.offset + 1 for receipt in receipts), default=0)
 
     async def _apply(
         self, owner: Ownership, entries: list[tuple[int, ScorerEntry]], steps: list[StepRecord]
@@ -151,6 +160,26 @@ class ScorerAgent:
         if len(entries) <= INLINE_ENTRIES:
             return owner.learner.apply(entries, steps)
         return await asyncio.to_thread(owner.learner.apply, entries, steps)
+
+    async def _begin_checkpoint(self) -> None:
+        """Copy the learner and let a thread write it; an earlier one that failed raises here."""
+        if self._saving is not None:
+            await self._saving
+        async with self._turn:
+            owner = self._owner
+            if owner is None or owner.learner.next_offset == owner.saved_offset:
+                return
+            snapshot = owner.learner.snapshot(owner.epoch, owner.log_offset)
+            owner.saved_step, owner.saved_offset = snapshot.step, snapshot.next_offset
+            self._saving = asyncio.create_task(asyncio.to_thread(self._store.save, snapshot))
+
+    async def _checkpoint_when_due(self, owner: Ownership) -> None:
+        """Begin a checkpoint beside the stream, unless the last one is not on disk yet."""
+        if owner.learner.step - owner.saved_step < self._settings.scorer.checkpoint_every_steps:
+            return
+        if self._saving is not None and not self._saving.done():
+            return
+        await self._begin_checkpoint()
 
     async def _publish(self, owner: Ownership, scored: list[Scored]) -> None:
         now = time.time()

@@ -16,6 +16,7 @@ from schemas.settings import Settings
 from streams import topology
 from streams.admin import topic_states
 from streams.broker.java import find_java
+from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.network import ArchitectureMismatchError, architecture, build_network, parameter_count
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -50,6 +51,19 @@ def _scorer(settings: Settings) -> Check:
     except ArchitectureMismatchError as error:
         return Check("scorer", "failed", str(error))
     return Check("scorer", "ok", f"rank {settings.scorer.rank} has {count:,} parameters, read from the built network")
+
+
+def _checkpoint(settings: Settings) -> Check:
+    store = CheckpointStore(Path(settings.data_dir) / "scorer", settings.scorer)
+    try:
+        snapshot = store.load_latest()
+    except ArchitectureMismatchError as error:
+        return Check("checkpoint", "failed", str(error))
+    if store.refused:
+        return Check("checkpoint", "warning", f"unreadable and passed over: {', '.join(store.refused)}")
+    if snapshot is None:
+        return Check("checkpoint", "ok", "none yet: the scorer starts from its first weights")
+    return Check("checkpoint", "ok", f"epoch {snapshot.epoch}, step {snapshot.step} fits the settings")
 
 
 def _faust(settings: Settings) -> Check:
@@ -98,4 +112,12 @@ def _partitions(settings: Settings) -> Check:
     return Check("workers", "ok", f"up to {count} share the work, as topics.partitions is {count}; more would idle")
 
 
-_CHECKS: tuple[Callable[[Settings], Check], ...] = (_scorer, _faust, _data_dir, _java, _broker, _partitions)
+_CHECKS: tuple[Callable[[Settings], Check], ...] = (
+    _scorer,
+    _checkpoint,
+    _faust,
+    _data_dir,
+    _java,
+    _broker,
+    _partitions,
+)

@@ -1,0 +1,65 @@
+"""What the doctor finds in a data directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.config import LoadedSettings, load
+from streams.doctor import examine
+from trainers.scorer.checkpoint import CheckpointStore
+from trainers.scorer.learner import OnlineLearner
+from trainers.scorer.snapshot import from_learner_state
+
+
+def loaded(data_dir: Path, **overrides: Any) -> LoadedSettings:
+    nowhere = {"kafka.bootstrap_servers": "127.0.0.1:1"}
+    return load(None, {}, {"data_dir": str(data_dir), **nowhere, **overrides})
+
+
+def check(report: dict[str, Any], name: str) -> tuple[str, str]:
+    return next((found.verdict, found.detail) for found in report["checks"] if found.name == name)
+
+
+def save_checkpoint(data_dir: Path) -> Path:
+    settings = loaded(data_dir, **{"scorer.rank": 8}).settings.scorer
+    return CheckpointStore(data_dir / "scorer", settings).save(from_learner_state(OnlineLearner(settings), 1))
+
+
+@pytest.mark.parametrize(("rank", "parameters"), [(1, 1006), (8, 7145), (32, 28193)])
+def test_parameters_are_those_of_the_built_network(tmp_path: Path, rank: int, parameters: int) -> None:
+    assert examine(loaded(tmp_path, **{"scorer.rank": rank}))["scorer_parameters"] == parameters
+
+
+def test_checkpoint_is_compared_with_the_settings(tmp_path: Path) -> None:
+    assert check(examine(loaded(tmp_path)), "checkpoint")[0] == "ok"
+    save_checkpoint(tmp_path)
+    assert check(examine(loaded(tmp_path, **{"scorer.rank": 8})), "checkpoint") == (
+        "ok",
+        "epoch 1, step 0 fits the settings",
+    )
+    verdict, detail = check(examine(loaded(tmp_path)), "checkpoint")
+    assert verdict == "failed"
+    assert "rank" in detail
+    assert "8" in detail
+    assert "32" in detail
+
+
+def test_damaged_checkpoint_is_a_warning(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path)
+    path.write_bytes(path.read_bytes()[:50])
+    assert check(examine(loaded(tmp_path)), "checkpoint") == ("warning", f"unreadable and passed over: {path.name}")
+
+
+def test_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    verdict, detail = check(examine(loaded(tmp_path / "file" / "data")), "data directory")
+    assert verdict == "failed"
+    assert detail.endswith("cannot be written: give another one with --data-dir")
+
+
+def test_nothing_is_written_by_looking(tmp_path: Path) -> None:
+    examine(loaded(tmp_path / "data"))
+    assert not (tmp_path / "data").exists()

@@ -5,6 +5,7 @@ The model that answered is no feature: the scorer is to judge the answer, not it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +19,8 @@ from trainers.embedding import Floats
 from trainers.items import Item, items_of
 from trainers.text import MAX_TEXT_CHARACTERS, words
 
-BUCKETS = 8
-FEATURE_COUNT = 45
+TYPE_BUCKETS = 6
+INTENT_BUCKETS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,6 @@ def _share(name: str, meaning: str) -> Feature:
 
 FEATURES: tuple[Feature, ...] = (
     _share("query_length", "Words of the query, 32 or more is 1"),
-    _flag("query_asks", "The query has a question mark or begins with a question word"),
-    _flag("query_has_number", "The query has a number"),
     _flag("query_means_all", "The query has a word like all, every, both"),
     _flag("item_is_voice", "The item is the spoken reply"),
     _flag("item_is_empty", "The item's text is empty"),
@@ -77,11 +76,14 @@ FEATURES: tuple[Feature, ...] = (
     _flag("domain_in_item", "The item has a word of the intent's domains"),
     _share("devices_in_item", "Share of the intent's device types that the item has a word of"),
     _share("devices_in_domains", "Share of the intent's device types that are among its domains"),
-    *(_flag(f"type_bucket_{n}", f"The item's type hashes into bucket {n} of {BUCKETS}") for n in range(BUCKETS)),
+    *(_flag(f"type_bucket_{n}", f"The item's type hashes to {n} of {TYPE_BUCKETS}") for n in range(TYPE_BUCKETS)),
+    *(
+        _flag(f"intent_bucket_{n}", f"The intent's type hashes to {n} of {INTENT_BUCKETS}")
+        for n in range(INTENT_BUCKETS)
+    ),
 )
 """The layout: place, name, range and meaning."""
 
-_QUESTION = frozenset(words("what which who whom whose when where why how is are do does can could will would"))
 _ALL = frozenset(words("all every everything both each whole entire"))
 _NEGATION = frozenset(words("not no none never nothing don't doesn't didn't isn't aren't wasn't won't without"))
 _APOLOGY = frozenset(words("sorry apologize apologise apology unfortunately afraid regret oops"))
@@ -111,8 +113,10 @@ _OPPOSITE = _opposites()
 
 
 @lru_cache(maxsize=4096)
-def _bucket(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") % BUCKETS
+def _bucket(text: str, count: int) -> tuple[float, ...]:
+    """Return `count` flags, of which the one that the text hashes to is set."""
+    place = int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") % count
+    return tuple(float(n == place) for n in range(count))
 
 
 def _ratio(count: int, most: int) -> float:
@@ -143,8 +147,6 @@ class FeatureContext:
         answer = frozenset(word for item in self._items for word in words(item.text))
         self._shared = (
             _ratio(len(found), 32),
-            float("?" in experience.query or bool(found and found[0] in _QUESTION)),
-            float(bool(self._numbers)),
             float(bool(self._query & _ALL)),
         )
         self._answer = _covered(self._query, answer)
@@ -159,9 +161,8 @@ class FeatureContext:
         there = frozenset(found)
         values = [*self._shared, *self._content(item, text, found, there), *self._overlap(found, there)]
         values += [*self._plan, *self._widget(item), *self._intent(there)]
-        buckets = [0.0] * BUCKETS
-        buckets[_bucket(item.kind)] = 1.0
-        return np.array(values + buckets, dtype=np.float32)
+        values += [*_bucket(item.kind, TYPE_BUCKETS), *_bucket(self._experience.intent.type, INTENT_BUCKETS)]
+        return np.array(values, dtype=np.float32)
 
     def _content(self, item: Item, text: str, found: list[str], there: frozenset[str]) -> tuple[float, ...]:
         return (
@@ -217,8 +218,20 @@ def structured_features(experience: Experience, item: Item) -> Floats:
     return FeatureContext(experience).of(item)
 
 
-def layout_table() -> str:
-    """Return the layout as a Markdown table."""
-    lines = ["| place | name | range | meaning |", "|---|---|---|---|"]
+def layout_page() -> str:
+    """Return `docs/features.md`: the layout as a Markdown table."""
+    lines = [
+        "# The 45 structured features of an item",
+        "",
+        "Generated from `trainers/features.py` by `python -m trainers.features > docs/features.md`; a test compares.",
+        "Words are compared without case and common endings. A flag is 0 or 1.",
+        "",
+        "| place | name | range | meaning |",
+        "|---|---|---|---|",
+    ]
     lines += [f"| {n} | `{f.name}` | {f.range} | {f.meaning} |" for n, f in enumerate(FEATURES)]
     return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(layout_page())

@@ -52,7 +52,7 @@ def prepare(experience: Experience, embedder: Embedder) -> ItemFeatures:
 @lru_cache(maxsize=8192)
 def query_hash(query: str) -> str:
     """Return 16 hex digits of BLAKE2b of the query's UTF-8."""
-    return blake2b(query.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return blake2b(query.encode(), digest_size=8).hexdigest()
 
 
 def is_held_out(hashed_query: str, one_in: int) -> bool:

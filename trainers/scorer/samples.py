@@ -83,13 +83,13 @@ class SampleBuffer:
 
     def restore(self, samples: Samples, position: int) -> None:
         """Become the buffer that had these samples and this position, or its newest where this one is smaller."""
-        if len(samples) <= self.capacity and position <= len(samples):
-            for name in NAMES:
-                getattr(self._all, name)[: len(samples)] = getattr(samples, name)
-            self._count, self._next = len(samples), position % self.capacity
-            return
         self._count = self._next = 0
-        self.add(samples.take(np.roll(np.arange(len(samples)), -position)))
+        if len(samples) == self.capacity:
+            # A full ring comes back place by place, so that the same draws find the same samples.
+            self.add(samples)
+            self._next = position
+        else:
+            self.add(samples.take(np.roll(np.arange(len(samples)), -position)))
 
 
 def draw(buffer: SampleBuffer, intents: Words, count: int, rng: np.random.Generator) -> Samples:

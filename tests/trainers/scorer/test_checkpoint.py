@@ -1,0 +1,129 @@
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.numpy
+
+from schemas.settings import ScorerSettings
+from tests.trainers.scorer.making import SMALL, random_stream, run
+from trainers.scorer.checkpoint import CheckpointStore
+from trainers.scorer.learner import OnlineLearner
+from trainers.scorer.network import ArchitectureMismatchError
+
+
+def learner_after(count: int, settings: ScorerSettings = SMALL) -> OnlineLearner:
+    learner = OnlineLearner(settings)
+    run(learner, random_stream(1, count), batch=10)
+    return learner
+
+
+def test_saved_state_comes_back_whole(tmp_path: Path):
+    learner, store = learner_after(60), CheckpointStore(tmp_path, SMALL)
+    store.save(learner.snapshot(epoch=3, log_offset=17))
+    found = CheckpointStore(tmp_path, SMALL).load_latest()
+    assert found is not None
+    assert (found.epoch, found.step, found.next_offset, found.log_offset) == (3, learner.step, 60, 17)
+    other = OnlineLearner(SMALL)
+    other.restore(found)
+    assert other.weights_hash() == learner.weights_hash() == found.meta["weights_hash"]
+    assert {**other.status(), "process": None} == {**learner.status(), "process": None}
+    assert other.origins == learner.origins
+
+
+def test_no_checkpoint_is_none(tmp_path: Path):
+    assert CheckpointStore(tmp_path, SMALL).load_latest() is None
+    assert CheckpointStore(tmp_path, SMALL).durable_offset() is None
+
+
+def test_highest_epoch_then_highest_step_wins_and_old_ones_go(tmp_path: Path):
+    store, learner = CheckpointStore(tmp_path, SMALL), learner_after(30)
+    early = learner.snapshot(epoch=2, log_offset=0)
+    run(learner, random_stream(1, 90)[30:], batch=10)
+    late = learner.snapshot(epoch=1, log_offset=0)
+    for snapshot in (late, early, learner.snapshot(epoch=2, log_offset=0), learner.snapshot(epoch=9, log_offset=0)):
+        store.save(snapshot)
+    assert [path.name[:15] for path in sorted((tmp_path / "checkpoints").iterdir())] == [
+        "scorer-00000002",
+        "scorer-00000002",
+        "scorer-00000009",
+    ]
+    found = CheckpointStore(tmp_path, SMALL).load_latest()
+    assert found is not None
+    assert found.epoch == 9
+    assert CheckpointStore(tmp_path, SMALL).durable_offset() == 90
+
+
+def test_checkpoint_of_another_rank_is_refused_with_both_named_and_stays(tmp_path: Path):
+    eight = SMALL.model_copy(update={"rank": 8})
+    path = CheckpointStore(tmp_path, eight).save(learner_after(20, eight).snapshot(1, 0))
+    content = path.read_bytes()
+    store = CheckpointStore(tmp_path, ScorerSettings(rank=32))
+    with pytest.raises(ArchitectureMismatchError) as caught:
+        store.load_latest()
+    for part in ("rank 8", "parameters 7145", "rank 32", "parameters 28193", "set it back", "tierstream retrain"):
+        assert part in str(caught.value)
+    assert path.read_bytes() == content
+    assert store.durable_offset() is None
+
+
+def test_other_scales_are_another_architecture(tmp_path: Path):
+    CheckpointStore(tmp_path, SMALL).save(learner_after(20).snapshot(1, 0))
+    other = SMALL.model_copy(update={"embedding_scale": 1.0})
+    with pytest.raises(ArchitectureMismatchError, match=r"embedding_scale 0\.3, .*embedding_scale 1\.0"):
+        CheckpointStore(tmp_path, other).load_latest()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "other form", "flipped bit", "no header"])
+def test_unreadable_checkpoint_is_refused_by_name_and_the_one_before_used(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+):
+    learner, store = learner_after(30), CheckpointStore(tmp_path, SMALL)
+    store.save(learner.snapshot(1, 0))
+    good = learner.weights_hash()
+    run(learner, random_stream(1, 60)[30:], batch=10)
+    bad = store.save(learner.snapshot(1, 0))
+    content = bad.read_bytes()
+    foreign = {"x": learner.snapshot(1, 0).arrays["window"]}
+    bad.write_bytes(
+        {
+            "truncated": content[: len(content) // 2],
+            "empty": b"",
+            "foreign": safetensors.numpy.save(foreign),
+            "other form": safetensors.numpy.save(foreign, {"tierstream": json.dumps({"form": 99})}),
+            "flipped bit": content[:-1] + bytes([content[-1] ^ 1]),
+            "no header": b"\xff" * 200,
+        }[damage]
+    )
+    store = CheckpointStore(tmp_path, SMALL)
+    found = store.load_latest()
+    assert found is not None
+    assert found.meta["weights_hash"] == good
+    assert store.refused == [bad.name]
+    assert bad.name in caplog.text
+    assert store.durable_offset() == 30
+
+
+def test_checkpoint_with_steps_after_the_claim_is_passed_over(tmp_path: Path):
+    store, learner = CheckpointStore(tmp_path, SMALL), learner_after(30)
+    store.save(learner.snapshot(1, log_offset=8))
+    run(learner, random_stream(1, 60)[30:], batch=10)
+    store.save(learner.snapshot(1, log_offset=25))
+    found = CheckpointStore(tmp_path, SMALL).load_latest(claimed_at=20)
+    assert found is not None
+    assert found.log_offset == 8
+
+
+def test_log_epoch_is_kept_until_the_log_moves_on():
+    learner = learner_after(30)
+    learner.restore(learner.snapshot(epoch=1, log_offset=8))
+    assert learner.snapshot(epoch=2, log_offset=8).log_epoch == 1
+    assert learner.snapshot(epoch=2, log_offset=12).log_epoch == 2
+
+
+def test_snapshot_does_not_change_when_learning_goes_on():
+    learner = learner_after(30)
+    snapshot = learner.snapshot(1, 0)
+    before = {name: array.copy() for name, array in snapshot.arrays.items()}
+    run(learner, random_stream(1, 60)[30:], batch=10)
+    assert all((snapshot.arrays[name] == before[name]).all() for name in before)
+    assert snapshot.next_offset == 30

@@ -42,7 +42,7 @@ format: $(READY) ## Mend formatting and what lint can mend
 	$(BIN)/ruff format .
 
 real: $(READY) ## Replay the recorded control room, where its data is beside this folder
-	$(BIN)/python -m benchmarks.real
+	$(BIN)/python -m benchmarks.real_input
 
 throughput: $(READY) ## Measure events a second through the whole stream
 	$(BIN)/python -m benchmarks.throughput

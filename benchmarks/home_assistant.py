@@ -88,7 +88,8 @@ def to_experience(row: Row) -> Experience:
         else:
             tool, arguments = call
             devices = _domains_of(arguments)
-            text = ", ".join(f"{name}: {value}" for name, value in arguments.items())
+            # In one order: who names the arguments in another one says nothing else.
+            text = ", ".join(f"{name}: {value}" for name, value in sorted(arguments.items()))
             plan = (Widget(widget_id="w0", widget_type=tool, text=text, params=arguments),)
     return Experience(
         experience_id=row.experience_id,

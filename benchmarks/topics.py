@@ -1,0 +1,88 @@
+"""Reading topics from outside, without a group, and waiting until everything is processed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaConsumer
+
+from schemas.settings import Settings
+from streams.kafka_options import client_options
+from streams.lag import PartitionLag, measure_lag
+
+_FETCH_BYTES = 4 * 1024 * 1024
+_POLL_MS = 100
+
+
+class Record(NamedTuple):
+    """What is read of a record."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+
+
+@asynccontextmanager
+async def reader(settings: Settings, topic: str, from_end: bool = False) -> AsyncIterator[AIOKafkaConsumer]:
+    """Open a consumer of every partition of `topic` (name without prefix), positioned at its start or its end."""
+    consumer = AIOKafkaConsumer(
+        settings.topic(topic),
+        **client_options(settings),
+        auto_offset_reset="latest" if from_end else "earliest",
+        enable_auto_commit=False,
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        fetch_max_wait_ms=20,
+    )
+    await consumer.start()
+    try:
+        for tp in consumer.assignment():
+            await consumer.position(tp)
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def read_all(settings: Settings, topic: str) -> list[Record]:
+    """Return every record of `topic` that is there now, partition by partition."""
+    records: list[Record] = []
+    async with reader(settings, topic) as consumer:
+        # A fetch's high watermark is the end on every broker; lite's ListOffsets falls short of it.
+        while not all([await _at_end(consumer, tp) for tp in consumer.assignment()]):
+            for batch in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
+                records += [Record(r.partition, r.offset, r.timestamp, r.key, r.value) for r in batch]
+    return sorted(records, key=lambda record: (record.partition, record.offset))
+
+
+async def wait_until_processed(settings: Settings, timeout_seconds: float, say: Callable[[str], None]) -> None:
+    """Wait until the workers' group has no lag anywhere.
+
+    One measurement is enough: committed offsets are read before the ends, and what an agent commits has been
+    published, so a hop that is still to be read shows as lag of the next topic.
+
+    Raises:
+        TimeoutError: it still has lag after the time.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while behind := [row for row in await measure_lag(settings) if row.group == settings.group_id and row.lag]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"lag after {timeout_seconds:g} s: {_named(behind)}")
+        say(_named(behind))
+        await asyncio.sleep(1)
+
+
+async def _at_end(consumer: AIOKafkaConsumer, tp: object) -> bool:
+    end = consumer.highwater(tp)
+    return end is not None and await consumer.position(tp) >= end
+
+
+def _named(rows: Sequence[PartitionLag]) -> str:
+    totals: dict[str, int] = {}
+    for row in rows:
+        totals[row.topic] = totals.get(row.topic, 0) + row.lag
+    return "to be processed: " + ", ".join(f"{topic} {lag:,}" for topic, lag in totals.items())

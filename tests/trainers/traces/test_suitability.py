@@ -1,16 +1,15 @@
-import importlib.util
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from benchmarks.thinking_traces import load_traces
 from schemas.events import Trace
 from schemas.settings import TracesSettings
 from trainers.traces.suitability import assess, estimated_tokens, is_eligible
 
-ROOT = Path(__file__).parents[3]
-DATA = ROOT.parent / "shared" / "data" / "thinking_traces"
+DATA = Path(__file__).parents[4] / "shared" / "data" / "thinking_traces"
 SETTINGS = TracesSettings()
 
 
@@ -75,11 +74,7 @@ def test_only_traces_with_thinking_are_eligible_unless_set_otherwise(changes, re
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the recorded thinking traces are not in ../shared/data")
 def test_the_recorded_traces_are_graded_as_known():
-    path = ROOT / "benchmarks" / "thinking_traces.py"
-    spec = importlib.util.spec_from_file_location("thinking_traces", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    traces = module.load_traces(DATA)
+    traces = load_traces(DATA)
     assert len({trace.trace_id for trace in traces}) == len(traces) == 400
     first_reasons = Counter(next(iter(assess(trace, SETTINGS).reasons), "excellent") for trace in traces)
     assert first_reasons == {"excellent": 189, "no_thinking": 200, "truncated": 6, "empty": 5}

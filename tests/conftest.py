@@ -16,7 +16,7 @@ import pytest
 from schemas.settings import BrokerSettings, Settings
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.launch import free_port
-from streams.broker.probe import answers_metadata
+from streams.broker.probe import is_ready
 
 KAFKA_IMAGE = "apache/kafka:4.1.1"
 BROKER_KEY = pytest.StashKey[str]()
@@ -37,7 +37,7 @@ def _docker_runs() -> bool:
 
 def _wait_for_metadata(bootstrap: str, timeout_seconds: float = 90) -> None:
     deadline = time.monotonic() + timeout_seconds
-    while not asyncio.run(answers_metadata(bootstrap)):
+    while not asyncio.run(is_ready(bootstrap)):
         if time.monotonic() > deadline:
             pytest.fail(f"broker {bootstrap} does not answer")
         time.sleep(0.2)

@@ -18,7 +18,7 @@ from schemas.errors import BrokerError, JarsUnavailableError
 from schemas.settings import Settings
 from streams.broker import kafka, lite
 from streams.broker.launch import LOOPBACK, Launch, check_port, free_port
-from streams.broker.probe import answers_metadata
+from streams.broker.probe import is_ready
 
 BrokerKind = Literal["kafka", "lite"]
 
@@ -129,7 +129,7 @@ class EmbeddedBroker:
     def _wait_until_ready(self, launch: Launch) -> None:
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         with ThreadPoolExecutor(1) as pool:  # a thread has no running loop, whoever calls
-            while not pool.submit(asyncio.run, answers_metadata(self.bootstrap)).result():
+            while not pool.submit(asyncio.run, is_ready(self.bootstrap)).result():
                 if self.process.poll() is not None:
                     raise BrokerError(
                         f"the broker ended at its start with code {self.process.returncode}: {_last_error(launch)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -29,12 +29,20 @@ class Record(NamedTuple):
 
 
 @asynccontextmanager
-async def reader(settings: Settings, topic: str, from_end: bool = False) -> AsyncIterator[AIOKafkaConsumer]:
-    """Open a consumer of every partition of `topic` (name without prefix), positioned at its start or its end."""
+async def reader(
+    settings: Settings, topic: str, starts: Mapping[int, int] | None = None
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """Open a consumer of every partition of `topic` (name without prefix).
+
+    Args:
+        settings: where the broker is.
+        topic: name without the prefix.
+        starts: first offset to read of each partition; the first that there is by default.
+    """
     consumer = AIOKafkaConsumer(
         settings.topic(topic),
         **client_options(settings),
-        auto_offset_reset="latest" if from_end else "earliest",
+        auto_offset_reset="earliest",
         enable_auto_commit=False,
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_wait_ms=20,
@@ -42,16 +50,24 @@ async def reader(settings: Settings, topic: str, from_end: bool = False) -> Asyn
     await consumer.start()
     try:
         for tp in consumer.assignment():
-            await consumer.position(tp)
+            if starts is not None:
+                consumer.seek(tp, starts[tp.partition])
         yield consumer
     finally:
         await consumer.stop()
 
 
-async def read_all(settings: Settings, topic: str) -> list[Record]:
-    """Return every record of `topic` that is there now, partition by partition."""
-    records: list[Record] = []
+async def ends(settings: Settings, topic: str) -> dict[int, int]:
+    """Return the offset that the next record of each partition will get, on Apache Kafka."""
     async with reader(settings, topic) as consumer:
+        found = await consumer.end_offsets(list(consumer.assignment()))
+    return {tp.partition: offset for tp, offset in found.items()}
+
+
+async def read_all(settings: Settings, topic: str, starts: Mapping[int, int] | None = None) -> list[Record]:
+    """Return every record of `topic` from `starts` on that is there now, partition by partition."""
+    records: list[Record] = []
+    async with reader(settings, topic, starts) as consumer:
         # A fetch's high watermark is the end on every broker; lite's ListOffsets falls short of it.
         while not all([await _at_end(consumer, tp) for tp in consumer.assignment()]):
             for batch in (await consumer.getmany(timeout_ms=_POLL_MS)).values():

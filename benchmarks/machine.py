@@ -1,0 +1,30 @@
+"""The machine and the versions that a measurement was taken on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+PACKAGES = ("faust-streaming", "aiokafka", "torch", "numpy", "rocksdict", "pydantic")
+
+
+def machine() -> dict[str, str]:
+    """Return processor, cores, memory, system and versions, in words."""
+    return {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    fields = (line.partition(":") for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines())
+    names = (value.strip() for name, _, value in fields if name.strip() == "model name")
+    return next(names, platform.processor() or platform.machine())

@@ -17,10 +17,6 @@ from streams.transport.options import options_of
 
 _FETCH_TIMEOUT_SECONDS = 1.0
 
-_PENDING_BATCHES = 2
-"""Batches of one partition that are delivered and not acknowledged; one that has so many is not read further, so
-that a slow agent neither fills memory nor holds up the partitions of another."""
-
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Delivers runs of records in log order and commits what the ledgers say.
@@ -28,6 +24,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     All of it runs on the app's loop; only `FetchingThread` lives on the consumer thread's. Whatever goes wrong
     between taking a run and delivering it (a rebalance, a stopped flow, a cancelled fetch), the ledger's `wanted`
     stays where it was, the next run does not start there, and the consumer seeks back: nothing is lost or repeated.
+
+    A batched partition is read on once its last batch is acknowledged, so that a slow agent neither fills memory nor
+    holds up another's partitions. An agent's `stream_buffer_maxsize` must be at least its count of partitions.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -119,19 +118,16 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self.log.info("Consumer shutting down for user cancel.")
 
     async def _readable(self) -> frozenset[TP]:
-        """Return the partitions to take from now: active, placed, and not full."""
+        """Return the partitions to take from now: active, placed, and not busy with a batch."""
         active = set(self._get_active_partitions())
         await self._place_all(active - self._ledgers.keys())
-        full = {tp for tp in active if self._is_batched(tp) and self._is_full(tp)}
-        self._held_back = bool(full)
-        return frozenset(active & self._ledgers.keys()) - full
+        active &= self._ledgers.keys()
+        busy = {tp for tp in active if self._is_batched(tp) and self._ledgers[tp].pending}
+        self._held_back = bool(busy)
+        return frozenset(active - busy)
 
     def _is_batched(self, tp: TP) -> bool:
         return tp.topic in self._options.batch_topics
-
-    def _is_full(self, tp: TP) -> bool:
-        ledger = self._ledgers.get(tp)
-        return ledger is not None and ledger.pending >= _PENDING_BATCHES
 
     def _flows(self, generation: int) -> bool:
         return self.flow_active and generation == self.app.consumer_generation_id and not self.should_stop

@@ -66,9 +66,10 @@ class PartitionLedger:
         return chunk
 
     def withdraw(self, chunk: Chunk) -> None:
-        """Take back the newest delivery, which did not reach its stream."""
-        if self._pending and self._pending[-1] is chunk:
-            self._pending.pop()
+        """Take back a delivery that did not reach its stream, and with it any later one."""
+        if chunk in self._pending:
+            while self._pending.pop() is not chunk:
+                pass
             self.wanted = chunk.start
 
     def refuse(self, end: int) -> None:

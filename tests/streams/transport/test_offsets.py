@@ -48,9 +48,11 @@ class OnePartition(RuleBasedStateMachine):
             self.processed.update(offset for offset in self.log if chunk.start <= offset < chunk.end)
 
     @precondition(lambda self: self.in_flight)
-    @rule()
-    def fail_to_deliver_the_newest(self) -> None:
-        self.ledger.withdraw(self.in_flight.pop())
+    @rule(data=st.data())
+    def fail_to_deliver(self, data: st.DataObject) -> None:
+        chunk = data.draw(st.sampled_from(self.in_flight))
+        self.ledger.withdraw(chunk)
+        self.in_flight = [other for other in self.in_flight if other.end <= chunk.start]
 
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data())

@@ -11,7 +11,7 @@ import click
 
 from schemas.config import LoadedSettings
 from schemas.errors import BrokerError
-from streams.cli.options import settings_options
+from streams.cli.options import json_option, settings_options
 
 
 @click.command()
@@ -90,14 +90,16 @@ def _wait_a_little(process: subprocess.Popen[bytes]) -> None:
 
 @click.command()
 @settings_options("web.port", "broker.port", "broker.kind")
-def demo(loaded: LoadedSettings) -> None:
-    """Run all three tiers on a simulated control room, then the audit.
+@click.option("--experiences", type=click.IntRange(min=1), hidden=True, help="Answers of the simulated assistant.")
+@json_option
+def demo(loaded: LoadedSettings, experiences: int | None, as_json: bool) -> None:
+    """Run all three tiers on a simulated control room with a hidden taste to be learned; exit 1 where one falls short.
 
     Example: tierstream demo
     """
     from streams.demo import run
 
-    run(loaded.settings, loaded)
+    run(loaded.settings, loaded, experiences, as_json=as_json)
 
 
 COMMANDS = (up, worker, trainer, broker, demo)

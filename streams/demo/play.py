@@ -1,0 +1,222 @@
+"""Runs a demo from the first process to the summary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from schemas.base import Event
+from schemas.config import LoadedSettings
+from schemas.errors import TierstreamError
+from schemas.settings import Settings
+from streams.client import Producer
+from streams.demo.board import Board
+from streams.demo.feed import publish, schedule
+from streams.demo.room import Exchange, simulate
+from streams.demo.summary import Summary, show, summarize
+from streams.demo.watch import fetch_status, watch
+from streams.lag import measure_lag
+from streams.supervisor import Stack
+from trainers.files import write_atomically
+
+SEED = 2
+EXPERIENCES = 900
+ANSWERS_PER_SECOND = 25.0
+POLL_SECONDS = 0.5
+STALL_SECONDS = 90.0
+SUMMARY_NAME = "summary.json"
+
+
+def run(settings: Settings, loaded: LoadedSettings, experiences: int | None = None, *, as_json: bool = False) -> None:
+    """Run the demo to its end.
+
+    Args:
+        settings: all settings; ports and the data folder are picked anew where no flag names them.
+        loaded: the same with the origin of every value.
+        experiences: how many answers the simulated assistant gives; by default enough for every tier.
+        as_json: print the summary as JSON to standard output, and all else to standard error.
+
+    Raises:
+        TierstreamError: a part does not start or stands still, or a tier did not come to its end.
+        KeyboardInterrupt: it was told to stop; everything has been stopped.
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    now = datetime.now(UTC)
+    count = experiences or EXPERIENCES
+    exchanges = simulate(SEED, count, now - timedelta(seconds=count))
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        console = Console(highlight=False)
+        with Stack(demo_settings(settings, loaded, now), loaded) as stack:
+            stack.wait_until_ready(stopping)
+            summary = asyncio.run(Play(stack, exchanges, console).run(stopping)) if not stopping.is_set() else None
+        if summary is None:
+            raise KeyboardInterrupt
+        write_atomically(Path(summary.data_dir) / SUMMARY_NAME, json.dumps(summary.as_dict(), indent=2).encode())
+        show(summary, console)
+    if as_json:
+        print(json.dumps(summary.as_dict(), indent=2))
+    if summary.unfinished:
+        raise TierstreamError(
+            f"not every tier came to its end: {', '.join(summary.unfinished)}", f"look into {summary.data_dir}/logs"
+        )
+
+
+def demo_settings(settings: Settings, loaded: LoadedSettings, now: datetime) -> Settings:
+    """Return settings with a fresh data folder and free ports where no flag names them.
+
+    On a broker that is not the demo's own, its topics get a prefix of their own.
+
+    Raises:
+        TierstreamError: a flag names a data folder that holds another run.
+    """
+    name = f"demo-{now:%Y%m%d-%H%M%S}"
+    given = loaded.sources["data_dir"].startswith("flag")
+    folder = Path(settings.data_dir) if given else Path(settings.data_dir) / name
+    if folder.is_dir() and any(folder.iterdir()):
+        raise TierstreamError(f"the folder {folder} is not empty, and a demo starts anew", "name another --data-dir")
+
+    def port_of(section: str) -> int:
+        by_flag = loaded.sources[f"{section}.port"].startswith("flag")
+        return int(getattr(settings, section).port) if by_flag else 0
+
+    own_broker = loaded.sources["kafka.bootstrap_servers"] == "default"
+    prefix = settings.topics.prefix if own_broker else f"{settings.topics.prefix}{name}-"
+    return settings.model_copy(
+        update={
+            "data_dir": str(folder),
+            "broker": settings.broker.model_copy(update={"port": port_of("broker")}),
+            "web": settings.web.model_copy(update={"port": port_of("web")}),
+            "topics": settings.topics.model_copy(update={"prefix": prefix}),
+        }
+    )
+
+
+class Play:
+    """One run over a started stack."""
+
+    def __init__(self, stack: Stack, exchanges: Sequence[Exchange], console: Console) -> None:
+        kafka = stack.settings.kafka.model_copy(update={"bootstrap_servers": stack.bootstrap})
+        self._settings = stack.settings.model_copy(update={"kafka": kafka})
+        self._stack = stack
+        self._exchanges = exchanges
+        self._console = console
+        self._board = Board(exchanges)
+        self._status: dict[str, Any] = {}
+        self._changed_at = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+        )
+        events = sum(len(moment) for moment in schedule(exchanges))
+        judged = len(self._board.unscored) + len(self._board.unlearned)
+        self._published = self._progress.add_task("published", total=events)
+        self._scored = self._progress.add_task("tier 1: scored and learned", total=judged)
+        self._pairs = self._progress.add_task("tier 2: pairs", total=self._settings.pairs.threshold)
+        self._traces = self._progress.add_task("tier 3: traces", total=self._settings.traces.threshold)
+
+    async def run(self, stopping: threading.Event) -> Summary | None:
+        """Publish, wait until all is processed, and sum up; None where it was told to stop."""
+        with self._progress:
+            background = [
+                asyncio.ensure_future(watch(self._settings, self._take)),
+                asyncio.ensure_future(self._keep_running(stopping)),
+            ]
+            work = asyncio.ensure_future(self._publish_and_wait())
+            try:
+                await asyncio.wait([work, *background], return_when=asyncio.FIRST_COMPLETED)
+                return await _first_result(work, *background)
+            finally:
+                for task in (work, *background):
+                    task.cancel()
+                await asyncio.gather(work, *background, return_exceptions=True)
+
+    async def _publish_and_wait(self) -> Summary:
+        start = time.monotonic()
+        async with Producer(self._settings) as producer:
+            await publish(producer, self._exchanges, ANSWERS_PER_SECOND, self._count_published)
+        await self._wait_until_processed()
+        seconds = time.monotonic() - start
+        await self._refresh()
+        return summarize(self._board, self._status, self._settings, seconds)
+
+    async def _keep_running(self, stopping: threading.Event) -> None:
+        """Look after the processes and the display, and end when told to."""
+        while not stopping.is_set():
+            self._stack.keep_running()
+            await self._refresh()
+            if time.monotonic() - self._changed_at > STALL_SECONDS:
+                left = len(self._board.unscored) + len(self._board.unlearned)
+                raise TierstreamError(
+                    f"nothing has happened for {STALL_SECONDS:g} s: {left} events without a score update, "
+                    f"{self._board.ended()} of {len(self._board.jobs)} jobs ended",
+                    f"look into {self._settings.data_dir}/logs",
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _wait_until_processed(self) -> None:
+        while True:
+            if await self._all_processed():
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _all_processed(self) -> bool:
+        """Whether every event has its score update, no group lags, and every job has ended."""
+        board = self._board
+        if board.unscored or board.unlearned:
+            return False
+        if any(row.lag for row in await measure_lag(self._settings)):
+            return False
+        await self._refresh()
+        requested = sum(int((self._status.get(tier) or {}).get("jobs", -1)) for tier in ("dpo", "sft"))
+        return requested == len(board.jobs) == board.ended()
+
+    async def _refresh(self) -> None:
+        status = await fetch_status(self._stack.web_url, self._settings)
+        if status is None or not status.get("ready"):
+            return
+        self._status = status
+        for task, tier in ((self._pairs, "dpo"), (self._traces, "sft")):
+            if tier in status:
+                self._show_run(task, status[tier])
+
+    def _show_run(self, task: TaskID, counts: dict[str, int]) -> None:
+        """Show how far the tier is towards its next job, or its last one where nothing waits."""
+        full = counts["jobs"] and not counts["waiting"]
+        self._progress.update(task, completed=counts["threshold"] if full else counts["waiting"])
+        name = "tier 2: pairs" if task == self._pairs else "tier 3: traces"
+        self._progress.update(task, description=f"{name} to job {counts['jobs'] + (not full)}")
+
+    def _take(self, event: Event) -> None:
+        self._changed_at = time.monotonic()
+        line = self._board.take(event)
+        left = len(self._board.unscored) + len(self._board.unlearned)
+        total = self._progress.tasks[self._scored].total or 0
+        self._progress.update(self._scored, completed=total - left)
+        if line is not None:
+            self._progress.console.print(line, soft_wrap=True)
+
+    def _count_published(self, events: int) -> None:
+        self._changed_at = time.monotonic()
+        self._progress.advance(self._published, events)
+
+
+async def _first_result(work: Awaitable[Summary], *others: asyncio.Future[None]) -> Summary | None:
+    """Return the work's result where it is done, raise what another task failed with, or None where one just ended."""
+    for other in others:
+        if other.done():
+            other.result()
+            return None
+    return await work

@@ -1,0 +1,146 @@
+"""How a demo ended: each tier, the pair funnel, and where the data is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from schemas.events import JobTier
+from schemas.settings import Settings
+from streams.demo.board import TIER_NAMES, Board
+
+TierState = Literal["COMPLETED", "SKIPPED", "FAILED"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """How one tier ended."""
+
+    name: str
+    state: TierState
+    figures: tuple[str, ...]
+    """What happened, a line each; the reason first where it is not COMPLETED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a demo ended."""
+
+    tiers: tuple[Tier, ...]
+    parameters_configured: int
+    parameters_effective: int | None
+    """Read back from the running scorer; None where no worker told."""
+    accuracy: Mapping[str, Any]
+    """Progressive pairwise accuracy against the hidden taste over the first and the last tenth of the answers."""
+    funnel: Mapping[str, Any]
+    data_dir: str
+    seconds: float
+    """From the first event published to the last one processed."""
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Names of the tiers that did not come to their end."""
+        return [tier.name for tier in self.tiers if tier.state != "COMPLETED"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        return asdict(self)
+
+
+def summarize(board: Board, status: Mapping[str, Any], settings: Settings, seconds: float) -> Summary:
+    """Put together what happened.
+
+    Args:
+        board: what was read from the stream.
+        status: the worker's status at the end.
+        settings: the settings in effect.
+        seconds: from the first event published to the last one processed.
+    """
+    # It brings torch along, which nobody should wait for before the stream runs.
+    from trainers.scorer.network import expected_parameters
+
+    scorer = status.get("scorer") or {}
+    return Summary(
+        tiers=(
+            _scorer_tier(board, scorer),
+            _job_tier("dpo", "preference pairs", board, status),
+            _job_tier("sft", "eligible traces", board, status),
+        ),
+        parameters_configured=expected_parameters(settings.scorer.rank),
+        parameters_effective=scorer.get("parameters"),
+        accuracy={
+            "first_tenth": asdict(board.accuracy(0.0, 0.1)),
+            "last_tenth": asdict(board.accuracy(0.9, 1.0)),
+        },
+        funnel=status.get("pair_funnel") or {},
+        data_dir=settings.data_dir,
+        seconds=round(seconds, 1),
+    )
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print the tiers, the pair funnel and where the data is."""
+    tiers = Table("tier", "state", "figures", title="What happened", title_justify="left")
+    for tier in summary.tiers:
+        tiers.add_row(tier.name, tier.state, "\n".join(tier.figures))
+    console.print(tiers)
+    if summary.funnel:
+        console.print(_funnel_table(summary.funnel))
+    effective = summary.parameters_effective
+    told = "unknown" if effective is None else f"{effective:,}"
+    console.print(f"scorer parameters: {summary.parameters_configured:,} configured, {told} in effect")
+    console.print(f"processed in {summary.seconds:.1f} s; data, jobs and logs: {summary.data_dir}", soft_wrap=True)
+
+
+def _scorer_tier(board: Board, scorer: Mapping[str, Any]) -> Tier:
+    left = len(board.unscored) + len(board.unlearned)
+    figures = (
+        f"{scorer.get('step', 0)} steps from {scorer.get('groups_learned', 0)} feedbacks learned, "
+        f"{len(board.held_out)} held out",
+        f"widget pairs ranked right before learning: first tenth {board.accuracy(0.0, 0.1)}, "
+        f"last tenth {board.accuracy(0.9, 1.0)}",
+    )
+    if left:
+        return Tier("1 scorer", "FAILED", (f"{left} events without a score update", *figures))
+    return Tier("1 scorer", "COMPLETED", figures)
+
+
+def _job_tier(tier: JobTier, examples: str, board: Board, status: Mapping[str, Any]) -> Tier:
+    name = f"{'2' if tier == 'dpo' else '3'} {TIER_NAMES[tier]}"
+    counts = status.get(tier) or {"distinct": 0, "waiting": 0, "threshold": 0}
+    so_far = f"{counts['distinct']} {examples}, {counts['waiting']} of {counts['threshold']} towards the next job"
+    states = board.jobs_of(tier)
+    if not states:
+        return Tier(name, "SKIPPED", (f"{counts['threshold'] - counts['waiting']} more needed", so_far))
+    bad = [update for update in states if update is None or update.state not in ("validated", "finished")]
+    if bad:
+        reasons = [(update.error or update.state) if update else "not heard of" for update in bad]
+        return Tier(name, "FAILED", (f"{len(bad)} of {len(states)} jobs: {reasons[0]}", so_far))
+    done = [f"{job.job_id} {job.state}: {job.metrics.get('examples')} examples" for job in states if job]
+    return Tier(name, "COMPLETED", (so_far, *done))
+
+
+def _funnel_table(funnel: Mapping[str, Any]) -> Table:
+    table = Table("answers", *funnel, title="Pair funnel", title_justify="left")
+
+    def row(label: str, *path: str) -> None:
+        values = []
+        for kind in funnel.values():
+            for name in path:
+                kind = kind[name]
+            values.append(kind)
+        if any(values):
+            table.add_row(label, *map(str, values))
+
+    row("judged", "answers")
+    for reason in next(iter(funnel.values()))["dropped"]:
+        row(f"dropped: {reason.replace('_', ' ')}", "dropped", reason)
+    for side in ("chosen", "rejected"):
+        row(f"waiting for a partner: {side}", "waiting", side)
+    row("paired", "paired")
+    row("pairs", "pairs")
+    return table

@@ -1,0 +1,55 @@
+"""Reads the stream's outputs from their start, and the worker's own figures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+
+from schemas.base import Event
+from schemas.settings import Settings
+from streams import topology
+from streams.contract import CONTRACTS
+from streams.kafka_options import broker_errors, client_options
+
+WATCHED = (topology.SCORE_UPDATES, topology.PAIRS, topology.JOBS, topology.JOB_UPDATES)
+
+
+async def watch(settings: Settings, take: Callable[[Event], None]) -> None:
+    """Hand every event of the watched topics to `take`, for ever.
+
+    Raises:
+        ConnectionFailedError: the broker is lost.
+    """
+    models = {settings.topic(topic): CONTRACTS[topic].event for topic in WATCHED}
+    consumer = AIOKafkaConsumer(
+        *models, **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest"
+    )
+    with broker_errors(settings):
+        try:
+            await consumer.start()
+            async for record in consumer:
+                take(models[record.topic].from_json(record.value or b""))
+        finally:
+            await consumer.stop()
+
+
+async def fetch_status(web_url: str, settings: Settings) -> dict[str, Any] | None:
+    """Return what the worker's status endpoint tells, None while it does not answer."""
+    return await asyncio.to_thread(_fetch, f"{web_url}/status", settings)
+
+
+def _fetch(url: str, settings: Settings) -> dict[str, Any] | None:
+    token = settings.web.token
+    headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as response:
+            content = json.load(response)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return None
+    return content if isinstance(content, dict) else None

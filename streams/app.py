@@ -31,8 +31,9 @@ EXIT_UNMENDABLE = 70
 """Exit status of a worker that met what it cannot mend; nothing that it was working on is acknowledged."""
 
 MAX_FETCH_BYTES = 8 * 1024 * 1024
-BUFFERED_BATCHES = 2
-"""Record batches that wait for an agent; each is up to `stream.batch_records` records."""
+BUFFERED_BATCHES = 4096
+"""Record batches that may wait for an agent: more than the partitions it reads, or a full queue would hold up every
+agent. The transport has at most one batch of each partition under way, which is what bounds memory."""
 
 TABLES_OF_KEYED_TOPICS = (topology.EXPERIENCES_TABLE, topology.JUDGEMENTS_TABLE, topology.ANSWERS_TABLE)
 TABLES_OF_ONE_PARTITION = (topology.DPO_EXAMPLES_TABLE, topology.SFT_EXAMPLES_TABLE)

@@ -108,7 +108,9 @@ class Deployment:
 
         return asyncio.run(run())
 
-    def wait_for(self, topic: str, enough: Callable[[list[dict[str, Any]]], bool], seconds: float = WAIT_SECONDS) -> list[dict[str, Any]]:
+    def wait_for(
+        self, topic: str, enough: Callable[[list[dict[str, Any]]], bool], seconds: float = WAIT_SECONDS
+    ) -> list[dict[str, Any]]:
         """Read a topic until `enough` holds.
 
         Raises:

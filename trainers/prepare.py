@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from schemas.events import Experience
+from schemas.events import Experience, ItemType
 from schemas.records import FEATURES_PER_ITEM
 from schemas.vectors import EMBEDDING_SIZE
 from trainers.embedding import Embedder
@@ -21,7 +21,7 @@ class ItemFeatures:
     """What `ScorerEntry` takes of an experience."""
 
     item_ids: tuple[str, ...]
-    item_types: tuple[str, ...]
+    item_types: tuple[ItemType, ...]
     features: bytes
     """Little-endian float32: the query's embedding (384), then for each item its embedding (384) and features (45)."""
 

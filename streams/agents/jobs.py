@@ -6,9 +6,13 @@ import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 
-from schemas.events import JobTier
+from pydantic import ValidationError
+
+from schemas.events import JobTier, PreferencePair, Trace
 from streams import topology
+from streams.agents.intake import letter
 from streams.agents.services import Services
+from streams.dead_letters import explain
 from streams.publisher import Outgoing
 from streams.tables import Overlay, write_state
 from streams.transport.batch import RecordBatch
@@ -22,6 +26,7 @@ class JobAgent:
     def __init__(self, services: Services, tier: JobTier, table: str) -> None:
         self._services = services
         self._tier: JobTier = tier
+        self._model: type[PreferencePair] | type[Trace] = PreferencePair if tier == "dpo" else Trace
         self._table = services.tables[table]
         self._book: RunBook | None = None
 
@@ -35,14 +40,22 @@ class JobAgent:
         overlay = Overlay(self._table, batch.partition)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
+        letters = []
         for record in batch.records:
-            added = book.add((record.key or b"").decode(), record.value or b"", record.offset)
+            try:
+                example = self._model.from_json(record.value or b"")
+            except ValidationError as error:
+                letters.append(letter(batch, record, *explain(error)))
+                continue
+            added = book.add(self._id_of(example), example.to_json(), record.offset)
             outcomes["repeated" if added.repeated else "pending"] += 1
             for key, value in added.writes:
                 overlay.set(key, value)
             if added.completed is not None:
                 outcomes["jobs"] += 1
-                outgoing.append(await self._snapshot(added.completed))
+                outgoing.append(await self._freeze(added.completed, record.timestamp))
+        outgoing += self._services.dead_letters(letters)
+        outcomes["dead_lettered"] = len(letters)
         await self._services.publisher.publish(outgoing)
         await write_state(self._services.publisher, [overlay])
         name = batch.topic.removeprefix(self._services.settings.topics.prefix)
@@ -56,10 +69,16 @@ class JobAgent:
                 self._book.load(key, value)
         return self._book
 
-    async def _snapshot(self, run: CompletedRun) -> Outgoing:
+    async def _freeze(self, run: CompletedRun, timestamp_ms: int) -> Outgoing:
         settings = self._services.settings
-        job = await asyncio.to_thread(freeze_job, self._services.data_dir, self._tier, run, settings, datetime.now(UTC))
+        # The record's time, so that a repetition is the same to the byte.
+        at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+        job = await asyncio.to_thread(freeze_job, self._services.data_dir, self._tier, run, settings, at)
         return Outgoing(settings.topic(topology.JOBS), 0, job.job_id.encode(), job.to_json())
+
+    @staticmethod
+    def _id_of(example: PreferencePair | Trace) -> str:
+        return example.pair_id if isinstance(example, PreferencePair) else example.trace_id
 
     def status(self) -> dict[str, int]:
         """Return how far the open run is."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from pydantic import ValidationError
+
 from schemas.records import Answer
 from streams import topology
+from streams.agents.intake import letter
 from streams.agents.services import Services
+from streams.dead_letters import explain
 from streams.publisher import Outgoing
 from streams.tables import Overlay, write_state
 from streams.transport.batch import RecordBatch
@@ -32,12 +36,20 @@ class PairAgent:
         topic = self._services.settings.topic(topology.PAIRS)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
+        letters = []
         for record in batch.records:
-            decision = book.decide(Answer.from_json(record.value), record.offset)
+            try:
+                answer = Answer.from_json(record.value or b"")
+            except ValidationError as error:
+                letters.append(letter(batch, record, *explain(error)))
+                continue
+            decision = book.decide(answer, record.offset)
             outcomes[decision.outcome] += 1
             outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]
             for key, value in decision.writes:
                 overlay.set(key, value)
+        outgoing += self._services.dead_letters(letters)
+        outcomes["dead_lettered"] = len(letters)
         await self._services.publisher.publish(outgoing)
         await write_state(self._services.publisher, [overlay])
         self._services.metrics.count(topology.ANSWERS, outcomes)

@@ -14,6 +14,7 @@ import orjson
 from schemas.events import ItemScore, ScoreUpdate
 from schemas.records import Scored, ScorerEntry, StepRecord
 from streams import topology
+from streams.agents.intake import letter
 from streams.agents.services import Services
 from streams.publisher import Outgoing, partition_for
 from streams.step_log import read_steps
@@ -125,11 +126,14 @@ class ScorerAgent:
 
     async def _work(self, owner: Ownership, batch: RecordBatch) -> list[Scored]:
         seen = owner.waiting[-1][0] if owner.waiting else owner.learner.next_offset - 1
-        owner.waiting += [
-            (record.offset, ScorerEntry.decode(record.value or b"", orjson.loads))
-            for record in batch.records
-            if record.offset > seen
-        ]
+        letters = []
+        for record in batch.records:
+            if record.offset > seen:
+                try:
+                    owner.waiting.append((record.offset, ScorerEntry.decode(record.value or b"", orjson.loads)))
+                except (ValueError, KeyError, TypeError) as error:
+                    letters.append(letter(batch, record, "invalid_entry", repr(error)))
+        await self._services.publisher.publish(self._services.dead_letters(letters))
         scored = await self._replay_logged(owner)
         if owner.waiting and not owner.logged:
             steps = owner.learner.plan(owner.waiting, owner.epoch)

@@ -45,6 +45,8 @@ class ScorerModel:
 
     def update(self, samples: Samples, better: Longs, worse: Longs, learning_rate: float) -> bool:
         """Take one optimizer update; False, with the weights as they were, where the loss is not finite."""
+        # The limit is each thread's own: a fresh one would let MKL split the sums, and round them otherwise.
+        torch.set_num_threads(1)
         rows = torch.from_numpy(samples.rows)
         low, active, scores = self._evaluator.forward(rows)
         loss = self._loss(scores.numpy(), samples, better, worse)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from schemas.errors import TierstreamError
 from schemas.records import FEATURES_PER_ITEM
 from schemas.settings import ScorerSettings
 from schemas.vectors import EMBEDDING_SIZE
@@ -29,7 +30,7 @@ _NUMPY_ROWS = 16
 """Up to so many rows numpy is faster than torch, and above them one thread has to be asked for."""
 
 
-class ArchitectureMismatchError(ValueError):
+class ArchitectureMismatchError(TierstreamError):
     """What is there is not what the settings ask for; the message names both and the remedies."""
 
 

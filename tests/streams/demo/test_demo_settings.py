@@ -1,0 +1,60 @@
+"""What a demo changes of the settings: a folder, ports and topics of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from schemas.config import load
+from schemas.errors import TierstreamError
+from schemas.settings import Settings
+from streams.demo.play import demo_settings
+
+NOW = datetime(2026, 2, 8, 9, 30, 5, tzinfo=UTC)
+
+
+def effective(environ: Mapping[str, str] | None = None, **flags: object) -> Settings:
+    loaded = load(None, environ or {}, {key.replace("__", "."): value for key, value in flags.items()})
+    return demo_settings(loaded.settings, loaded, NOW)
+
+
+def test_without_flags_folder_and_ports_are_fresh() -> None:
+    settings = effective()
+    assert settings.data_dir == "data/demo-20260208-093005"
+    assert (settings.broker.port, settings.web.port) == (0, 0)
+
+
+def test_a_folder_from_the_environment_holds_many_demos(tmp_path: Path) -> None:
+    settings = effective({"TIERSTREAM_DATA_DIR": str(tmp_path)})
+    assert settings.data_dir == str(tmp_path / "demo-20260208-093005")
+
+
+def test_flags_are_taken_as_they_are(tmp_path: Path) -> None:
+    settings = effective(data_dir=str(tmp_path / "mine"), broker__port=19092, web__port=18321)
+    assert settings.data_dir == str(tmp_path / "mine")
+    assert (settings.broker.port, settings.web.port) == (19092, 18321)
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "scorer").mkdir()
+    with pytest.raises(TierstreamError, match=r"is not empty, and a demo starts anew; name another --data-dir"):
+        effective(data_dir=str(tmp_path))
+
+
+def test_on_the_demos_own_broker_topics_keep_their_names() -> None:
+    assert effective().topics.prefix == ""
+
+
+def test_on_a_broker_that_is_there_topics_get_names_of_their_own() -> None:
+    settings = effective({"TIERSTREAM_TOPICS__PREFIX": "site-"}, kafka__bootstrap_servers="kafka:9092")
+    assert settings.topics.prefix == "site-demo-20260208-093005-"
+
+
+def test_nothing_else_is_changed() -> None:
+    plain, changed = Settings(), effective()
+    assert changed.model_dump(exclude={"data_dir", "broker", "web", "topics"}) == plain.model_dump(
+        exclude={"data_dir", "broker", "web", "topics"}
+    )

@@ -114,9 +114,9 @@ class ScorerSettings(StrictModel):
     """Adam's step size at the start."""
     min_learning_rate: float = Field(default=1.25e-4, gt=0, le=1)
     """The plateau decay stops here."""
-    plateau_patience: int = Field(default=5, ge=1)
+    plateau_patience: int = Field(default=20, ge=1)
     """Validation rounds without improvement before the learning rate is halved."""
-    validate_every_steps: int = Field(default=20, ge=1)
+    validate_every_steps: int = Field(default=50, ge=1)
     """Steps between validation rounds."""
     replay_capacity: int = Field(default=2000, ge=1)
     """Samples in the replay buffer."""
@@ -126,7 +126,7 @@ class ScorerSettings(StrictModel):
     """At most so many ranking pairs in one step."""
     groups_per_step: int = Field(default=32, ge=1)
     """At most so many feedbacks in one step."""
-    pointwise_weight: float = Field(default=0.5, ge=0)
+    pointwise_weight: float = Field(default=1.0, ge=0)
     """Weight of the calibration term beside the ranking term."""
     validation_one_in: int = Field(default=6, ge=2)
     """One query in so many is held out, chosen by hash."""

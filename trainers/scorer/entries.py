@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
-import numpy.typing as npt
 
 from schemas.records import FEATURES_PER_ITEM, Origin, ScorerEntry
 from schemas.settings import ScorerSettings
 from schemas.vectors import EMBEDDING_SIZE
 from trainers.prepare import is_held_out
 from trainers.scorer.network import INPUTS
-from trainers.scorer.samples import Samples
+from trainers.scorer.samples import Floats, Longs, Samples
 
-Floats = npt.NDArray[np.float32]
-
-MAX_MAGNITUDE = 1e3
-"""Features beyond this are as unusable as infinite ones: one of them would drown all that was learned."""
+MAX_LENGTH = 1e3
+"""Vectors whose length is beyond this are as unusable as infinite ones: they would drown all that was learned."""
 
 
 class Use(Enum):
@@ -35,8 +34,10 @@ class Use(Enum):
 def use_of(entry: ScorerEntry, settings: ScorerSettings) -> Use:
     """Return what the entry is for; depends on nothing but the entry and the settings."""
     vectors = np.frombuffer(entry.features, dtype="<f4")
+    with np.errstate(over="ignore"):
+        length_squared = float(vectors @ vectors)
     # NaN fails the comparison too.
-    if not np.abs(vectors).max(initial=0.0) <= MAX_MAGNITUDE:
+    if not length_squared <= MAX_LENGTH**2:
         return Use.NOT_FINITE
     if entry.kind == "arrived":
         return Use.ARRIVED
@@ -67,13 +68,25 @@ def input_rows(entry: ScorerEntry, scale: Floats) -> Floats:
     return rows
 
 
-def judged_samples(entry: ScorerEntry, rows: Floats, group: int) -> tuple[Samples, npt.NDArray[np.int64]]:
-    """Return the items with a usable reward, and their places among the entry's items."""
-    places = np.array([n for n, reward in enumerate(entry.rewards) if is_usable(reward)], np.int64)
-    rewards = np.array([entry.rewards[n] for n in places], np.float32)
-    intent = int.from_bytes(blake2b(entry.intent_type.encode(), digest_size=8).digest(), "little")
-    marks = (np.full(len(places), value, np.uint64) for value in (intent, int(entry.query_hash, 16), group))
-    return Samples(rows[places], rewards, *marks), places
+def judged_samples(entries: Sequence[ScorerEntry], rows: Floats, first_group: int) -> tuple[Samples, Longs]:
+    """Return the items with a usable reward, and their places in `rows`, which are all items of the entries."""
+    places, rewards, marks, start = [], [], [], 0
+    for group, entry in enumerate(entries, start=first_group):
+        mark = (_intent_mark(entry.intent_type), int(entry.query_hash, 16), group)
+        for number, reward in enumerate(entry.rewards, start=start):
+            if is_usable(reward):
+                places.append(number)
+                rewards.append(reward)
+                marks.append(mark)
+        start += len(entry.item_ids)
+    taken = np.array(places, np.int64)
+    intents, queries, groups = np.array(marks, np.uint64).reshape(-1, 3).T
+    return Samples(rows[taken], np.array(rewards, np.float32), intents, queries, groups), taken
+
+
+@lru_cache(maxsize=4096)
+def _intent_mark(intent_type: str) -> int:
+    return int.from_bytes(blake2b(intent_type.encode(), digest_size=8).digest(), "little")
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy as np
 from schemas.events import ScoreReason
 from schemas.records import Scored, ScorerEntry, StepRecord
 from schemas.settings import ScorerSettings
-from trainers.scorer.entries import Floats, Origins, Use, input_rows, input_scale, judged_samples, use_of
+from trainers.scorer.entries import Origins, Use, input_rows, input_scale, judged_samples, use_of
 from trainers.scorer.model import ScorerModel
 from trainers.scorer.network import architecture
 from trainers.scorer.progress import Counts, PlateauDecay, ProgressiveWindow
-from trainers.scorer.samples import SampleBuffer, choose_pairs, draw, join, neighbour_pairs
+from trainers.scorer.samples import Floats, SampleBuffer, Samples, choose_pairs, draw, join, neighbour_pairs
 from trainers.scorer.snapshot import Snapshot, from_learner_state
 
 Entries = Sequence[tuple[int, ScorerEntry]]
@@ -188,52 +189,53 @@ class OnlineLearner:
     def _score(self, works: list[_Work]) -> list[Scored]:
         """Score entries with the weights of this moment; held-out ones go into the validation buffer."""
         usable = [work for work in works if work.use in _REASONS]
-        if not usable:
-            return []
-        rows = [input_rows(work.entry, self._scale) for work in usable]
-        scores = np.split(self.model.scores(np.concatenate(rows)), np.cumsum([len(part) for part in rows])[:-1])
-        for work, part in zip(usable, rows, strict=True):
-            if work.use is Use.ARRIVED:
-                self._count("arrived_scored")
-            elif work.use is Use.HELD_OUT:
-                samples, _ = judged_samples(work.entry, part, 0)
-                self.validation.add(samples)
-                self._count("groups_held_out")
-                self._count("samples_held_out", len(samples))
+        entries = [work.entry for work in usable]
+        scores = self._scores_of(entries, self._rows_of(entries)) if entries else []
+        held_out = [work.entry for work in usable if work.use is Use.HELD_OUT]
+        if held_out:
+            samples, _ = judged_samples(held_out, self._rows_of(held_out), 0)
+            self.validation.add(samples)
+            self._count("samples_held_out", len(samples))
+        self._count("groups_held_out", len(held_out))
+        self._count("arrived_scored", sum(work.use is Use.ARRIVED for work in usable))
         return [
-            Scored(work.entry, _REASONS[work.use], self.step, tuple(values.tolist()), None)
+            Scored(work.entry, _REASONS[work.use], self.step, values, None)
             for work, values in zip(usable, scores, strict=True)
         ]
 
     def _learn(self, works: list[_Work], record: StepRecord) -> list[Scored]:
         """Score the step's entries, take one optimizer update from its feedbacks, and score those again."""
-        before = self._score(works)
-        learned = [number for number, result in enumerate(before) if result.reason == "feedback_learned"]
+        results = self._score(works)
+        places = [n for n, result in enumerate(results) if result.reason == "feedback_learned"]
+        entries = [results[n].entry for n in places]
         self.step = record.step
-        if not learned:
-            return before
-        rows = [input_rows(before[number].entry, self._scale) for number in learned]
-        parts = []
-        for place, (number, part) in enumerate(zip(learned, rows, strict=True), start=1):
-            samples, judged = judged_samples(before[number].entry, part, self.life.groups_learned + place)
-            self.window.add(samples, np.array(before[number].scores, np.float32)[judged])
-            parts.append(samples)
-        self._update(parts, record)
-        after = np.split(self.model.scores(np.concatenate(rows)), np.cumsum([len(part) for part in rows])[:-1])
-        for number, values in zip(learned, after, strict=True):
-            old = before[number]
-            before[number] = Scored(old.entry, old.reason, record.step, tuple(values.tolist()), old.scores)
-        return before
+        if not entries:
+            return results
+        rows = self._rows_of(entries)
+        fresh, judged = judged_samples(entries, rows, self.life.groups_learned + 1)
+        before = np.array([score for n in places for score in results[n].scores])
+        self.window.add(fresh, before[judged])
+        self._update(fresh, record)
+        self._count("groups_learned", len(entries))
+        for n, values in zip(places, self._scores_of(entries, rows), strict=True):
+            results[n] = Scored(results[n].entry, "feedback_learned", record.step, values, results[n].scores)
+        return results
 
-    def _update(self, parts: list[Any], record: StepRecord) -> None:
-        fresh = join(parts)
+    def _rows_of(self, entries: Sequence[ScorerEntry]) -> Floats:
+        return np.concatenate([input_rows(entry, self._scale) for entry in entries])
+
+    def _scores_of(self, entries: Sequence[ScorerEntry], rows: Floats) -> list[tuple[float, ...]]:
+        """Return each entry's scores, an item each, from one pass through the network."""
+        scores = iter(self.model.scores(rows).tolist())
+        return [tuple(islice(scores, len(entry.item_ids))) for entry in entries]
+
+    def _update(self, fresh: Samples, record: StepRecord) -> None:
         rng = np.random.Generator(np.random.PCG64(record.seed))
         samples = join([fresh, draw(self.replay, fresh.intents, self.settings.replay_samples, rng)])
         better, worse = choose_pairs(samples, len(fresh), self.settings.pairs_per_step, rng)
         taken = self.model.update(samples, better, worse, self.decay.learning_rate)
         self.replay.add(fresh)
         self._count("steps" if taken else "skipped_updates")
-        self._count("groups_learned", len(parts))
         self._count("samples_learned", len(fresh))
         self._count("pairs_ranked", len(better))
         if self.step % self.settings.validate_every_steps == 0 and len(self.validation):
@@ -247,7 +249,9 @@ class OnlineLearner:
             "validation_accuracy": loss.correct / loss.pairs if loss.pairs else None,
             "validation_pairs": loss.pairs,
         }
-        count = self.decay.add(loss.value)
+        # Losses over fewer samples do not compare: a lucky one would be the best for ever.
+        full = len(samples) == self.validation.capacity
+        count = self.decay.add(loss.value) if full else None
         if count is not None:
             self._count(count)
 

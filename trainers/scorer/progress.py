@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.settings import ScorerSettings
 from trainers.scorer.loss import Doubles
-from trainers.scorer.samples import Floats, Samples
+from trainers.scorer.samples import Samples
 
 
 @dataclass(slots=True)
@@ -86,16 +86,16 @@ class PlateauDecay:
 class ProgressiveWindow:
     """Score, then learn: how well the newest samples were ranked and estimated before they were learned.
 
-    Each sample is compared with those in the window that share its intent and differ in reward.
+    Each sample is compared with the earlier ones in the window that share its intent and differ in reward.
     """
 
     COLUMNS = ("score", "reward", "intent", "correct", "pairs", "loss", "squared")
 
-    def __init__(self, size: int = 1000) -> None:
+    def __init__(self, size: int = 500) -> None:
         self._size = size
         self._rows = np.zeros((0, len(self.COLUMNS)))
 
-    def add(self, samples: Samples, scores: Floats) -> None:
+    def add(self, samples: Samples, scores: Doubles) -> None:
         """Take in samples with the scores that they had before they were learned."""
         fresh = np.zeros((len(samples), len(self.COLUMNS)))
         # 53 bits of the intent's hash are enough to tell intents apart, and exact in a double.
@@ -103,10 +103,12 @@ class ProgressiveWindow:
         known = np.concatenate([self._rows, fresh])
         gap = fresh[:, 1, None] - known[None, :, 1]
         usable = (gap != 0) & (fresh[:, 2, None] == known[None, :, 2])
-        margin = (fresh[:, 0, None] - known[None, :, 0]) * np.sign(gap)
-        fresh[:, 3] = (usable * ((margin > 0) + 0.5 * (margin == 0))).sum(axis=1)
-        fresh[:, 4] = usable.sum(axis=1)
-        fresh[:, 5] = (usable * np.logaddexp(0.0, -margin)).sum(axis=1)
+        usable &= np.tri(len(fresh), len(known), len(self._rows) - 1, dtype=bool)
+        one, other = np.nonzero(usable)
+        margin = (fresh[one, 0] - known[other, 0]) * np.sign(gap[one, other])
+        fresh[:, 3] = np.bincount(one, (margin > 0) + 0.5 * (margin == 0), len(fresh))
+        fresh[:, 4] = np.bincount(one, minlength=len(fresh))
+        fresh[:, 5] = np.bincount(one, np.logaddexp(0.0, -margin), len(fresh))
         fresh[:, 6] = (fresh[:, 0] - fresh[:, 1]) ** 2
         self._rows = np.concatenate([self._rows, fresh])[-self._size :]
 

@@ -97,7 +97,8 @@ def draw(buffer: SampleBuffer, intents: Words, count: int, rng: np.random.Genera
     samples = buffer.samples
     if not len(samples) or not count:
         return samples.take(np.zeros(0, np.int64))
-    alike = np.flatnonzero(np.isin(samples.intents, intents))
+    wanted = np.unique(intents)
+    alike = np.flatnonzero(samples.intents == wanted if len(wanted) == 1 else np.isin(samples.intents, wanted))
     near = alike[rng.integers(len(alike), size=count // 2)] if len(alike) else alike
     return samples.take(np.concatenate([near, rng.integers(len(samples), size=count - len(near))]))
 

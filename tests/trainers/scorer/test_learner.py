@@ -163,7 +163,7 @@ def test_steps_must_lie_within_the_entries_and_in_order():
 def test_validation_plateau_halves_the_learning_rate_then_counts_at_the_floor():
     # Without learning to speak of, no validation round improves on the first.
     still = {"learning_rate": 1e-12, "min_learning_rate": 1.25e-13, "groups_per_step": 1, "validate_every_steps": 1}
-    learner = OnlineLearner(SMALL.model_copy(update=still))
+    learner = OnlineLearner(SMALL.model_copy(update={**still, "validation_size": 2}))
     apply_all(learner, entry(0, query=HELD_OUT[0]))
     rates = []
     for number in range(1, 7):
@@ -171,6 +171,13 @@ def test_validation_plateau_halves_the_learning_rate_then_counts_at_the_floor():
         rates.append(learner.status()["learning_rate"])
     assert rates == pytest.approx([1e-12, 5e-13, 2.5e-13, 1.25e-13, 1.25e-13, 1.25e-13])
     assert (learner.status()["decays"], learner.status()["decays_at_floor"]) == (3, 2)
+
+
+def test_plateau_is_not_judged_on_a_validation_buffer_that_is_still_filling():
+    learner = OnlineLearner(SMALL.model_copy(update={"learning_rate": 1e-4, "validation_size": 400}))
+    run(learner, random_stream(3, 90), batch=5)
+    assert learner.status()["validation_loss"] is not None
+    assert learner.status()["learning_rate"] == 1e-4
 
 
 def test_scorer_learns_what_is_good():

@@ -181,7 +181,7 @@ def test_bad_input_is_set_aside_with_its_reason_and_the_stream_goes_on(
         ],
         "feedback": [
             (feedback(1).to_json().replace(b'"reward":', b'"reward":2,"was":'), "invalid_event"),
-            (feedback(1).to_json().replace(b'"reward":', b'"reward":NaN,"was":'), "invalid_json"),
+            (feedback(1).to_json().replace(b'"reward":', b'"reward":NaN,"was":'), "invalid_event"),
             (
                 b'{"schema_version":1,"feedback_id":"x","experience_id":"e1","timestamp":1,"source":"user"}',
                 "invalid_event",

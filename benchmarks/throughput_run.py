@@ -25,6 +25,8 @@ from streams.supervisor import answers
 
 PROCESSING_TIMEOUT_SECONDS = 1800.0
 PUBLISH_AT_ONCE = 500
+LAG_EVERY_SECONDS = 5.0
+"""Measuring it costs the machine that is measured."""
 LATE_SECONDS = 30.0
 """How long the last score updates of the open loop are waited for."""
 
@@ -212,7 +214,7 @@ class Bench:
         self._say(f"worker is ready (process {self.worker.process.pid})")
 
     async def _wait(self) -> None:
-        await wait_until_processed(self.settings, PROCESSING_TIMEOUT_SECONDS, self._say)
+        await wait_until_processed(self.settings, PROCESSING_TIMEOUT_SECONDS, self._say, LAG_EVERY_SECONDS)
 
     async def _publish(self, messages: Iterable[Outgoing]) -> None:
         waiting = iter(messages)

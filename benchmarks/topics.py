@@ -75,8 +75,10 @@ async def read_all(settings: Settings, topic: str, starts: Mapping[int, int] | N
     return sorted(records, key=lambda record: (record.partition, record.offset))
 
 
-async def wait_until_processed(settings: Settings, timeout_seconds: float, say: Callable[[str], None]) -> None:
-    """Wait until the workers' group has no lag anywhere.
+async def wait_until_processed(
+    settings: Settings, timeout_seconds: float, say: Callable[[str], None], every_seconds: float = 1.0
+) -> None:
+    """Wait until the workers' group has no lag anywhere, which is measured `every_seconds`.
 
     One measurement is enough: committed offsets are read before the ends, and what an agent commits has been
     published, so a hop that is still to be read shows as lag of the next topic.
@@ -89,7 +91,7 @@ async def wait_until_processed(settings: Settings, timeout_seconds: float, say: 
         if time.monotonic() > deadline:
             raise TimeoutError(f"lag after {timeout_seconds:g} s: {_named(behind)}")
         say(_named(behind))
-        await asyncio.sleep(1)
+        await asyncio.sleep(every_seconds)
 
 
 async def _at_end(consumer: AIOKafkaConsumer, tp: object) -> bool:

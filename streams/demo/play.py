@@ -71,7 +71,8 @@ def run(settings: Settings, loaded: LoadedSettings, experiences: int | None = No
         print(json.dumps(summary.as_dict(), indent=2))
     if summary.unfinished:
         raise TierstreamError(
-            f"not every tier came to its end: {', '.join(summary.unfinished)}", f"look into {summary.data_dir}/logs"
+            f"not every tier came to its end: {', '.join(summary.unfinished)}",
+            f"the figures above say why; logs are in {summary.data_dir}/logs",
         )
 
 

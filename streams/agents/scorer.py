@@ -19,7 +19,6 @@ from streams.agents.services import Services
 from streams.publisher import Outgoing, partition_for
 from streams.step_log import read_steps
 from streams.transport.batch import RecordBatch
-from trainers.files import claim_number
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.steps import valid_steps
@@ -107,8 +106,7 @@ class ScorerAgent:
         return None if owner is None else {"epoch": owner.epoch, **owner.learner.status()}
 
     async def _take_over(self) -> Ownership:
-        folder = self._services.data_dir / "scorer" / "epochs"
-        epoch, _ = await asyncio.to_thread(claim_number, folder, "epoch-{}")
+        epoch = await asyncio.to_thread(self._store.claim_epoch)
         topic = self._settings.topic(topology.SCORER_STEPS)
         claim = StepRecord(kind="claim", epoch=epoch)
         [receipt] = await self._services.publisher.publish([Outgoing(topic, 0, None, claim.to_json())])

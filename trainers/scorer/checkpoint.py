@@ -13,7 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from schemas.settings import ScorerSettings
-from trainers.files import write_atomically
+from trainers.files import claim_number, write_atomically
 from trainers.scorer.model import Arrays
 from trainers.scorer.network import architecture
 from trainers.scorer.snapshot import FORM, Snapshot, check_architecture
@@ -21,6 +21,7 @@ from trainers.scorer.snapshot import FORM, Snapshot, check_architecture
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"scorer-(\d{8})-(\d{12})\.safetensors")
+_EPOCH_NAME = "epoch-{}"
 _KEY = "tierstream"
 
 
@@ -29,10 +30,11 @@ class CheckpointUnreadableError(ValueError):
 
 
 class CheckpointStore:
-    """The checkpoints of one scorer, in `folder/checkpoints`."""
+    """The checkpoints of one scorer, in `folder/checkpoints`, and the claims of its owners, in `folder/epochs`."""
 
     def __init__(self, folder: Path, settings: ScorerSettings) -> None:
         self._folder = folder / "checkpoints"
+        self._epochs = folder / "epochs"
         self._settings = settings
         self._durable: int | None = None
         self._looked = False
@@ -59,25 +61,36 @@ class CheckpointStore:
             old.unlink(missing_ok=True)
         return path
 
-    def load_latest(self, claimed_at: int | None = None) -> Snapshot | None:
-        """Return the newest readable checkpoint, or None where there is none.
+    def claim_epoch(self) -> int:
+        """Take the scorer over: return an epoch that nobody else has, above all before.
 
-        Args:
-            claimed_at: offset of the caller's claim in the log of steps; a checkpoint with steps after it was
-                written by a former owner that did not know it yet, and is passed over.
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        return claim_number(self._epochs, _EPOCH_NAME)[0]
+
+    def load_latest(self) -> Snapshot | None:
+        """Return the newest checkpoint that counts, or None where there is none.
+
+        One that is unreadable is passed over, and so is one that was written after a higher epoch was claimed: its
+        writer had lost the scorer and did not know, so that it may hold steps that are void.
 
         Raises:
             ArchitectureMismatchError: it is of another architecture; the file stays as it is.
         """
         self._looked, self._durable = True, None
+        claims = self._claims()
         for path in self._newest_first():
             try:
+                written = path.stat().st_mtime_ns
                 snapshot = _read(path, architecture(self._settings))
             except CheckpointUnreadableError as error:
                 self._refuse(path, error)
                 continue
-            if claimed_at is not None and snapshot.log_offset > claimed_at:
-                logger.warning("checkpoint %s holds steps of a former owner after the claim: passed over", path.name)
+            except FileNotFoundError:
+                continue
+            if any(epoch > snapshot.epoch and claimed <= written for epoch, claimed in claims):
+                logger.warning("checkpoint %s is of a former owner, after a later claim: passed over", path.name)
                 continue
             self._durable = snapshot.next_offset
             return snapshot
@@ -94,6 +107,13 @@ class CheckpointStore:
                 except CheckpointUnreadableError as error:
                     self._refuse(path, error)
         return self._durable
+
+    def _claims(self) -> list[tuple[int, int]]:
+        """Return every claimed epoch with the time of its claim in nanoseconds."""
+        if not self._epochs.is_dir():
+            return []
+        numbers = ((int(path.name.rpartition("-")[2]), path) for path in self._epochs.glob("epoch-*"))
+        return [(number, path.stat().st_mtime_ns) for number, path in numbers]
 
     def _refuse(self, path: Path, error: CheckpointUnreadableError) -> None:
         if path.name not in self.refused:

@@ -103,14 +103,21 @@ def test_unreadable_checkpoint_is_refused_by_name_and_the_one_before_used(
     assert store.durable_offset() == 30
 
 
-def test_checkpoint_with_steps_after_the_claim_is_passed_over(tmp_path: Path):
+def test_checkpoint_of_a_former_owner_after_a_later_claim_is_passed_over(tmp_path: Path):
     store, learner = CheckpointStore(tmp_path, SMALL), learner_after(30)
-    store.save(learner.snapshot(1, log_offset=8))
+    first = store.claim_epoch()
+    store.save(learner.snapshot(first, log_offset=8))
+    second = CheckpointStore(tmp_path, SMALL).claim_epoch()
+    assert (first, second) == (1, 2)
     run(learner, random_stream(1, 60)[30:], batch=10)
-    store.save(learner.snapshot(1, log_offset=25))
-    found = CheckpointStore(tmp_path, SMALL).load_latest(claimed_at=20)
+    store.save(learner.snapshot(first, log_offset=25))
+    found = CheckpointStore(tmp_path, SMALL).load_latest()
     assert found is not None
     assert found.log_offset == 8
+    CheckpointStore(tmp_path, SMALL).save(learner.snapshot(second, log_offset=30))
+    found = CheckpointStore(tmp_path, SMALL).load_latest()
+    assert found is not None
+    assert found.epoch == 2
 
 
 def test_log_epoch_is_kept_until_the_log_moves_on():

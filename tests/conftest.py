@@ -18,7 +18,7 @@ from streams.broker.embedded import EmbeddedBroker
 from streams.broker.launch import free_port
 from streams.broker.probe import is_ready
 
-KAFKA_IMAGE = "apache/kafka:4.1.1"
+KAFKA_IMAGE = "apache/kafka:4.3.1"
 BROKER_KEY = pytest.StashKey[str]()
 
 

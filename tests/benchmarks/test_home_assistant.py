@@ -1,72 +1,48 @@
-from __future__ import annotations
-
-from collections import Counter
-from dataclasses import replace
-
 import pytest
 
 from benchmarks.home_assistant import DATA, Row, load_rows, to_experience, to_feedback
-from benchmarks.real_run import Inputs, with_shuffled_labels
 
-ROW = Row(
-    number=7,
-    experience_id="model/task-0",
-    query="lamp off",
-    categories=("light", "switch"),
-    tool_call="{'tool_name': 'TurnOff', 'tool_args': {'name': 'Lamp', 'domain': ['light']}}",
-    response="Off.",
-    good=True,
-    model="model",
-)
-recorded = pytest.mark.skipif(not DATA.exists(), reason="the recorded data is not beside the project")
+needs_data = pytest.mark.skipif(not DATA.is_file(), reason=f"no {DATA.name} beside the project")
 
 
-def test_a_row_is_one_experience_with_one_widget() -> None:
-    event = to_experience(ROW)
-    assert event.experience_id == "model/task-0"
-    assert (event.intent.type, event.intent.domains) == ("light", ("light", "switch"))
-    assert [device.type for device in event.intent.devices] == ["light"]
+def row(tool_call: str, response: str = "Done.", good: bool = True) -> Row:
+    return Row(7, "m/t-0", "Lock it", ("lock", "todo"), tool_call, response, good, "m")
+
+
+def test_tool_call_becomes_one_widget():
+    event = to_experience(row("{'tool_name': 'HassTurnOn', 'tool_args': {'name': 'Lock', 'domain': ['lock']}}"))
     [widget] = event.widget_plan
-    assert (widget.widget_type, widget.params) == ("TurnOff", {"name": "Lamp", "domain": ["light"]})
-    assert widget.text == "domain: ['light'], name: Lamp"
-    assert event.voice_reply == "Off."
+    assert (widget.widget_type, widget.text) == ("HassTurnOn", "domain: ['lock'], name: Lock")
+    assert widget.params == {"name": "Lock", "domain": ["lock"]}
+    assert (event.intent.type, event.intent.domains) == ("lock", ("lock", "todo"))
+    assert [device.type for device in event.intent.devices] == ["lock"]
 
 
-def test_the_order_of_arguments_makes_no_other_widget() -> None:
-    turned = replace(ROW, tool_call="{'tool_name': 'TurnOff', 'tool_args': {'domain': ['light'], 'name': 'Lamp'}}")
-    assert to_experience(turned).widget_plan == to_experience(ROW).widget_plan
+def test_call_that_is_no_dict_is_kept_as_raw_text():
+    call = "{'tool_name': 'HassListAddItem', 'tool_args': {'name': 'Trader Joe's'}}"
+    [widget] = to_experience(row(call)).widget_plan
+    assert widget.text == call
 
 
-def test_a_row_without_tool_call_has_an_empty_plan() -> None:
-    assert to_experience(replace(ROW, tool_call="")).widget_plan == ()
+def test_no_call_is_an_empty_plan_and_no_response_no_reply():
+    event = to_experience(row("", ""))
+    assert event.widget_plan == ()
+    assert event.voice_reply is None
 
 
-def test_a_call_that_is_no_dict_is_kept_as_raw_text() -> None:
-    [widget] = to_experience(replace(ROW, tool_call="{'name': 'Joe's'}")).widget_plan
-    assert (widget.text, widget.params) == ("{'name': 'Joe's'}", None)
+def test_label_becomes_an_evaluators_sure_judgement():
+    judged = to_feedback(row("", good=False))
+    assert (judged.source, judged.reward, judged.evaluation_confidence) == ("evaluator", -1.0, 1.0)
 
 
-@pytest.mark.parametrize(("good", "reward"), [(True, 1.0), (False, -1.0)])
-def test_the_label_is_a_sure_evaluators_reward(good: bool, reward: float) -> None:
-    event = to_feedback(replace(ROW, good=good))
-    assert (event.source, event.reward, event.evaluation_confidence) == ("evaluator", reward, 1.0)
-
-
-def test_shuffled_labels_keep_their_number_and_the_rows_their_rest() -> None:
-    rows = [replace(ROW, number=number, good=number % 3 == 0) for number in range(60)]
-    shuffled = with_shuffled_labels(Inputs(rows, []), seed=1).rows
-    assert sum(row.good for row in shuffled) == 20
-    assert [row.good for row in shuffled] != [row.good for row in rows]
-    assert [replace(row, good=True) for row in shuffled] == [replace(row, good=True) for row in rows]
-    assert shuffled == with_shuffled_labels(Inputs(rows, []), seed=1).rows
-
-
-@recorded
-def test_the_recorded_rows_have_the_known_counts() -> None:
+@needs_data
+def test_every_row_is_an_experience_of_its_own():
     rows = load_rows()
-    assert len({row.experience_id for row in rows}) == len(rows) == 5495
-    assert Counter(row.good for row in rows) == {True: 4545, False: 950}
-    plans = [to_experience(row).widget_plan for row in rows]
-    assert sum(not plan for plan in plans) == 693
-    assert sum(bool(plan) and plan[0].params is None for plan in plans) == 161
-    assert sum(not row.withheld for row in rows) == 4293
+    events = [to_experience(row) for row in rows]
+    assert len({event.experience_id for event in events}) == len(rows) == 5495
+    assert sum(not row.good for row in rows) == 950
+    assert sum(not event.widget_plan for event in events) == 693
+    raw = [e for e in events if e.widget_plan and e.widget_plan[0].params is None]
+    assert len(raw) == 161
+    assert [e.timestamp for e in events] == sorted({e.timestamp for e in events})
+    assert sum(row.withheld for row in rows) == 1202

@@ -1,0 +1,297 @@
+"""What the settings of the broker, the topics, the app, the web server and the trainer change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from itertools import product
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from aiohttp import ClientSession
+
+from schemas.errors import BrokerError, JarsUnavailableError
+from schemas.events import JobUpdate, TrainingJob
+from schemas.settings import Settings
+from streams import topology, trainer, worker
+from streams.admin import ensure_topics
+from streams.app import TierstreamApp
+from streams.broker import kafka
+from streams.broker.embedded import EmbeddedBroker
+from streams.broker.java import Java
+from streams.broker.launch import free_port
+from streams.kafka_options import client_options, faust_credentials
+from streams.lag import trainer_group
+from tests.streams.offline import offline_app, record
+
+Seen = Any
+
+# Reaching the broker
+
+
+def _readable(value: Any) -> Any:
+    """Return the value where two of the same compare as equal."""
+    certificates = getattr(value, "get_ca_certs", None)
+    return sorted(certificates(binary_form=True)) if certificates else str(value)
+
+
+def client(settings: Settings) -> Seen:
+    """Return how aiokafka's clients and Faust's reach the broker."""
+    options = {name: _readable(value) for name, value in client_options(settings).items()}
+    credentials = faust_credentials(settings)
+    given = {} if credentials is None else vars(credentials)
+    with offline_app(settings) as (app, _):
+        return options, {name: _readable(value) for name, value in given.items()}, app.conf.broker
+
+
+def groups(settings: Settings) -> Seen:
+    with offline_app(settings) as (app, _):
+        changelogs = [table.changelog_topic_name for table in app.tables.values()]
+        return app.conf.id, trainer_group(settings), changelogs
+
+
+def configured(*names: str) -> Callable[[Settings], Seen]:
+    """Return what shows values of Faust's configuration."""
+
+    def observe(settings: Settings) -> Seen:
+        with offline_app(settings) as (app, _):
+            return [str(getattr(app.conf, name)) for name in names]
+
+    return observe
+
+
+def transport(*names: str) -> Callable[[Settings], Seen]:
+    """Return what shows options of the transport."""
+
+    def observe(settings: Settings) -> Seen:
+        with offline_app(settings) as (app, _):
+            return [getattr(app.transport_options, name) for name in names]
+
+    return observe
+
+
+# Topics
+
+
+class NewCluster:
+    """An admin client of a broker without topics."""
+
+    def __init__(self, **_: Any) -> None:
+        self.topics: dict[str, Any] = {}
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+    async def describe_topics(self) -> list[dict[str, Any]]:
+        """Return what is there."""
+        return [
+            {"topic": name, "error_code": 0, "partitions": range(new.num_partitions)}
+            for name, new in self.topics.items()
+        ]
+
+    async def create_topics(self, new: list[Any]) -> Any:
+        """Create them all."""
+        self.topics |= {one.name: one for one in new}
+        return type("Response", (), {"topic_errors": ()})
+
+
+def created_topics(settings: Settings) -> Seen:
+    cluster = NewCluster()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.admin.AIOKafkaAdminClient", lambda **_: cluster)
+        asyncio.run(ensure_topics(settings, topology.topic_specs(settings)))
+    return [(t.name, t.num_partitions, t.replication_factor, t.topic_configs) for t in cluster.topics.values()]
+
+
+# The worker
+
+
+def timers(settings: Settings) -> Seen:
+    """Return every timer's interval."""
+    seen = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TierstreamApp, "every", lambda self, seconds, name, body: seen.update({name: seconds}))
+        with offline_app(settings):
+            return seen
+
+
+def folders_of_tables(settings: Settings) -> Seen:
+    """Return where the tables' databases lie, from here."""
+    with offline_app(settings) as (app, _):
+        for table in app.tables.values():
+            table.data._db_for_partition(0).close()
+    return sorted(str(path.parent.relative_to(Path.cwd())) for path in Path.cwd().rglob("CURRENT"))
+
+
+def stores(settings: Settings) -> Seen:
+    with offline_app(settings) as (app, _):
+        return [type(table.data).__module__ for table in app.tables.values()]
+
+
+def block_caches(settings: Settings) -> Seen:
+    with offline_app(settings) as (app, _):
+        return [table.data.rocksdb_options.block_cache_size for table in app.tables.values()]
+
+
+def standbys(settings: Settings) -> Seen:
+    with offline_app(settings) as (app, _):
+        return app.assignor.replicas
+
+
+def started_worker(settings: Settings) -> Seen:
+    """Return what the worker is told when it starts: how long it may drain, and what is logged."""
+    seen: list[Any] = []
+
+    async def nothing(*_: Any) -> None:
+        return None
+
+    loggers = [logging.getLogger(name) for name in ("root", "aiokafka", "faust", "mode")]
+    levels = [logger.level for logger in loggers]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("admin.ensure_topics", "admin.check_cluster", "legacy.import_legacy_traces"):
+            patch.setattr(f"streams.{name}", nothing)
+        patch.setattr("mode.loop.use", lambda _: None)
+        patch.setattr("faulthandler.enable", lambda: None)
+        patch.setattr(logging.root, "handlers", [])
+        patch.setattr(worker.Worker, "execute_from_commandline", lambda self: seen.append(self.drain_timeout))
+        worker.run(settings)
+    seen.append([logger.level for logger in loggers])
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    return seen
+
+
+# The web server
+
+PORTS = free_port(), free_port()
+HOSTS = "127.0.0.1", "127.0.0.2"
+
+
+async def _listens(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+def listening(settings: Settings) -> Seen:
+    """Return which of two hosts and ports the web server answers on."""
+
+    async def look() -> Seen:
+        with offline_app(settings) as (app, _):
+            await app.stream_web.on_start()
+            found = [place for place in product(HOSTS, PORTS) if await _listens(*place)]
+            await app.stream_web.on_stop()
+            return found
+
+    return asyncio.run(look())
+
+
+def status_page(settings: Settings) -> Seen:
+    """Return the answer to somebody without a token."""
+
+    async def look() -> Seen:
+        with offline_app(settings) as (app, _):
+            app.rebalancing = True
+            await app.stream_web.on_start()
+            async with ClientSession() as client, client.get(f"http://127.0.0.1:{settings.web.port}/status") as answer:
+                status = answer.status
+            await app.stream_web.on_stop()
+            return status
+
+    return asyncio.run(look())
+
+
+# The embedded broker
+
+
+def launched_kafka(settings: Settings) -> Seen:
+    """Return the command that starts Apache Kafka."""
+    folder = Path("broker")
+    (folder / "kafka").mkdir(parents=True)
+    (folder / "kafka" / "meta.properties").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kafka, "kafka_jars", lambda cache, say: [cache / "kafka.jar"])
+        patch.setattr(kafka, "find_java", lambda: Java(Path("java"), 21))
+        return kafka.prepare(settings, folder, 9, print).command
+
+
+def embedded_broker(settings: Settings) -> Seen:
+    """Return which broker starts, and where, on a machine that cannot fetch Apache Kafka."""
+
+    def no_jars(*_: Any) -> list[Path]:
+        raise JarsUnavailableError("no way to Maven Central")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kafka, "kafka_jars", no_jars)
+        try:
+            with EmbeddedBroker(settings, lambda line: None) as broker:
+                return broker.kind, broker.bootstrap
+        except BrokerError as error:
+            return str(error)
+
+
+# The trainer
+
+
+class OneJob:
+    """A consumer that finds one training job."""
+
+    def __call__(self, *_: str, **options: Any) -> Self:
+        self.options = options
+        return self
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Disconnect."""
+
+    async def commit(self, offsets: Any) -> None:
+        """Commit."""
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        fields = {"job_id": "dpo-1", "tier": "dpo", "dataset_path": "x", "dataset_sha256": "0", "base_model": "m"}
+        job = TrainingJob.model_validate({**fields, "example_count": 1, "settings": {}, "requested_at": 1})
+        yield record(job.to_json())
+
+
+class KeptUpdates:
+    """A producer that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.sent: list[JobUpdate] = []
+
+    def __call__(self, _: Settings) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Disconnect."""
+
+    async def send(self, topic: str, event: JobUpdate) -> None:
+        """Keep an update."""
+        self.sent.append(event)
+
+
+def crashing_job(settings: Settings, command: str = "false") -> Seen:
+    """Return the last update of a job whose process ends without a result, started by the launcher that is set."""
+    consumer, producer = OneJob(), KeptUpdates()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "AIOKafkaConsumer", consumer)
+        patch.setattr(trainer, "Producer", producer)
+        patch.setattr(trainer, "LAUNCHERS", {"local": lambda folder: [command]})
+        patch.setattr("streams.job_runner._POLL_SECONDS", 0.01)
+        asyncio.run(trainer.work(settings))
+    last = producer.sent[-1]
+    return last.state, last.attempt, last.error, consumer.options["session_timeout_ms"]

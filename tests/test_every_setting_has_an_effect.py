@@ -1,0 +1,184 @@
+"""Every setting changes something that can be observed: a walk over all of them, each through the component it is for.
+
+The system that this one replaces had rank 32 in its configuration and trained rank 8. A setting that is added
+without an entry here fails by name, and so does one whose change shows nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from schemas.config import ENVIRONMENT_PREFIX, load, setting_fields
+from schemas.settings import Settings
+from streams.launcher import LAUNCHERS
+from tests.effects import learning, running
+
+FIELDS = dict(setting_fields())
+ONE_CHOICE = {key for key, field in FIELDS.items() if len(get_args(field.annotation)) == 1}
+"""Settings with a single allowed value so far: there is nothing to change them to."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What to set a setting to, and where that must show."""
+
+    to: str
+    """The changed value, as a variable of the environment says it."""
+    observe: Callable[[Settings], Any]
+    under: Mapping[str, str] = field(default_factory=dict)
+    """Further settings, of both sides; may name the setting itself, where its default cannot be used in a test."""
+
+
+IN_MEMORY = {"stream.table_store": "memory", "topics.partitions": "1"}
+SASL = {"kafka.security_protocol": "SASL_PLAINTEXT", "kafka.sasl_username": "me", "kafka.sasl_password": "secret"}
+SMALL = {
+    **IN_MEMORY,
+    "scorer.rank": "4",
+    "scorer.replay_capacity": "24",
+    "scorer.validation_size": "8",
+    "scorer.groups_per_step": "2",
+    "scorer.validate_every_steps": "2",
+}
+STILL = {
+    **SMALL,
+    "scorer.learning_rate": "1e-12",
+    "scorer.min_learning_rate": "1e-13",
+    "scorer.plateau_patience": "1",
+    "scorer.validate_every_steps": "1",
+    "scorer.validation_size": "2",
+}
+"""A scorer that learns next to nothing, so that validation finds a plateau at once."""
+ONE_PAIR = {**IN_MEMORY, "pairs.threshold": "2"}
+ONE_TRACE = {**IN_MEMORY, "traces.threshold": "2"}
+FIRST_PORT, SECOND_PORT = map(str, running.PORTS)
+WEB = {**IN_MEMORY, "web.port": FIRST_PORT}
+
+EFFECTS = {
+    "data_dir": Effect("elsewhere", learning.files_of_a_job, ONE_PAIR),
+    "state_dir": Effect("elsewhere", running.folders_of_tables),
+    "cache_dir": Effect("elsewhere", running.launched_kafka),
+    "kafka.bootstrap_servers": Effect("kafka:1,other:2", running.client),
+    "kafka.app_id": Effect("other", running.groups),
+    "kafka.security_protocol": Effect("SSL", running.client),
+    "kafka.sasl_mechanism": Effect("SCRAM-SHA-512", running.client, SASL),
+    "kafka.sasl_username": Effect("you", running.client, SASL),
+    "kafka.sasl_password": Effect("other", running.client, SASL),
+    "kafka.ssl_cafile": Effect("ca.pem", running.client, {"kafka.security_protocol": "SSL"}),
+    "kafka.fetch_max_wait": Effect("1s", running.transport("fetch_max_wait_ms")),
+    "kafka.session_timeout": Effect("6s", running.configured("broker_session_timeout", "broker_heartbeat_interval")),
+    "topics.prefix": Effect("one-", running.created_topics),
+    "topics.partitions": Effect("3", running.created_topics),
+    "topics.replication_factor": Effect("2", running.created_topics),
+    "topics.retention": Effect("30d", running.created_topics),
+    "join.retention": Effect("9d", learning.eight_days_later, IN_MEMORY),
+    "join.tick_interval": Effect("1s", running.timers),
+    "reward.user_weight": Effect("0.6", learning.blended_rewards, IN_MEMORY),
+    "reward.floor": Effect("0.01", learning.blended_rewards, IN_MEMORY),
+    "reward.default_confidence": Effect("0.9", learning.blended_rewards, IN_MEMORY),
+    "reward.implicit_weight": Effect("0.1", learning.blended_rewards, IN_MEMORY),
+    "scorer.rank": Effect("8", learning.learned("parameters"), SMALL),
+    "scorer.learning_rate": Effect("0.1", learning.scores, SMALL),
+    "scorer.min_learning_rate": Effect("1e-12", learning.learned("learning_rate"), STILL),
+    "scorer.plateau_patience": Effect("3", learning.learned("decays"), STILL),
+    "scorer.validate_every_steps": Effect("1000", learning.learned("validation_loss"), SMALL),
+    "scorer.replay_capacity": Effect("5", learning.learned("replay_samples"), SMALL),
+    "scorer.replay_samples": Effect("0", learning.learned("pairs_ranked"), SMALL),
+    "scorer.pairs_per_step": Effect("1", learning.learned("pairs_ranked"), SMALL),
+    "scorer.groups_per_step": Effect("1", learning.learned("steps"), SMALL),
+    "scorer.pointwise_weight": Effect("0", learning.scores, SMALL),
+    "scorer.validation_one_in": Effect("1000", learning.learned("groups_held_out"), SMALL),
+    "scorer.validation_size": Effect("3", learning.learned("validation_samples"), SMALL),
+    "scorer.checkpoint_every_steps": Effect("4", learning.checkpoints, SMALL),
+    "scorer.checkpoint_idle": Effect("20s", running.timers),
+    "scorer.checkpoints_kept": Effect("2", learning.checkpoints, {**SMALL, "scorer.checkpoint_every_steps": "1"}),
+    "scorer.embedding_scale": Effect("1", learning.scores, SMALL),
+    "scorer.structured_scale": Effect("1", learning.scores, SMALL),
+    "scorer.embedder": Effect("supplied", learning.without_embeddings, IN_MEMORY),
+    "scorer.seed": Effect("1", learning.first_weights),
+    "pairs.chosen_reward_above": Effect("0.2", learning.paired, IN_MEMORY),
+    "pairs.rejected_reward_below": Effect("-0.2", learning.paired, IN_MEMORY),
+    "pairs.min_evaluation_confidence": Effect("0.7", learning.paired, IN_MEMORY),
+    "pairs.user_confidence": Effect("0.7", learning.paired, IN_MEMORY),
+    "pairs.min_reward_gap": Effect("1.2", learning.paired, IN_MEMORY),
+    "pairs.one_to_one": Effect("false", learning.paired, IN_MEMORY),
+    "pairs.threshold": Effect("2", learning.dpo_jobs, IN_MEMORY),
+    "pairs.bucket_size": Effect("1", learning.paired, IN_MEMORY),
+    "traces.threshold": Effect("2", learning.sft_jobs, IN_MEMORY),
+    "traces.require_thinking": Effect("false", learning.eligible_traces, IN_MEMORY),
+    "traces.max_tokens": Effect("10000", learning.eligible_traces, IN_MEMORY),
+    "traces.capture_rate": Effect("0.5", learning.captured),
+    "traces.capture_confidence": Effect("0.75", learning.captured),
+    "jobs.base_model": Effect("another/model", learning.dpo_jobs, ONE_PAIR),
+    "jobs.max_attempts": Effect("1", running.crashing_job),
+    "jobs.dpo.learning_rate": Effect("0.1", learning.dpo_jobs, ONE_PAIR),
+    "jobs.dpo.epochs": Effect("2", learning.dpo_jobs, ONE_PAIR),
+    "jobs.dpo.beta": Effect("0.2", learning.dpo_jobs, ONE_PAIR),
+    "jobs.dpo.lora_rank": Effect("4", learning.dpo_jobs, ONE_PAIR),
+    "jobs.sft.learning_rate": Effect("0.1", learning.sft_jobs, ONE_TRACE),
+    "jobs.sft.epochs": Effect("2", learning.sft_jobs, ONE_TRACE),
+    "jobs.sft.lora_rank": Effect("4", learning.sft_jobs, ONE_TRACE),
+    "web.host": Effect("127.0.0.2", running.listening, WEB),
+    "web.port": Effect(SECOND_PORT, running.listening, WEB),
+    "web.token": Effect("open sesame", running.status_page, WEB),
+    "broker.kind": Effect("kafka", running.embedded_broker, {"broker.port": FIRST_PORT}),
+    "broker.port": Effect(SECOND_PORT, running.embedded_broker, {"broker.port": FIRST_PORT, "broker.kind": "lite"}),
+    "broker.heap_mib": Effect("300", running.launched_kafka),
+    "stream.batch_records": Effect("7", running.transport("batch_records")),
+    "stream.table_store": Effect("memory", running.stores),
+    "stream.table_cache_mib": Effect("8", running.block_caches),
+    "stream.table_standby_replicas": Effect("2", running.standbys),
+    "stream.drain_timeout": Effect("3s", running.started_worker),
+    "stream.stall_timeout": Effect("8s", running.timers),
+    "stream.log_level": Effect("error", running.started_worker),
+}
+
+CERTIFICATE = """-----BEGIN CERTIFICATE-----
+MIIBdTCCARugAwIBAgIUB6AGYtNOwqRudS1+ft+mYycvlNMwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjIyMTIwMThaGA8yMTI2MTAyOTIxMjAx
+OFowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABJzG
+1+Qu2GMFK3IoFhlPhZpf3omeWR1vybg4SBlbaf7BnBtx1iByXWg04hDm5xVblQIi
+tyj6mspHoHclm24gWV2jUzBRMB0GA1UdDgQWBBSk/Z0YjZiWXz11zlhmd8vt1Kue
+ozAfBgNVHSMEGDAWgBSk/Z0YjZiWXz11zlhmd8vt1KueozAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0gAMEUCIQDxQvAL7+/Qehe52pCFRVqJFp/ENl7Nmr3K
+dO2Fu+4FgwIgbfCA48aCWXYcnWvPDAyGajcHa1/wGC7PjG8TTXMvg/Y=
+-----END CERTIFICATE-----
+"""
+
+
+def variable(key: str) -> str:
+    return ENVIRONMENT_PREFIX + key.upper().replace(".", "__")
+
+
+@pytest.mark.parametrize("key", [key for key in FIELDS if key not in ONE_CHOICE])
+def test_a_changed_setting_shows(key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert key in EFFECTS, f"no effect of {key} is known: add the one that it has, or remove the setting"
+    effect = EFFECTS[key]
+
+    def seen(folder: str, **changed: str) -> Any:
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        Path("ca.pem").write_text(CERTIFICATE)
+        environ = {variable(name): value for name, value in {**effect.under, **changed}.items()}
+        return effect.observe(load(None, environ, {}).settings)
+
+    before, again, after = seen("before"), seen("again"), seen("after", **{key: effect.to})
+    assert before == again, f"what {key} is observed by differs from one time to the next"
+    assert after != before, f"{key} = {effect.to} changes nothing: {before}"
+
+
+def test_no_effect_is_told_of_a_setting_that_is_gone() -> None:
+    assert set(EFFECTS) | ONE_CHOICE == set(FIELDS)
+    assert not set(EFFECTS) & ONE_CHOICE
+
+
+def test_a_job_is_started_by_the_launcher_that_is_set(tmp_path: Path) -> None:
+    """There is one launcher so far and nothing to change it to: its value leads to its command."""
+    assert list(ONE_CHOICE) == ["jobs.launcher"]
+    assert get_args(FIELDS["jobs.launcher"].annotation) == tuple(LAUNCHERS)
+    ends = [running.crashing_job(Settings(data_dir=str(tmp_path / name)), name)[2] for name in ("true", "false")]
+    assert ends == [f"the job's process ended with {code} and no result on attempt 3" for code in (0, 1)]

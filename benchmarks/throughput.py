@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
@@ -72,7 +73,7 @@ def main(json_file: Path | None, keep: Path | None, check: bool, **sizes: Any) -
     rows = targets(measured)
     _print(measured, rows)
     if json_file:
-        content = {"machine": machine(), "sizes": sizes, "figures": figures(measured)}
+        content = {"machine": machine(), "load": os.getloadavg(), "sizes": sizes, "figures": figures(measured)}
         json_file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     sys.exit(1 if check and not all(met for *_, met in rows) else 0)
 
@@ -145,12 +146,12 @@ def _print(measured: Measured, rows: list[tuple[str, str, str, bool]]) -> None:
         table.add_column(name, justify="left" if name == "figure" else "right")
     for figure, value, target, met in rows:
         table.add_row(figure, value, target, "met" if met else "missed")
-    for name, value in figures(measured).items():
-        if name == "open_loop_ms":
-            table.add_section()
-            for part, milliseconds in value.items():
-                table.add_row(f"open loop, {part}, ms", f"{milliseconds:.1f}", "", "")
     table.add_section()
+    for part, milliseconds in measured.open_loop.summary().items():
+        table.add_row(f"open loop, {part}", f"{milliseconds:.1f} ms", "", "")
+    table.add_section()
+    cost = measured.saturation.cpu_seconds / measured.saturation.feedbacks * 1e6
+    table.add_row("worker CPU a feedback, saturated", f"{cost:,.0f} µs", "", "")
     table.add_row("experiences a second, embeddings supplied", f"{measured.experiences_per_second:,.0f}", "", "")
     console = Console()
     console.print(table)

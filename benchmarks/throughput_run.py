@@ -43,7 +43,7 @@ class Saturation:
     seconds: float
     """From the first output of the join until the last score update, by the records' times."""
     cpu_seconds: float
-    """Of the worker, its start included."""
+    """Of the worker, from its readiness on."""
 
     @property
     def per_second(self) -> float:
@@ -135,15 +135,16 @@ class Bench:
         self._sent += feedbacks
         joined, scored = await ends(self.settings, topology.SCORER_ENTRIES), await self._score_ends()
         await self._start_worker()
+        before = self._cpu_seconds()
         await self._wait()
+        cpu_seconds = self._cpu_seconds() - before
         self._processed = feedbacks
         async with reader(self.settings, topology.SCORER_ENTRIES, joined) as consumer:
             first = (await consumer.getone()).timestamp
         updates = await read_all(self.settings, topology.SCORE_UPDATES, scored)
         last = max(record.timestamp_ms for record in updates)
         distinct = {ScoreUpdate.from_json(record.value).feedback_id for record in updates}
-        times = psutil.Process(self.worker.process.pid).cpu_times()
-        return Saturation(feedbacks, len(distinct), (last - first) / 1000, times.user + times.system)
+        return Saturation(feedbacks, len(distinct), (last - first) / 1000, cpu_seconds)
 
     async def open_loop(self, rate: float, seconds: float) -> OpenLoop:
         """Publish `rate` feedbacks a second on their due times, and note when their score updates are seen."""
@@ -196,6 +197,11 @@ class Bench:
                     if update.feedback_id in wanted:
                         seen.setdefault(update.feedback_id, (now, update.latency_ms))
         return seen
+
+    def _cpu_seconds(self) -> float:
+        assert self.worker is not None
+        times = psutil.Process(self.worker.process.pid).cpu_times()
+        return times.user + times.system
 
     async def _score_ends(self) -> dict[int, int]:
         return await ends(self.settings, topology.SCORE_UPDATES)

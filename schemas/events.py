@@ -309,9 +309,9 @@ class DeadLetter(Event):
     """Partition of that topic."""
     offset: int
     """Offset in that partition."""
-    key: str | None
+    key: str | None = None
     """The record's key, base64."""
-    value: str | None
+    value: str | None = None
     """The record's value, base64, cut at 256 KiB."""
     value_sha256: str
     """Hash of the whole value."""

@@ -32,7 +32,7 @@ Runs = dict[str, Run]
 @click.option("--data", type=click.Path(path_type=Path), default=DATA, help="Folder of the recorded data.")
 @click.option("--skip-shuffled", is_flag=True, help="Leave out the second run, with shuffled labels.")
 @click.option("--kill", "kills", type=click.IntRange(0, 4), default=0, help="SIGKILL the worker so often, and compare.")
-@click.option("--partitions", type=click.IntRange(1), help="Of the keyed topics; with --kill 1, see the README.")
+@click.option("--partitions", type=click.IntRange(1), help="Of the keyed topics; with --kill one, so that ids compare.")
 @click.option("--rank", type=click.IntRange(1), default=32, show_default=True, help="Rank of the scorer.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the table there.")

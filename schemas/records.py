@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import JsonValue
+from pydantic_core import from_json, to_json
 
 from schemas.base import Event, Identifier, Probability, Reward, Text
 from schemas.events import ItemType, PairKind, ScoreReason
@@ -67,17 +67,17 @@ class ScorerEntry:
             "item_types": self.item_types,
             "rewards": self.rewards,
         }
-        return json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode() + b"\n" + self.features
+        return to_json(head) + b"\n" + self.features
 
     @classmethod
-    def decode(cls, data: bytes, loads: Any = json.loads) -> Self:
-        """Read the wire format; `loads` may be a faster JSON reader.
+    def decode(cls, data: bytes) -> Self:
+        """Read the wire format.
 
         Raises:
             ValueError: the record is not of this form.
         """
         head, newline, features = data.partition(b"\n")
-        fields = loads(head)
+        fields = from_json(head)
         count = len(fields["item_ids"])
         if not newline or len(features) != 4 * (384 + count * FEATURES_PER_ITEM):
             raise ValueError(f"scorer entry of {count} items has {len(features)} bytes of features")

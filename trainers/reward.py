@@ -8,15 +8,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Self
 
 from schemas.events import Feedback, FeedbackSource, ItemType, PairKind
 from schemas.settings import RewardSettings
 
-Judgements = Mapping[FeedbackSource, Feedback]
+
+class WidgetReward(NamedTuple):
+    """What was said of one widget."""
+
+    widget_id: str
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What rewards need of a feedback, under its names: cheap to keep and to read back."""
+
+    timestamp: datetime
+    reward: float | None
+    evaluation_confidence: float | None
+    voice_reward: float | None
+    per_widget_feedback: tuple[WidgetReward, ...]
+
+    @classmethod
+    def of(cls, feedback: Feedback) -> Self:
+        """Keep what is needed of a feedback."""
+        widgets = tuple(WidgetReward(entry.widget_id, entry.reward) for entry in feedback.per_widget_feedback)
+        return cls(feedback.timestamp, feedback.reward, feedback.evaluation_confidence, feedback.voice_reward, widgets)
+
+    def as_list(self) -> list[Any]:
+        """Return JSON data."""
+        widgets = [tuple(entry) for entry in self.per_widget_feedback]
+        return [self.timestamp.isoformat(), self.reward, self.evaluation_confidence, self.voice_reward, widgets]
+
+    @classmethod
+    def from_list(cls, data: list[Any]) -> Self:
+        """Read what `as_list` returned."""
+        when, reward, confidence, voice, widgets = data
+        parts = tuple(WidgetReward(name, value) for name, value in widgets)
+        return cls(datetime.fromisoformat(when), reward, confidence, voice, parts)
+
+
+Judged = Feedback | Judgement
+Judgements = Mapping[FeedbackSource, Judged]
 """The latest feedback of each source that judged."""
 
 
-def is_newer(feedback: Feedback, than: Feedback) -> bool:
+def is_newer(feedback: Judged, than: Judged) -> bool:
     """Whether `feedback`, which arrived later, replaces `than`: by event time, ties by arrival."""
     return feedback.timestamp >= than.timestamp
 
@@ -46,26 +87,33 @@ def blend(
     return blended
 
 
+def item_judgements(feedback: Judged, item_ids: Sequence[str], item_types: Sequence[ItemType]) -> list[float | None]:
+    """Return what one feedback says of each item, None where it says nothing of it.
+
+    A widget has its own entry of `per_widget_feedback` (the last, where it is named twice), else `reward`; the
+    spoken reply has `voice_reward`, else `reward`.
+    """
+    whole = feedback.reward
+    voice = whole if feedback.voice_reward is None else feedback.voice_reward
+    widgets = {entry.widget_id: entry.reward for entry in feedback.per_widget_feedback}
+    return [
+        voice if item_type == "voice" else widgets.get(item_id, whole)
+        for item_id, item_type in zip(item_ids, item_types, strict=True)
+    ]
+
+
 def item_rewards(
     judgements: Judgements, item_ids: Sequence[str], item_types: Sequence[ItemType], settings: RewardSettings
 ) -> list[float | None]:
-    """Return one blended reward an item, None where nothing was said about it.
-
-    Per source a widget has its own entry of `per_widget_feedback` (the last, where it is named twice), else
-    `reward`; the spoken reply has `voice_reward`, else `reward`.
-    """
-    own = {
-        source: {entry.widget_id: entry.reward for entry in feedback.per_widget_feedback}
-        for source, feedback in judgements.items()
-    }
-    rewards = []
-    for item_id, item_type in zip(item_ids, item_types, strict=True):
-        said = {
-            source: _first(feedback.voice_reward if item_type == "voice" else own[source].get(item_id), feedback.reward)
-            for source, feedback in judgements.items()
-        }
-        rewards.append(_blend_sources(said, judgements, settings))
-    return rewards
+    """Return one blended reward an item, None where nothing was said about it."""
+    said = {source: item_judgements(feedback, item_ids, item_types) for source, feedback in judgements.items()}
+    if "user" not in said and "evaluator" not in said:
+        implicit = said.get("implicit", [None] * len(item_ids))
+        return [None if reward is None else settings.implicit_weight * reward for reward in implicit]
+    nothing: list[float | None] = [None] * len(item_ids)
+    confidence = answer_confidence(judgements)
+    both = zip(said.get("user", nothing), said.get("evaluator", nothing), strict=True)
+    return [blend(user, evaluator, confidence, settings) for user, evaluator in both]
 
 
 def answer_reward(
@@ -95,16 +143,16 @@ def answer_confidence(judgements: Judgements) -> float | None:
     return None if evaluator is None else evaluator.evaluation_confidence
 
 
-def unknown_widgets(feedback: Feedback, item_ids: Collection[str]) -> tuple[str, ...]:
+def unknown_widgets(feedback: Judged, item_ids: Collection[str]) -> tuple[str, ...]:
     """Return the widgets that the feedback judges and the plan does not have, in the feedback's order."""
     return tuple(entry.widget_id for entry in feedback.per_widget_feedback if entry.widget_id not in item_ids)
 
 
-def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
+def _first(value: float | None, otherwise: float | None) -> float | None:
+    return otherwise if value is None else value
 
 
-def _mean_of_widgets(feedback: Feedback, item_ids: Collection[str] | None) -> float | None:
+def _mean_of_widgets(feedback: Judged, item_ids: Collection[str] | None) -> float | None:
     own = {
         entry.widget_id: entry.reward
         for entry in feedback.per_widget_feedback

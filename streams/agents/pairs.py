@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+
 from pydantic import ValidationError
 
 from schemas.records import Answer

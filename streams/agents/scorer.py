@@ -9,8 +9,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from schemas.events import ItemScore, ScoreUpdate
 from schemas.records import Scored, ScorerEntry, StepRecord
 from streams import topology
@@ -128,7 +126,7 @@ class ScorerAgent:
         for record in batch.records:
             if record.offset > seen:
                 try:
-                    owner.waiting.append((record.offset, ScorerEntry.decode(record.value or b"", orjson.loads)))
+                    owner.waiting.append((record.offset, ScorerEntry.decode(record.value or b"")))
                 except (ValueError, KeyError, TypeError) as error:
                     letters.append(letter(batch, record, "invalid_entry", repr(error)))
         await self._services.publisher.publish(self._services.dead_letters(letters))

@@ -1,1 +1,4 @@
-"""The join of feedback to its experience: what is remembered (`state`), what is decided (`decide`), what expires (`expiry`)."""
+"""The join of feedback to its experience.
+
+`state` is what is remembered, `decide` what is decided, `expiry` what is due to be forgotten.
+"""

@@ -12,7 +12,15 @@ from schemas.settings import RewardSettings
 from streams.join.state import EarlyFeedback, JoinedExperience, Judgements
 from streams.tables import Overlay
 from trainers.prepare import ItemFeatures
-from trainers.reward import answer_confidence, answer_reward, is_newer, item_rewards, unknown_widgets
+from trainers.reward import (
+    Judgement,
+    answer_confidence,
+    answer_reward,
+    is_newer,
+    item_judgements,
+    item_rewards,
+    unknown_widgets,
+)
 
 PAIR_KINDS: tuple[Literal["widget", "voice"], ...] = ("widget", "voice")
 
@@ -119,10 +127,10 @@ class Joiner:
             state.outcomes[feedback.feedback_id] = "superseded"
             self.out.counts["superseded"] += 1
             return
-        state.latest[feedback.source] = feedback
+        state.latest[feedback.source] = Judgement.of(feedback)
         self.out.counts["unknown_widget"] += len(unknown_widgets(feedback, joined.item_ids))
         blended = item_rewards(state.latest, joined.item_ids, joined.item_types, self.settings)
-        own = item_rewards({feedback.source: feedback}, joined.item_ids, joined.item_types, self.settings)
+        own = item_judgements(feedback, joined.item_ids, joined.item_types)
         counts = feedback.source != "implicit" or len(state.latest) == 1
         rewards = tuple(b if o is not None and counts else None for b, o in zip(blended, own, strict=True))
         if any(reward is not None for reward in rewards):

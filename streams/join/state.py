@@ -9,6 +9,7 @@ import orjson
 
 from schemas.events import Experience, Feedback, FeedbackSource, ItemType
 from trainers.prepare import ItemFeatures
+from trainers.reward import Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Judgements:
 
     since: float
     """Broker time at which the experience, or its first feedback, arrived."""
-    latest: dict[FeedbackSource, Feedback] = field(default_factory=dict)
+    latest: dict[FeedbackSource, Judgement] = field(default_factory=dict)
     """The judgement that counts, by source."""
     outcomes: dict[str, str] = field(default_factory=dict)
     """What became of each feedback, by id: joined, early, superseded or unusable."""
@@ -89,9 +90,12 @@ class Judgements:
         return orjson.dumps(
             {
                 "since": self.since,
-                "latest": {source: _plain(feedback) for source, feedback in self.latest.items()},
+                "latest": {source: judgement.as_list() for source, judgement in self.latest.items()},
                 "outcomes": self.outcomes,
-                "early": [[e.partition, e.offset, e.received_at, _plain(e.feedback)] for e in self.early],
+                "early": [
+                    [e.partition, e.offset, e.received_at, e.feedback.model_dump(mode="json", exclude_none=True)]
+                    for e in self.early
+                ],
                 "answers": self.answers,
             }
         )
@@ -102,12 +106,8 @@ class Judgements:
         fields = orjson.loads(data)
         return cls(
             since=fields["since"],
-            latest={source: Feedback.model_validate(f) for source, f in fields["latest"].items()},
+            latest={source: Judgement.from_list(f) for source, f in fields["latest"].items()},
             outcomes=fields["outcomes"],
             early=[EarlyFeedback(p, o, at, Feedback.model_validate(f)) for p, o, at, f in fields["early"]],
             answers=fields["answers"],
         )
-
-
-def _plain(feedback: Feedback) -> dict[str, Any]:
-    return feedback.model_dump(mode="json", exclude_none=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from schemas.events import Experience, Feedback
 from schemas.records import ScorerEntry
@@ -15,6 +16,7 @@ from streams.join.state import JoinedExperience, Judgements
 from streams.tables import Overlay
 from trainers.embedding import build_embedder
 from trainers.prepare import prepare, query_hash
+from trainers.reward import Judgement
 
 EMBEDDER = build_embedder(ScorerSettings())
 
@@ -205,7 +207,10 @@ def test_state_reads_back_what_it_wrote() -> None:
     joined = JoinedExperience.of(event, query_hash(event.query), prepare(event, EMBEDDER))
     assert JoinedExperience.decode(joined.encode()) == joined
     state = Judgements(
-        since=1.5, latest={"user": feedback()}, outcomes={"f1": "joined"}, answers={"voice": [1.0, None, True]}
+        since=1.5,
+        latest={"user": Judgement.of(feedback(per_widget_feedback=[{"widget_id": "w1", "reward": 0.5}]))},
+        outcomes={"f1": "joined"},
+        answers={"voice": [1.0, None, True]},
     )
     assert Judgements.decode(state.encode()) == state
 

@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
 		|| { echo "error: no venv module: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet "$$(grep '^uv==' constraints.txt)"
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet -c constraints.txt -e . --group dev
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode -c constraints.txt -e . --group dev
 	@touch $@
 
 demo: $(READY) ## Run all three tiers on a simulated control room, then the audit

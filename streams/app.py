@@ -35,6 +35,9 @@ BUFFERED_BATCHES = 4096
 """Record batches that may wait for an agent: more than the partitions it reads, or a full queue would hold up every
 agent. The transport has at most one batch of each partition under way, which is what bounds memory."""
 
+TABLE_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
+"""Of one partition of one table; RocksDB's own default is eight times as much."""
+
 TABLES_OF_KEYED_TOPICS = (topology.EXPERIENCES_TABLE, topology.JUDGEMENTS_TABLE, topology.ANSWERS_TABLE)
 TABLES_OF_ONE_PARTITION = (topology.DPO_EXAMPLES_TABLE, topology.SFT_EXAMPLES_TABLE)
 
@@ -62,8 +65,15 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         """Start the publisher before, and the web server beside, Faust's own services."""
         return [self.services.publisher, self.stream_web, *super().on_init_dependencies()]
 
-    def agent_on(self, *topics: str, name: str, body: Body) -> None:
-        """Run `body` for every record batch of `topics`, one at a time."""
+    def agent_on(self, *topics: str, name: str, body: Body, at_once: int = 1) -> None:
+        """Run `body` for every record batch of `topics`.
+
+        Args:
+            topics: names without the prefix.
+            name: of the agent.
+            body: decides and performs; a body that runs more than once at a time keeps each partition in order itself.
+            at_once: how many batches are worked on side by side; those of one topic's partition never are.
+        """
         names = [self.settings.topic(topic) for topic in topics]
         channel = self.topic(
             *names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", allow_empty=True
@@ -80,7 +90,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
                     end_unacknowledged(f"{name} on {batch.topic}[{batch.partition}]", error)
 
         run.__module__ = "streams.topology"
-        self.agent(channel, name=name, concurrency=1)(run)
+        self.agent(channel, name=name, concurrency=at_once)(run)
 
     def every(self, seconds: float, name: str, body: Callable[[], Awaitable[None]]) -> None:
         """Run `body` again and again; a failure ends the process, as in an agent."""
@@ -157,7 +167,10 @@ def _tables(app: TierstreamApp, settings: Settings) -> dict[str, StateTable]:
     partitions |= dict.fromkeys(TABLES_OF_ONE_PARTITION, 1)
     tables = {}
     for name, count in partitions.items():
-        options = {"block_cache_size": settings.stream.table_cache_mib * 1024 * 1024}
+        options = {
+            "block_cache_size": settings.stream.table_cache_mib * 1024 * 1024,
+            "write_buffer_size": TABLE_WRITE_BUFFER_BYTES,
+        }
         table = app.Table(
             name,
             key_type=bytes,

@@ -17,7 +17,9 @@ from mode import Service
 
 from schemas.errors import TierstreamError
 
-DEFAULT_BATCH_BYTES = 512 * 1024
+DEFAULT_BATCH_BYTES = 2 * 1024 * 1024
+"""aiokafka has one batch of a partition under way, so a small one costs a round trip for few messages."""
+
 DEFAULT_MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
 Headers = Sequence[tuple[str, bytes]]
@@ -58,7 +60,7 @@ class Publisher(Service):  # type: ignore[misc]
 
     Args:
         client_options: arguments for `AIOKafkaProducer`: servers, security, and any that is to differ from the
-            defaults here (`acks="all"`, batches of 512 KiB, messages of up to 8 MiB).
+            defaults here (`acks="all"`, batches of 2 MiB, messages of up to 8 MiB).
     """
 
     abstract = False

@@ -43,6 +43,9 @@ ANSWERS_TABLE = "answers"
 DPO_EXAMPLES_TABLE = "dpo-examples"
 SFT_EXAMPLES_TABLE = "sft-examples"
 
+AT_ONCE = 4
+"""Partitions that an agent works on side by side, so that one does not wait for the acknowledgements of another."""
+
 _MAX_RECORD_BYTES = 8 * 1024 * 1024
 _DAY_MS = 86_400_000
 
@@ -68,10 +71,12 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     """Return every topic that must exist before a consumer starts."""
     n = settings.topics.partitions
     retention = settings.topics.retention
-    keep = {"retention.ms": str(-1 if retention < 0 else int(retention * 1000))}
-    forever = {"retention.ms": "-1", "max.message.bytes": str(_MAX_RECORD_BYTES)}
+    # Large enough for our own outputs, which hold whole inputs, and for the batches that they are published in.
+    large = {"max.message.bytes": str(_MAX_RECORD_BYTES)}
+    keep = {"retention.ms": str(-1 if retention < 0 else int(retention * 1000)), **large}
+    forever = {"retention.ms": "-1", **large}
     broker_time = {"message.timestamp.type": "LogAppendTime"}
-    compacted = {"cleanup.policy": "compact", "max.message.bytes": str(_MAX_RECORD_BYTES)}
+    compacted = {"cleanup.policy": "compact", **large}
 
     def topic(name: str, partitions: int, *configs: Mapping[str, str]) -> TopicSpec:
         merged = {key: value for config in configs for key, value in config.items()}
@@ -85,7 +90,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         topic(FEEDBACK, n, keep, broker_time),
         topic(TRACES, n, keep, broker_time),
         topic(SCORE_UPDATES, n, keep),
-        topic(PAIRS, 1, keep, {"max.message.bytes": str(_MAX_RECORD_BYTES)}),
+        topic(PAIRS, 1, keep),
         topic(JOBS, 1, forever),
         topic(JOB_UPDATES, 1, forever),
         topic(MODEL_VERSIONS, 1, compacted),
@@ -111,11 +116,11 @@ def batch_topics(settings: Settings) -> frozenset[str]:
 
 def connect(app: TierstreamApp, agents: Agents) -> None:
     """Bind every agent to its input."""
-    app.agent_on(EXPERIENCES, FEEDBACK, TICKS, name="join-feedback", body=agents.join.process)
+    app.agent_on(EXPERIENCES, FEEDBACK, TICKS, name="join-feedback", body=agents.join.process, at_once=AT_ONCE)
     # -> scorer-entries: ScorerEntry, answers: Answer, dead-letters: DeadLetter
     app.agent_on(SCORER_ENTRIES, name="learn-from-feedback", body=agents.scorer.process)
     # -> scorer-steps: StepRecord, score-updates: ScoreUpdate
-    app.agent_on(ANSWERS, name="pair-answers", body=agents.pairs.process)
+    app.agent_on(ANSWERS, name="pair-answers", body=agents.pairs.process, at_once=AT_ONCE)
     # -> preference-pairs: PreferencePair
     app.agent_on(PAIRS, name="start-dpo-job", body=agents.dpo.process)
     # -> training-jobs: TrainingJob

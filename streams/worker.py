@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -19,6 +20,8 @@ from schemas.errors import TierstreamError
 from schemas.settings import Settings
 
 log = logging.getLogger("tierstream")
+
+GC_THRESHOLDS = (20_000, 20, 50)
 
 EXIT_DRAIN_TIMEOUT = 71
 """Exit status of a worker that did not stop in time; what it had not acknowledged is delivered again."""
@@ -70,6 +73,10 @@ def run(settings: Settings, loaded: LoadedSettings | None = None) -> None:
     asyncio.run(prepare())
     app = build_app(settings)
     app.finalize()
+    # What is there by now stays: the collector need not walk through all of torch every few hundred events.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     worker = Worker(app, loglevel=settings.stream.log_level, quiet=True, override_logging=False)
     worker.drain_timeout = settings.stream.drain_timeout
     worker.execute_from_commandline()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 
 from schemas.events import DeadLetter, Experience, Feedback
 from streams import topology
@@ -28,6 +29,7 @@ class JoinAgent:
         self._settings = services.settings
         self._embedder = build_embedder(services.settings.scorer)
         self._expiry: dict[int, ExpiryIndex] = {}
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._experiences = services.tables[topology.EXPERIENCES_TABLE]
         self._judgements = services.tables[topology.JUDGEMENTS_TABLE]
 
@@ -36,7 +38,11 @@ class JoinAgent:
         self._expiry.clear()
 
     async def process(self, batch: RecordBatch) -> None:
-        """Join one chunk of one partition."""
+        """Join one chunk of one partition; experiences, feedback and ticks of a partition take turns."""
+        async with self._turns[batch.partition]:
+            await self._process(batch)
+
+    async def _process(self, batch: RecordBatch) -> None:
         experiences = Overlay(self._experiences, batch.partition)
         judgements = Overlay(self._judgements, batch.partition)
         joiner = Joiner(self._settings.reward, experiences, judgements, batch.topic)

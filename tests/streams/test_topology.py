@@ -17,7 +17,7 @@ from tests.streams.offline import offline_app
 
 MAX_BYTES = {"max.message.bytes": "8388608"}
 FOREVER = {"retention.ms": "-1", **MAX_BYTES}
-KEPT = {"retention.ms": "2592000000"}
+KEPT = {"retention.ms": "2592000000", **MAX_BYTES}
 BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 COMPACTED = {"cleanup.policy": "compact", **MAX_BYTES}
 
@@ -26,7 +26,7 @@ PINNED = {
     "p-feedback": (3, KEPT | BROKER_TIME),
     "p-claude-traces": (3, KEPT | BROKER_TIME),
     "p-score-updates": (3, KEPT),
-    "p-preference-pairs": (1, KEPT | MAX_BYTES),
+    "p-preference-pairs": (1, KEPT),
     "p-training-jobs": (1, FOREVER),
     "p-job-updates": (1, FOREVER),
     "p-model-versions": (1, COMPACTED),
@@ -92,7 +92,10 @@ def test_a_prefix_is_before_every_name_that_the_broker_sees(settings: Settings) 
 def test_every_agent_is_named_and_reads_its_topics_alone(settings: Settings) -> None:
     with offline_app(settings) as (app, _):
         assert {name: list(agent.channel.topics) for name, agent in app.agents.items()} == AGENTS
-        assert {agent.concurrency for agent in app.agents.values()} == {1}
+        side_by_side = {"join-feedback": 4, "pair-answers": 4}
+        assert {name: agent.concurrency for name, agent in app.agents.items()} == dict.fromkeys(
+            AGENTS, 1
+        ) | side_by_side
 
 
 def test_every_batch_topic_is_bound_once(settings: Settings) -> None:
@@ -100,7 +103,7 @@ def test_every_batch_topic_is_bound_once(settings: Settings) -> None:
     bodies = []
 
     class Recorder:
-        def agent_on(self, *topics: str, name: str, body: Any) -> None:
+        def agent_on(self, *topics: str, name: str, body: Any, at_once: int = 1) -> None:
             bound.update(settings.topic(topic) for topic in topics)
             bodies.append(body)
 

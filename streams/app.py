@@ -30,7 +30,7 @@ log = logging.getLogger("tierstream")
 EXIT_UNMENDABLE = 70
 """Exit status of a worker that met what it cannot mend; nothing that it was working on is acknowledged."""
 
-MAX_FETCH_BYTES = 8 * 1024 * 1024
+MAX_FETCH_BYTES = 2 * 1024 * 1024
 BUFFERED_BATCHES = 4096
 """Record batches that may wait for an agent: more than the partitions it reads, or a full queue would hold up every
 agent. The transport has at most one batch of each partition under way, which is what bounds memory."""

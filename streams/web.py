@@ -74,7 +74,7 @@ class WebServer(Service):  # type: ignore[misc]
         token = self._settings.token
         if token is not None and request.path not in OPEN_PATHS:
             given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+            if not hmac.compare_digest(given.encode(errors="surrogateescape"), token.get_secret_value().encode()):
                 return web.json_response({"error": "a bearer token is needed: see web.token"}, status=401)
         return await handler(request)
 

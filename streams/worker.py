@@ -15,7 +15,6 @@ from pathlib import Path
 import faust
 import mode.loop
 
-from schemas.config import LoadedSettings
 from schemas.errors import TierstreamError
 from schemas.settings import Settings
 
@@ -48,7 +47,7 @@ def _end_by_force(seconds: float) -> None:
     os._exit(EXIT_DRAIN_TIMEOUT)
 
 
-def run(settings: Settings, loaded: LoadedSettings | None = None) -> None:
+def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT; ends the process.
 
     Raises:

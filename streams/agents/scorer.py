@@ -19,6 +19,7 @@ from streams.step_log import read_steps
 from streams.transport.batch import RecordBatch
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.learner import OnlineLearner
+from trainers.scorer.network import build_network
 from trainers.scorer.steps import valid_steps
 
 log = logging.getLogger("tierstream.scorer")
@@ -58,11 +59,12 @@ class ScorerAgent:
         self._started_at = 0
 
     def check_architecture(self) -> None:
-        """Refuse to start on a checkpoint of another architecture.
+        """Build the scorer and read it back, then look at the checkpoint: neither may differ from the settings.
 
         Raises:
-            ArchitectureMismatchError: names both, and the two remedies.
+            ArchitectureMismatchError: names both, and for a checkpoint the two remedies.
         """
+        build_network(self._settings.scorer)
         self._store.load_latest()
 
     def forget(self) -> None:

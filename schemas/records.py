@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, with_config
 from pydantic_core import from_json, to_json
 
-from schemas.base import Event, Identifier, Probability, Reward, Text
+from schemas.base import Event, Identifier, Part, Probability, Reward, Text
 from schemas.events import ItemType, PairKind, ScoreReason
 
 FEATURES_PER_ITEM = 384 + 45
@@ -113,8 +113,13 @@ class StepRecord(Event):
     """Seed of the replay draws."""
 
 
-class Answer(Event):
-    """A widget plan or a reply with its blended reward, as the pairing agent needs it."""
+@with_config(Part.model_config)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A widget plan or a reply with its blended reward, as the pairing agent needs it.
+
+    It is made from events that were validated, and is validated itself when it is read back.
+    """
 
     kind: PairKind
     experience_id: Identifier
@@ -129,6 +134,23 @@ class Answer(Event):
     evaluation_confidence: Probability | None = None
     """Of the evaluator's latest judgement."""
     judged_by_user: bool
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """Decode and validate an answer.
+
+        Raises:
+            pydantic.ValidationError: the bytes are not JSON of this form.
+        """
+        answer: Self = _ANSWER.validator.validate_json(data)
+        return answer
+
+    def to_json(self) -> bytes:
+        """Encode as UTF-8 JSON without absent fields."""
+        return _ANSWER.serializer.to_json(self, exclude_none=True)
+
+
+_ANSWER = TypeAdapter(Answer)
 
 
 @dataclass(frozen=True, slots=True)

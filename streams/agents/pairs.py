@@ -44,7 +44,7 @@ class PairAgent:
             except ValidationError as error:
                 letters.append(letter(batch, record, *explain(error)))
                 continue
-            decision = book.decide(answer, record.offset)
+            decision = book.decide(answer, record.offset, record.value)
             outcomes[decision.outcome] += 1
             outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]
             for key, value in decision.writes:

@@ -172,7 +172,7 @@ def answer(name: str, reward: float | None, confidence: float | None = 0.8, **ch
         "evaluation_confidence": confidence,
         "judged_by_user": False,
     }
-    return Answer.model_validate({**fields, **changes})
+    return Answer(**{**fields, **changes})
 
 
 ANSWERS = [

@@ -9,12 +9,12 @@ makes no pair a second time, and has the rest of its writes made up for.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from schemas.events import PairKind, PreferencePair
 from schemas.records import Answer
 from schemas.settings import PairsSettings
-from trainers.pairs.entry import EVICTED, PAIRED, WAITING, Entry, key_of
+from trainers.pairs.entry import EVICTED, PAIRED, WAITING, Entry, experience_of, key_of, kind_of
 from trainers.pairs.funnel import KINDS, Funnel, compare_bucket, count_intents, empty_funnel
 from trainers.pairs.index import Candidate, SideIndex
 from trainers.pairs.rules import DROP_REASONS, Side, drop_reason, make_pair, side_of
@@ -38,6 +38,8 @@ class Decision:
 class PairBook:
     """The answers of one partition and who is paired with whom.
 
+    It holds the table's values as they are: that is small, and nothing for the garbage collector to walk through.
+
     Args:
         settings: the rules; an answer that waits is judged by them anew when it is loaded, while one that an
             earlier run dropped stays dropped until it is judged again.
@@ -45,39 +47,61 @@ class PairBook:
 
     def __init__(self, settings: PairsSettings) -> None:
         self._settings = settings
-        self._entries: dict[bytes, Entry] = {}
+        self._values: dict[bytes, bytes] = {}
+        self._stale: set[bytes] = set()
+        """Keys that other settings made of something else than the table says."""
         self._sides: dict[Bucket, SideIndex] = {}
-        self._outcomes: Counter[tuple[str, str]] = Counter()
-        self._pairs: Counter[str] = Counter()
-        self._changes: Counter[str] = Counter()
+        self._buckets: dict[bytes, Bucket] = {}
+        """Where the candidate of a key is."""
+        self._outcomes: Counter[tuple[PairKind, str]] = Counter()
+        self._pairs: Counter[PairKind] = Counter()
+        self._changes: Counter[PairKind] = Counter()
 
     def load(self, key: bytes, value: bytes) -> None:
         """Take in one key of the table, in any order.
 
         Raises:
             ValueError: the value is not a table value of this book.
+            TypeError: its fields are not those of one.
         """
         entry = Entry.decode(value)
-        if entry.answer is not None:
-            reason = drop_reason(entry.answer, self._settings)
+        answer = None if entry.answer is None else Answer.from_json(entry.answer)
+        if answer is not None:
+            reason = drop_reason(answer, self._settings)
             if entry.outcome == WAITING and reason is not None:
-                entry = replace(entry, outcome=reason)
+                entry = entry._replace(outcome=reason)
             if reason is not None or (entry.outcome == PAIRED and self._settings.one_to_one):
-                entry = replace(entry, answer=None)
-        self._remember(key, entry)
+                entry, answer = entry._replace(answer=None), None
+                value = entry.encode()
+                self._stale.add(key)
+        self._values[key] = value
+        self._count(key, entry, 1)
+        if answer is not None:
+            self._index(key, answer, entry.offset)
 
-    def decide(self, answer: Answer, offset: int) -> Decision:
-        """Decide one answer, which stands at `offset` of the input partition."""
+    def decide(self, answer: Answer, offset: int, encoded: bytes | None = None) -> Decision:
+        """Decide one answer.
+
+        Args:
+            answer: what was judged.
+            offset: where it stands in the input partition.
+            encoded: the answer as it was sent; made anew where that is not at hand.
+        """
         key = key_of(answer.kind, answer.experience_id)
-        known = self._entries.get(key)
+        value = self._values.get(key)
+        known = None if value is None else Entry.decode(value)
         if known is not None and known.offset >= offset:
-            return Decision((), self._made_up_for(answer.kind, key, known), "repeated")
+            return Decision((), self._made_up_for(key, known), "repeated")
         reason = drop_reason(answer, self._settings)
         if known is not None and known.outcome == PAIRED:
-            return self._judge_again(answer, offset, known, reason)
-        if reason is not None:
-            return Decision((), (self._put(key, Entry(offset, reason, answer.reward)),), reason)
-        return self._seek_partner(answer, offset)
+            return self._judge_again(key, known, answer, offset, None if reason else encoded or answer.to_json())
+        if reason is None:
+            return self._seek_partner(key, known, answer, offset, encoded or answer.to_json())
+        if known is not None and known.outcome == reason and key not in self._stale:
+            # Decided again after a crash, it would come to this again: there is nothing to write.
+            return Decision((), (), reason)
+        self._withdraw(key)
+        return Decision((), (self._put(key, Entry(offset, reason), known),), reason)
 
     def funnel(self) -> Funnel:
         """Return where every answer of the partition is, and which rule stands between those that wait."""
@@ -91,120 +115,131 @@ class PairBook:
             counts["reward_changed_after_pairing"] = self._changes[kind]
             counts["answers"] = sum(count for (of, _), count in self._outcomes.items() if of == kind)
         for (kind, intent_type, side), index in self._sides.items():
-            waiting = self._waiting(kind, index)
+            waiting = self._waiting(index)
             funnel[kind]["waiting"][side] += len(waiting)
             others = self._sides.get((kind, intent_type, "rejected"))
             if side == "chosen" and others is not None:
-                compared = compare_bucket(waiting, self._waiting(kind, others), self._settings)
+                compared = compare_bucket(waiting, self._waiting(others), self._settings)
                 for reason, count in compared.items():
                     funnel[kind]["comparisons"][reason] += count
         for kind in KINDS:
             count_intents(funnel[kind])
         return funnel
 
-    def _seek_partner(self, answer: Answer, offset: int) -> Decision:
-        key = key_of(answer.kind, answer.experience_id)
-        self._forget(key)
-        partner = self._best_partner(answer, offset)
+    def _seek_partner(self, key: bytes, known: Entry | None, answer: Answer, offset: int, encoded: bytes) -> Decision:
+        self._withdraw(key)
+        candidate, bucket = self._candidate(key, answer, offset)
+        partner = self._best_partner(candidate, bucket)
         if partner is None:
-            written = self._put(key, Entry(offset, WAITING, answer.reward, answer=answer))
-            return Decision((), (written, *self._evict_beyond_bound(answer)), WAITING)
-        chosen, rejected = (
-            (answer, partner) if side_of(answer.reward, self._settings) == "chosen" else (partner, answer)
-        )
-        kept = None if self._settings.one_to_one else answer
-        written = self._put(key, Entry(offset, PAIRED, answer.reward, partner.experience_id, answer=kept))
-        writes = (written, *self._mark_taken(partner.kind, partner.experience_id, answer.experience_id))
-        return Decision(
-            (make_pair(chosen, rejected, self._settings),), (*writes, *self._evict_beyond_bound(answer)), PAIRED
-        )
+            self._enter(candidate, bucket)
+            written = self._put(key, Entry(offset, WAITING, answer.reward, answer=encoded), known)
+            return Decision((), (written, *self._evict_beyond_bound(bucket)), WAITING)
+        pair = make_pair(*((answer, partner) if bucket[2] == "chosen" else (partner, answer)), self._settings)
+        kept = None if self._settings.one_to_one else encoded
+        if kept is not None:
+            self._enter(candidate, bucket)
+        written = self._put(key, Entry(offset, PAIRED, answer.reward, partner.experience_id, answer=kept), known)
+        taken = self._mark_taken(key_of(partner.kind, partner.experience_id), answer.experience_id)
+        return Decision((pair,), (written, *taken, *self._evict_beyond_bound(bucket)), PAIRED)
 
-    def _judge_again(self, answer: Answer, offset: int, known: Entry, reason: str | None) -> Decision:
+    def _judge_again(self, key: bytes, known: Entry, answer: Answer, offset: int, encoded: bytes | None) -> Decision:
         changed = answer.reward != known.reward
-        kept = None if self._settings.one_to_one or reason is not None else answer
-        entry = replace(known, offset=offset, reward=answer.reward, changes=known.changes + changed, answer=kept)
-        written = self._put(key_of(answer.kind, answer.experience_id), entry)
         outcome = "reward_changed_after_pairing" if changed else "judged_again"
-        return Decision((), (written, *self._evict_beyond_bound(answer)), outcome)
+        if self._settings.one_to_one:
+            if not changed and key not in self._stale:
+                return Decision((), (), outcome)
+            encoded = None
+        self._withdraw(key)
+        evicted: tuple[Write, ...] = ()
+        entry = known._replace(offset=offset, reward=answer.reward, changes=known.changes + changed, answer=encoded)
+        written = self._put(key, entry, known)
+        if encoded is not None:
+            evicted = self._evict_beyond_bound(self._index(key, answer, offset))
+        return Decision((), (written, *evicted), outcome)
 
-    def _made_up_for(self, kind: PairKind, key: bytes, known: Entry) -> tuple[Write, ...]:
-        taken = () if known.partner is None else self._mark_taken(kind, known.partner, _experience_of(key))
-        return taken if known.answer is None else (*taken, *self._evict_beyond_bound(known.answer))
+    def _made_up_for(self, key: bytes, known: Entry) -> tuple[Write, ...]:
+        taken: tuple[Write, ...] = ()
+        if known.partner is not None:
+            taken = self._mark_taken(key_of(kind_of(key), known.partner), experience_of(key))
+        bucket = self._buckets.get(key)
+        return taken if bucket is None else (*taken, *self._evict_beyond_bound(bucket))
 
-    def _best_partner(self, answer: Answer, offset: int) -> Answer | None:
-        side = side_of(answer.reward, self._settings)
-        if side is None or answer.reward is None:
-            return None
-        others = self._sides.get((answer.kind, answer.intent_type, _OPPOSITE[side]))
-        if others is None:
-            return None
-        best = others.best_partner(Candidate.of(answer, answer.reward, offset), self._settings)
-        return None if best is None else best.answer
+    def _best_partner(self, candidate: Candidate, bucket: Bucket) -> Answer | None:
+        kind, intent_type, side = bucket
+        others = self._sides.get((kind, intent_type, _OPPOSITE[side]))
+        best = None if others is None else others.best_partner(candidate, self._settings)
+        encoded = None if best is None else Entry.decode(self._values[best.key]).answer
+        return None if encoded is None else Answer.from_json(encoded)
 
-    def _mark_taken(self, kind: PairKind, experience_id: str, by: str) -> tuple[Write, ...]:
-        key = key_of(kind, experience_id)
-        entry = self._entries[key]
+    def _mark_taken(self, key: bytes, by: str) -> tuple[Write, ...]:
+        entry = Entry.decode(self._values[key])
         if entry.outcome == PAIRED:
             return ()
-        kept = None if self._settings.one_to_one else entry.answer
-        return (self._put(key, replace(entry, outcome=PAIRED, taken_by=by, answer=kept)),)
+        taken = entry._replace(outcome=PAIRED, taken_by=by)
+        if self._settings.one_to_one:
+            self._withdraw(key)
+            taken = taken._replace(answer=None)
+        return (self._put(key, taken, entry),)
 
-    def _evict_beyond_bound(self, answer: Answer) -> tuple[Write, ...]:
-        side = side_of(answer.reward, self._settings)
-        index = None if side is None else self._sides.get((answer.kind, answer.intent_type, side))
+    def _evict_beyond_bound(self, bucket: Bucket) -> tuple[Write, ...]:
+        index = self._sides.get(bucket)
         writes = []
         while index is not None and len(index) > self._settings.bucket_size:
-            key = key_of(answer.kind, index.oldest())
-            entry = self._entries[key]
+            key = index.oldest()
+            entry = Entry.decode(self._values[key])
             outcome = EVICTED if entry.outcome == WAITING else entry.outcome
-            writes.append(self._put(key, replace(entry, outcome=outcome, answer=None)))
+            self._withdraw(key)
+            writes.append(self._put(key, entry._replace(outcome=outcome, answer=None), entry))
         return tuple(writes)
 
-    def _waiting(self, kind: PairKind, index: SideIndex) -> SideIndex:
+    def _waiting(self, index: SideIndex) -> SideIndex:
         if self._settings.one_to_one:
             return index
         waiting = SideIndex(index.side)
-        for experience_id, candidate in index.candidates.items():
-            if self._entries[key_of(kind, experience_id)].outcome == WAITING:
+        for key, candidate in index.candidates.items():
+            if Entry.decode(self._values[key]).outcome == WAITING:
                 waiting.add(candidate)
         return waiting
 
-    def _put(self, key: bytes, entry: Entry) -> Write:
-        self._remember(key, entry)
-        return key, entry.encode()
-
-    def _remember(self, key: bytes, entry: Entry) -> None:
-        self._forget(key)
-        self._entries[key] = entry
+    def _put(self, key: bytes, entry: Entry, before: Entry | None) -> Write:
+        value = self._values[key] = entry.encode()
+        self._stale.discard(key)
+        if before is not None:
+            self._count(key, before, -1)
         self._count(key, entry, 1)
-        bucket = self._bucket(entry)
-        if bucket is not None and entry.answer is not None and entry.answer.reward is not None:
-            candidate = Candidate.of(entry.answer, entry.answer.reward, entry.offset)
-            self._sides.setdefault(bucket, SideIndex(bucket[2])).add(candidate)
-
-    def _forget(self, key: bytes) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is None:
-            return
-        self._count(key, entry, -1)
-        bucket = self._bucket(entry)
-        if bucket is not None:
-            self._sides[bucket].remove(_experience_of(key))
-            if not self._sides[bucket]:
-                del self._sides[bucket]
+        return key, value
 
     def _count(self, key: bytes, entry: Entry, by: int) -> None:
-        kind = key.partition(b":")[0].decode()
+        kind = kind_of(key)
         self._outcomes[kind, entry.outcome] += by
-        self._pairs[kind] += by * (entry.partner is not None)
-        self._changes[kind] += by * entry.changes
+        if entry.partner is not None:
+            self._pairs[kind] += by
+        if entry.changes:
+            self._changes[kind] += by * entry.changes
 
-    def _bucket(self, entry: Entry) -> Bucket | None:
-        if entry.answer is None:
-            return None
-        side = side_of(entry.answer.reward, self._settings)
-        return None if side is None else (entry.answer.kind, entry.answer.intent_type, side)
+    def _candidate(self, key: bytes, answer: Answer, offset: int) -> tuple[Candidate, Bucket]:
+        side = side_of(answer.reward, self._settings)
+        if side is None or answer.reward is None:
+            raise ValueError(f"{key!r} is no candidate")
+        return Candidate.of(key, answer, answer.reward, offset), (answer.kind, answer.intent_type, side)
 
+    def _index(self, key: bytes, answer: Answer, offset: int) -> Bucket:
+        candidate, bucket = self._candidate(key, answer, offset)
+        self._enter(candidate, bucket)
+        return bucket
 
-def _experience_of(key: bytes) -> str:
-    return key.partition(b":")[2].decode()
+    def _enter(self, candidate: Candidate, bucket: Bucket) -> None:
+        index = self._sides.get(bucket)
+        if index is None:
+            index = self._sides[bucket] = SideIndex(bucket[2])
+        index.add(candidate)
+        self._buckets[candidate.key] = bucket
+
+    def _withdraw(self, key: bytes) -> None:
+        bucket = self._buckets.pop(key, None)
+        if bucket is None:
+            return
+        index = self._sides[bucket]
+        index.remove(key)
+        if not index:
+            del self._sides[bucket]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
-from pydantic_core import from_json, to_json
+import orjson
 
 from schemas.events import PairKind
-from schemas.records import Answer
 
 WAITING = "waiting"
 PAIRED = "paired"
 EVICTED = "evicted"
+
+# No string of the fields before it can hold this: a quotation mark within a string has a backslash before it.
+_ANSWER = b',"answer":'
 
 
 def key_of(kind: PairKind, experience_id: str) -> bytes:
@@ -20,39 +21,56 @@ def key_of(kind: PairKind, experience_id: str) -> bytes:
     return f"{kind}:{experience_id}".encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One answer, as of the highest input offset that was decided for it."""
+def kind_of(key: bytes) -> PairKind:
+    """Return the kind that a table key names."""
+    return "widget" if key.startswith(b"widget:") else "voice"
+
+
+def experience_of(key: bytes) -> str:
+    """Return the experience that a table key names."""
+    return key.partition(b":")[2].decode()
+
+
+class Entry(NamedTuple):
+    """One answer, as of the highest input offset that changed anything about it."""
 
     offset: int
     """Input offset of the decision."""
     outcome: str
     """`waiting`, `paired`, `evicted` or the reason why it is no candidate."""
     reward: float | None = None
-    """The latest reward."""
+    """The latest reward of a paired answer."""
     partner: str | None = None
     """The experience that the answer was paired with on its arrival."""
     taken_by: str | None = None
     """The experience whose arrival paired this waiting answer."""
     changes: int = 0
     """How often the reward changed after pairing."""
-    answer: Answer | None = None
-    """The whole answer, while it may be paired."""
+    answer: bytes | None = None
+    """The whole answer as it was sent, while it may be paired."""
 
     def encode(self) -> bytes:
-        """Return the table value."""
-        head = {name: getattr(self, name) for name in ("offset", "outcome", "reward", "partner", "taken_by", "changes")}
-        data = to_json({name: value for name, value in head.items() if value is not None})
-        return data if self.answer is None else data[:-1] + b',"answer":' + self.answer.to_json() + b"}"
+        """Return the table value, a JSON object; the answer goes in as it is, and last."""
+        offset, outcome, reward, partner, taken_by, changes, answer = self
+        fields: dict[str, object] = {"offset": offset, "outcome": outcome, "changes": changes}
+        if reward is not None:
+            fields["reward"] = reward
+        if partner is not None:
+            fields["partner"] = partner
+        if taken_by is not None:
+            fields["taken_by"] = taken_by
+        data = orjson.dumps(fields)
+        return data if answer is None else b"".join((data[:-1], _ANSWER, answer, b"}"))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read a table value.
+        """Read a table value; the answer is left as it is.
 
         Raises:
-            ValueError: the value is not of this form.
+            ValueError: the value is not JSON.
+            TypeError: it is not of this form.
         """
-        fields = from_json(data)
-        if fields.get("answer") is not None:
-            fields["answer"] = Answer.model_validate(fields["answer"])
-        return cls(**fields)
+        head, found, answer = data.partition(_ANSWER)
+        if not found:
+            return cls(**orjson.loads(data))
+        return cls(**orjson.loads(head + b"}"), answer=answer[:-1])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 from schemas.records import Answer
 from schemas.settings import PairsSettings
@@ -14,33 +14,34 @@ from trainers.pairs.rules import Side, devices_disagree, gap_is_small, substance
 Signature = tuple[frozenset[str], frozenset[str]]
 """Domains and device types: answers that share both are compared with others alike."""
 
-_Ranked = list[tuple[float, int, str]]
-"""Most extreme reward first, then the one that has waited longest: (rank, offset, experience id)."""
+_Place = tuple[float, int, bytes]
+"""Most extreme reward first, then the one that has waited longest: (rank, offset, table key)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """An answer that may be paired, with what comparisons need."""
+class Candidate(NamedTuple):
+    """What comparisons need of an answer that may be paired."""
 
-    answer: Answer
+    key: bytes
+    """Its table key."""
+    query: str
     reward: float
     offset: int
     substance: bytes
     signature: Signature
 
     @classmethod
-    def of(cls, answer: Answer, reward: float, offset: int) -> Self:
+    def of(cls, key: bytes, answer: Answer, reward: float, offset: int) -> Self:
         """Prepare an answer for comparisons."""
         signature = (frozenset(answer.domains), frozenset(answer.device_types))
-        return cls(answer, reward, offset, substance(answer.content), signature)
+        return cls(key, answer.query, reward, offset, substance(answer.content), signature)
 
 
 @dataclass(slots=True)
 class Group:
     """Candidates of one signature."""
 
-    ranked: _Ranked = field(default_factory=list)
-    by_query: dict[str, _Ranked] = field(default_factory=dict)
+    ranked: list[_Place] = field(default_factory=list)
+    by_query: dict[str, list[_Place]] = field(default_factory=dict)
 
 
 class SideIndex:
@@ -48,39 +49,46 @@ class SideIndex:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        self.candidates: dict[str, Candidate] = {}
+        self.candidates: dict[bytes, Candidate] = {}
         self.groups: dict[Signature, Group] = {}
+        self._by_domain: dict[str, dict[Signature, Group]] = {}
+        self._newest = -1
         self._in_order = True
 
     def __len__(self) -> int:
         return len(self.candidates)
 
     def add(self, candidate: Candidate) -> None:
-        """Take in a candidate whose experience is not in yet."""
-        if self.candidates:
-            self._in_order &= next(reversed(self.candidates.values())).offset < candidate.offset
-        answer = candidate.answer
-        self.candidates[answer.experience_id] = candidate
-        group = self.groups.setdefault(candidate.signature, Group())
+        """Take in a candidate whose key is not in yet."""
+        self._in_order &= candidate.offset > self._newest
+        self._newest = max(self._newest, candidate.offset)
+        self.candidates[candidate.key] = candidate
+        group = self.groups.get(candidate.signature)
+        if group is None:
+            group = self._open_group(candidate.signature)
         place = self._place(candidate)
         insort(group.ranked, place)
-        insort(group.by_query.setdefault(answer.query, []), place)
+        same_query = group.by_query.get(candidate.query)
+        if same_query is None:
+            group.by_query[candidate.query] = [place]
+        else:
+            insort(same_query, place)
 
-    def remove(self, experience_id: str) -> None:
+    def remove(self, key: bytes) -> None:
         """Give up a candidate."""
-        candidate = self.candidates.pop(experience_id)
+        candidate = self.candidates.pop(key)
         group = self.groups[candidate.signature]
         place = self._place(candidate)
-        same_query = group.by_query[candidate.answer.query]
-        for ranked in (group.ranked, same_query):
-            del ranked[bisect_left(ranked, place)]
+        same_query = group.by_query[candidate.query]
+        for places in (group.ranked, same_query):
+            del places[bisect_left(places, place)]
         if not same_query:
-            del group.by_query[candidate.answer.query]
+            del group.by_query[candidate.query]
         if not group.ranked:
-            del self.groups[candidate.signature]
+            self._close_group(candidate.signature)
 
-    def oldest(self) -> str:
-        """Return the experience that has waited longest."""
+    def oldest(self) -> bytes:
+        """Return the key of the candidate that has waited longest."""
         if not self._in_order:
             self.candidates = dict(sorted(self.candidates.items(), key=lambda item: item[1].offset))
             self._in_order = True
@@ -88,30 +96,50 @@ class SideIndex:
 
     def best_partner(self, other: Candidate, settings: PairsSettings) -> Candidate | None:
         """Return the partner for a candidate of the other side: same query, then shared domains, gap, waiting time."""
-        best: tuple[bool, int, float, int, str] | None = None
-        for (domains, devices), group in self.groups.items():
-            shared = len(domains & other.signature[0])
-            if not shared or devices_disagree(devices, other.signature[1]):
+        best: tuple[bool, int, _Place] | None = None
+        other_domains, other_devices = other.signature
+        for (domains, devices), group in self._groups_with(other_domains):
+            if devices_disagree(devices, other_devices):
                 continue
-            for other_query, ranked in ((False, group.by_query.get(other.answer.query, [])), (True, group.ranked)):
-                found = next(self._acceptable(ranked, other, settings), None)
-                if found is not None:
-                    place = (other_query, -shared, *found)
-                    best = place if best is None else min(best, place)
-                    break
-        return None if best is None else self.candidates[best[-1]]
+            found = self._first_acceptable(group.by_query.get(other.query, ()), other, settings)
+            of_another_query = found is None
+            if found is None:
+                found = self._first_acceptable(group.ranked, other, settings)
+            if found is not None:
+                place = (of_another_query, -len(domains & other_domains), found)
+                best = place if best is None else min(best, place)
+        return None if best is None else self.candidates[best[2][2]]
 
-    def _acceptable(
-        self, ranked: _Ranked, other: Candidate, settings: PairsSettings
-    ) -> Iterator[tuple[float, int, str]]:
-        for place in ranked:
-            candidate = self.candidates[place[-1]]
+    def _groups_with(self, domains: frozenset[str]) -> Iterable[tuple[Signature, Group]]:
+        found = [groups for domain in domains if (groups := self._by_domain.get(domain))]
+        if len(found) == 1:
+            return found[0].items()
+        return {signature: group for groups in found for signature, group in groups.items()}.items()
+
+    def _first_acceptable(self, places: Iterable[_Place], other: Candidate, settings: PairsSettings) -> _Place | None:
+        for place in places:
+            candidate = self.candidates[place[2]]
             high, low = (candidate, other) if self.side == "chosen" else (other, candidate)
             if gap_is_small(high.reward, low.reward, settings):
-                return
+                return None
             if candidate.substance != other.substance:
-                yield place
+                return place
+        return None
 
-    def _place(self, candidate: Candidate) -> tuple[float, int, str]:
+    def _open_group(self, signature: Signature) -> Group:
+        group = self.groups[signature] = Group()
+        for domain in signature[0]:
+            self._by_domain.setdefault(domain, {})[signature] = group
+        return group
+
+    def _close_group(self, signature: Signature) -> None:
+        del self.groups[signature]
+        for domain in signature[0]:
+            groups = self._by_domain[domain]
+            del groups[signature]
+            if not groups:
+                del self._by_domain[domain]
+
+    def _place(self, candidate: Candidate) -> _Place:
         rank = -candidate.reward if self.side == "chosen" else candidate.reward
-        return rank, candidate.offset, candidate.answer.experience_id
+        return rank, candidate.offset, candidate.key

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Literal
 
+import orjson
 from pydantic import JsonValue
 
 from schemas.events import PairKind, PreferencePair
@@ -65,8 +66,7 @@ def substance(content: JsonValue) -> bytes:
             else widget
             for widget in content
         ]
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(_canonical(content), digest_size=16).digest()
 
 
 def devices_disagree(chosen: frozenset[str], rejected: frozenset[str]) -> bool:
@@ -144,6 +144,13 @@ def broken_rule(pair: PreferencePair, settings: PairsSettings) -> str | None:
         "wrong_id": pair.pair_id == pair_id(pair.kind, pair.chosen_experience_id, pair.rejected_experience_id),
     }
     return next((name for name, holds in checks.items() if not holds), None)
+
+
+def _canonical(content: JsonValue) -> bytes:
+    try:
+        return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits
+        return json.dumps(content, sort_keys=True).encode()
 
 
 def _shared(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def answer(name, reward=0.9, confidence=0.8, **changes):
         "evaluation_confidence": confidence if reward is not None and reward > 0 else None,
         "judged_by_user": False,
     }
-    return Answer.model_validate(fields | changes)
+    return Answer(**(fields | changes))
 
 
 def feed(answers, rules=RULES):

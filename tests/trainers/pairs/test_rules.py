@@ -20,7 +20,7 @@ def answer(name="good", **changes):
         "evaluation_confidence": 0.8,
         "judged_by_user": False,
     }
-    return Answer.model_validate(fields | changes)
+    return Answer(**(fields | changes))
 
 
 def bad(**changes):

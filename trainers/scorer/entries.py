@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import groupby
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from schemas.settings import ScorerSettings
 from schemas.vectors import EMBEDDING_SIZE
 from trainers.prepare import is_held_out
 from trainers.scorer.network import INPUTS
-from trainers.scorer.samples import Floats, Longs, Samples
+from trainers.scorer.samples import Floats, Samples
 
 MAX_LENGTH = 1e3
 """Vectors whose length is beyond this are as unusable as infinite ones: they would drown all that was learned."""
@@ -34,21 +35,15 @@ class Use(Enum):
 def use_of(entry: ScorerEntry, settings: ScorerSettings) -> Use:
     """Return what the entry is for; depends on nothing but the entry and the settings."""
     vectors = np.frombuffer(entry.features, dtype="<f4")
-    with np.errstate(over="ignore"):
-        length_squared = float(vectors @ vectors)
     # NaN fails the comparison too.
-    if not length_squared <= MAX_LENGTH**2:
+    if not np.dot(vectors, vectors) <= MAX_LENGTH**2:
         return Use.NOT_FINITE
     if entry.kind == "arrived":
         return Use.ARRIVED
-    if any(is_usable(reward) for reward in entry.rewards):
-        return Use.HELD_OUT if is_held_out(entry.query_hash, settings.validation_one_in) else Use.LEARNED
+    for reward in entry.rewards:
+        if reward is not None and -1.0 <= reward <= 1.0:
+            return Use.HELD_OUT if is_held_out(entry.query_hash, settings.validation_one_in) else Use.LEARNED
     return Use.NO_REWARD if all(reward is None for reward in entry.rewards) else Use.NOT_FINITE
-
-
-def is_usable(reward: float | None) -> bool:
-    """Say whether a reward is there, and from -1 to 1."""
-    return reward is not None and abs(reward) <= 1.0
 
 
 def input_scale(settings: ScorerSettings) -> Floats:
@@ -58,30 +53,31 @@ def input_scale(settings: ScorerSettings) -> Floats:
     return scale
 
 
-def input_rows(entry: ScorerEntry, scale: Floats) -> Floats:
-    """Return one row of 813 scaled inputs an item."""
-    vectors = np.frombuffer(entry.features, dtype="<f4")
-    rows = np.empty((len(entry.item_ids), INPUTS), np.float32)
-    np.multiply(vectors[:EMBEDDING_SIZE], scale[:EMBEDDING_SIZE], out=rows[:, :EMBEDDING_SIZE])
-    items = vectors[EMBEDDING_SIZE:].reshape(-1, FEATURES_PER_ITEM)
-    np.multiply(items, scale[EMBEDDING_SIZE:], out=rows[:, EMBEDDING_SIZE:])
-    return rows
+def fill_rows(rows: Floats, entries: Sequence[ScorerEntry], scale: Floats) -> None:
+    """Write one row of 813 scaled inputs for each item of the entries; neighbours of one size go in one piece."""
+    start = 0
+    for count, run in groupby(entries, key=lambda entry: len(entry.item_ids)):
+        features = [entry.features for entry in run]
+        vectors = np.frombuffer(b"".join(features), dtype="<f4").reshape(len(features), -1)
+        stop = start + len(features) * count
+        block = rows[start:stop].reshape(len(features), count, INPUTS)
+        items = vectors[:, EMBEDDING_SIZE:].reshape(len(features), count, FEATURES_PER_ITEM)
+        np.multiply(vectors[:, None, :EMBEDDING_SIZE], scale[:EMBEDDING_SIZE], out=block[:, :, :EMBEDDING_SIZE])
+        np.multiply(items, scale[EMBEDDING_SIZE:], out=block[:, :, EMBEDDING_SIZE:])
+        start = stop
 
 
-def judged_samples(entries: Sequence[ScorerEntry], rows: Floats, first_group: int) -> tuple[Samples, Longs]:
-    """Return the items with a usable reward, and their places in `rows`, which are all items of the entries."""
-    places, rewards, marks, start = [], [], [], 0
-    for group, entry in enumerate(entries, start=first_group):
-        mark = (_intent_mark(entry.intent_type), int(entry.query_hash, 16), group)
-        for number, reward in enumerate(entry.rewards, start=start):
-            if is_usable(reward):
-                places.append(number)
-                rewards.append(reward)
-                marks.append(mark)
-        start += len(entry.item_ids)
-    taken = np.array(places, np.int64)
-    intents, queries, groups = np.array(marks, np.uint64).reshape(-1, 3).T
-    return Samples(rows[taken], np.array(rewards, np.float32), intents, queries, groups), taken
+def judged_items(entries: Sequence[ScorerEntry], rows: Floats, first_group: int) -> Samples:
+    """Return all items of feedbacks, a row each, as samples; a reward that is missing or unusable is NaN."""
+    counts = [len(entry.rewards) for entry in entries]
+    # None becomes NaN, and NaN is not within bounds.
+    rewards = np.array([reward for entry in entries for reward in entry.rewards], np.float64)
+    rewards[~(np.abs(rewards) <= 1.0)] = np.nan
+    intents = np.array([_intent_mark(entry.intent_type) for entry in entries], np.uint64)
+    queries = np.array([int(entry.query_hash, 16) for entry in entries], np.uint64)
+    groups = np.arange(first_group, first_group + len(entries), dtype=np.uint64)
+    marks = (np.repeat(column, counts) for column in (intents, queries, groups))
+    return Samples(rows, rewards.astype(np.float32), *marks)
 
 
 @lru_cache(maxsize=4096)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from schemas.events import ScoreReason
 from schemas.records import Scored, ScorerEntry, StepRecord
 from schemas.settings import ScorerSettings
-from trainers.scorer.entries import Origins, Use, input_rows, input_scale, judged_samples, use_of
+from trainers.scorer.entries import Origins, Use, fill_rows, input_scale, judged_items, use_of
 from trainers.scorer.model import ScorerModel
-from trainers.scorer.network import architecture
+from trainers.scorer.network import architecture, empty_rows
 from trainers.scorer.progress import Counts, PlateauDecay, ProgressiveWindow
-from trainers.scorer.samples import Floats, SampleBuffer, Samples, choose_pairs, draw, join, neighbour_pairs
+from trainers.scorer.samples import (
+    Floats,
+    SampleBuffer,
+    choose_pairs,
+    draw,
+    neighbour_pairs,
+    unjudged_first,
+    with_replayed,
+)
 from trainers.scorer.snapshot import Snapshot, from_learner_state
 
 Entries = Sequence[tuple[int, ScorerEntry]]
@@ -27,11 +34,10 @@ class StepOrderError(ValueError):
     """Steps and entries do not belong together; nothing was changed."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    offset: int
-    entry: ScorerEntry
-    use: Use
+Work = tuple[int, ScorerEntry, Use]
+"""Input offset, entry and what it is for."""
+Scores = tuple[float, ...]
+"""One an item."""
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -64,10 +70,11 @@ class OnlineLearner:
         self.model = ScorerModel(settings)
         self.origins = Origins({})
         self._scale = input_scale(settings)
+        self._room = empty_rows(0)
 
     def score(self, entry: ScorerEntry) -> Floats:
         """Return one score an item, with the weights of this moment."""
-        return self.model.scores(input_rows(entry, self._scale))
+        return self.model.scores(self._rows_of([entry]))
 
     def plan(self, entries: Entries, epoch: int) -> list[StepRecord]:
         """Return the steps that learn from the entries, of at most `groups_per_step` feedbacks each.
@@ -105,14 +112,14 @@ class OnlineLearner:
             StepOrderError: a step is not wholly within the entries or does not follow the last one, or a feedback
                 to learn from is in no step.
         """
-        works = [_Work(*found) for found in self._fresh(entries, self.origins.copy())]
+        origins = self.origins.copy()
+        works = self._fresh(entries, origins)
         segments = list(self._segments(works, entries, steps))
         self._count_skipped(entries, works)
         scored: list[Scored] = []
         for segment, record in segments:
             scored += self._score(segment) if record is None else self._learn(segment, record)
-        for _, entry in entries:
-            self.origins.take(entry.origin)
+        self.origins = origins
         if entries:
             self.next_offset = max(self.next_offset, entries[-1][0] + 1)
         return scored
@@ -156,90 +163,107 @@ class OnlineLearner:
         """
         snapshot.write_into(self, architecture(self.settings))
 
-    def _fresh(self, entries: Entries, origins: Origins) -> Iterator[tuple[int, ScorerEntry, Use]]:
-        """Yield the entries that are no repetition, with their use."""
-        for offset, entry in entries:
-            if offset >= self.next_offset and origins.take(entry.origin):
-                yield offset, entry, use_of(entry, self.settings)
+    def _fresh(self, entries: Entries, origins: Origins) -> list[Work]:
+        """Return the entries that are no repetition, with their use."""
+        with np.errstate(over="ignore"):
+            return [
+                (offset, entry, use_of(entry, self.settings))
+                for offset, entry in entries
+                if offset >= self.next_offset and origins.take(entry.origin)
+            ]
 
     def _segments(
-        self, works: list[_Work], entries: Entries, steps: Sequence[StepRecord]
-    ) -> Iterator[tuple[list[_Work], StepRecord | None]]:
+        self, works: list[Work], entries: Entries, steps: Sequence[StepRecord]
+    ) -> Iterator[tuple[list[Work], StepRecord | None]]:
         """Cut the work into what is only scored and what belongs to a step."""
-        after = self.next_offset - 1
+        offsets = [offset for offset, _, _ in works]
+        after, done = self.next_offset - 1, 0
         for number, record in enumerate(steps, start=self.step + 1):
             if record.step != number or record.first_offset <= after:
                 raise StepOrderError(f"step {record.step} comes where step {number} after offset {after} should")
             if not entries or not entries[0][0] <= record.first_offset <= record.last_offset <= entries[-1][0]:
                 raise StepOrderError(f"step {number} is not wholly within the entries handed in")
-            yield _scored_only([w for w in works if after < w.offset < record.first_offset]), None
-            yield [w for w in works if record.first_offset <= w.offset <= record.last_offset], record
-            after = record.last_offset
-        yield _scored_only([w for w in works if w.offset > after]), None
+            first, end = bisect_left(offsets, record.first_offset), bisect_right(offsets, record.last_offset)
+            yield _scored_only(works[done:first]), None
+            yield works[first:end], record
+            after, done = record.last_offset, end
+        yield _scored_only(works[done:]), None
 
-    def _count_skipped(self, entries: Entries, works: list[_Work]) -> None:
+    def _count_skipped(self, entries: Entries, works: list[Work]) -> None:
+        uses = [use for _, _, use in works]
         self._count("duplicates", len(entries) - len(works))
-        for name, use in (("skipped_not_finite", Use.NOT_FINITE), ("skipped_no_reward", Use.NO_REWARD)):
-            self._count(name, sum(work.use is use for work in works))
+        self._count("skipped_not_finite", uses.count(Use.NOT_FINITE))
+        self._count("skipped_no_reward", uses.count(Use.NO_REWARD))
 
     def _count(self, name: str, more: int = 1) -> None:
         for counts in (self.life, self.process):
             setattr(counts, name, getattr(counts, name) + more)
 
-    def _score(self, works: list[_Work]) -> list[Scored]:
+    def _score(self, works: list[Work]) -> list[Scored]:
         """Score entries with the weights of this moment; held-out ones go into the validation buffer."""
-        usable = [work for work in works if work.use in _REASONS]
-        entries = [work.entry for work in usable]
-        scores = self._scores_of(entries, self._rows_of(entries)) if entries else []
-        held_out = [work.entry for work in usable if work.use is Use.HELD_OUT]
+        waiting = [(entry, use is Use.HELD_OUT) for _, entry, use in works if use is Use.ARRIVED or use is Use.HELD_OUT]
+        if not waiting:
+            return []
+        entries = [entry for entry, _ in waiting]
+        rows = self._rows_of(entries)
+        held_out = [entry for entry, held in waiting if held]
         if held_out:
-            samples, _ = judged_samples(held_out, self._rows_of(held_out), 0)
+            theirs = np.repeat([held for _, held in waiting], [len(entry.item_ids) for entry in entries])
+            items = judged_items(held_out, rows[theirs], 0)
+            samples = items.take(np.flatnonzero(np.isfinite(items.rewards)))
             self.validation.add(samples)
             self._count("samples_held_out", len(samples))
         self._count("groups_held_out", len(held_out))
-        self._count("arrived_scored", sum(work.use is Use.ARRIVED for work in usable))
+        self._count("arrived_scored", len(entries) - len(held_out))
         return [
-            Scored(work.entry, _REASONS[work.use], self.step, values, None)
-            for work, values in zip(usable, scores, strict=True)
+            Scored(entry, "feedback_held_out" if held else "experience_arrived", self.step, values, None)
+            for (entry, held), values in zip(waiting, _by_entry(entries, self.model.scores(rows)), strict=True)
         ]
 
-    def _learn(self, works: list[_Work], record: StepRecord) -> list[Scored]:
+    def _learn(self, works: list[Work], record: StepRecord) -> list[Scored]:
         """Score the step's entries, take one optimizer update from its feedbacks, and score those again."""
-        results = self._score(works)
-        places = [n for n, result in enumerate(results) if result.reason == "feedback_learned"]
-        entries = [results[n].entry for n in places]
+        others = iter(self._score(works))
+        entries = [entry for _, entry, use in works if use is Use.LEARNED]
         self.step = record.step
-        if not entries:
-            return results
-        rows = self._rows_of(entries)
-        fresh, judged = judged_samples(entries, rows, self.life.groups_learned + 1)
-        before = np.array([score for n in places for score in results[n].scores])
-        self.window.add(fresh, before[judged])
-        self._update(fresh, record)
-        self._count("groups_learned", len(entries))
-        for n, values in zip(places, self._scores_of(entries, rows), strict=True):
-            results[n] = Scored(results[n].entry, "feedback_learned", record.step, values, results[n].scores)
-        return results
+        before, after = self._update(entries, record) if entries else ([], [])
+        learned = (
+            Scored(entry, "feedback_learned", record.step, new, old)
+            for entry, old, new in zip(entries, before, after, strict=True)
+        )
+        return [next(learned if use is Use.LEARNED else others) for _, _, use in works if use in _SCORED]
 
-    def _rows_of(self, entries: Sequence[ScorerEntry]) -> Floats:
-        return np.concatenate([input_rows(entry, self._scale) for entry in entries])
-
-    def _scores_of(self, entries: Sequence[ScorerEntry], rows: Floats) -> list[tuple[float, ...]]:
-        """Return each entry's scores, an item each, from one pass through the network."""
-        scores = iter(self.model.scores(rows).tolist())
-        return [tuple(islice(scores, len(entry.item_ids))) for entry in entries]
-
-    def _update(self, fresh: Samples, record: StepRecord) -> None:
+    def _update(self, entries: Sequence[ScorerEntry], record: StepRecord) -> tuple[list[Scores], list[Scores]]:
+        """Take one optimizer update; return each entry's scores before and after it."""
         rng = np.random.Generator(np.random.PCG64(record.seed))
-        samples = join([fresh, draw(self.replay, fresh.intents, self.settings.replay_samples, rng)])
+        room = self._rows_of(entries, self.settings.replay_samples)
+        rows = room[: len(room) - self.settings.replay_samples]
+        items, order, unjudged = unjudged_first(judged_items(entries, rows, self.life.groups_learned + 1))
+        fresh = items.take(slice(unjudged, None))
+        places = draw(self.replay, fresh.intents, self.settings.replay_samples, rng)
+        samples = with_replayed(fresh, self.replay, places, room[unjudged : len(rows) + len(places)])
         better, worse = choose_pairs(samples, len(fresh), self.settings.pairs_per_step, rng)
-        taken = self.model.update(samples, better, worse, self.decay.learning_rate)
+        before, after = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
+        before[order[:unjudged]] = self.model.scores(rows[:unjudged])
+        taken, scores = self.model.update(samples, better, worse, self.decay.learning_rate)
+        before[order[unjudged:]] = scores[: len(fresh)]
+        after[order] = self.model.scores(rows)
+        self.window.add(fresh, scores[: len(fresh)])
         self.replay.add(fresh)
         self._count("steps" if taken else "skipped_updates")
+        self._count("groups_learned", len(entries))
         self._count("samples_learned", len(fresh))
         self._count("pairs_ranked", len(better))
         if self.step % self.settings.validate_every_steps == 0 and len(self.validation):
             self._validate()
+        return _by_entry(entries, before), _by_entry(entries, after)
+
+    def _rows_of(self, entries: Sequence[ScorerEntry], more: int = 0) -> Floats:
+        """Return the entries' rows, an item each, and `more` to be filled; the next call writes over them."""
+        count = sum(len(entry.item_ids) for entry in entries)
+        if count + more > len(self._room):
+            self._room = empty_rows(2 * (count + more))
+        fill_rows(self._room[:count], entries, self._scale)
+        return self._room[: count + more]
 
     def _validate(self) -> None:
         samples = self.validation.samples
@@ -256,15 +280,17 @@ class OnlineLearner:
             self._count(count)
 
 
-_REASONS: dict[Use, ScoreReason] = {
-    Use.ARRIVED: "experience_arrived",
-    Use.HELD_OUT: "feedback_held_out",
-    Use.LEARNED: "feedback_learned",
-}
+_SCORED = (Use.ARRIVED, Use.HELD_OUT, Use.LEARNED)
 
 
-def _scored_only(works: list[_Work]) -> list[_Work]:
-    for work in works:
-        if work.use is Use.LEARNED:
-            raise StepOrderError(f"the feedback at offset {work.offset} is in no step")
+def _by_entry(entries: Sequence[ScorerEntry], scores: Floats) -> list[Scores]:
+    """Return each entry's scores, an item each."""
+    values = iter(scores.tolist())
+    return [tuple(islice(values, len(entry.item_ids))) for entry in entries]
+
+
+def _scored_only(works: list[Work]) -> list[Work]:
+    for offset, _, use in works:
+        if use is Use.LEARNED:
+            raise StepOrderError(f"the feedback at offset {offset} is in no step")
     return works

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from schemas.settings import ScorerSettings
+from trainers.scorer.adam import Adam
 from trainers.scorer.loss import Loss, ranking_loss
 from trainers.scorer.network import Evaluator, build_network, parameter_count
 from trainers.scorer.samples import Floats, Longs, Samples
@@ -28,7 +29,7 @@ class ScorerModel:
         self._settings = settings
         self._network = build_network(settings)
         self._evaluator = Evaluator(self._network)
-        self._adam = torch.optim.Adam(self._network.parameters(), lr=settings.learning_rate, fused=True)
+        self._adam = Adam(self._evaluator.weights, self._evaluator.gradient)
 
     @property
     def parameters(self) -> int:
@@ -43,45 +44,44 @@ class ScorerModel:
         """Return the loss without learning."""
         return self._loss(self.scores(samples.rows), samples, better, worse)
 
-    def update(self, samples: Samples, better: Longs, worse: Longs, learning_rate: float) -> bool:
-        """Take one optimizer update; False, with the weights as they were, where the loss is not finite."""
+    def update(self, samples: Samples, better: Longs, worse: Longs, learning_rate: float) -> tuple[bool, Floats]:
+        """Take one optimizer update.
+
+        Returns:
+            Whether it was taken: not where the loss is not finite, and the weights stay as they were; and the scores
+            before it.
+        """
         # The limit is each thread's own: a fresh one would let MKL split the sums, and round them otherwise.
         torch.set_num_threads(1)
         rows = torch.from_numpy(samples.rows)
         low, active, scores = self._evaluator.forward(rows)
-        loss = self._loss(scores.numpy(), samples, better, worse)
+        before: Floats = scores.numpy()
+        loss = self._loss(before, samples, better, worse)
         if not loss.value <= MAX_LOSS:
-            return False
-        slope = torch.from_numpy(loss.slope.astype(np.float32))
-        self._evaluator.backward(rows, low, active, slope)
-        self._adam.param_groups[0]["lr"] = learning_rate
-        self._adam.step()
-        return True
+            return False, before
+        self._evaluator.backward(rows, low, active, torch.from_numpy(loss.slope.astype(np.float32)))
+        self._adam.step(learning_rate)
+        return True, before
 
     def weights_hash(self) -> str:
         """Return 32 hex digits of BLAKE2b of all weights."""
-        digest = blake2b(digest_size=16)
-        for parameter in self._network.parameters():
-            digest.update(parameter.detach().numpy().tobytes())
-        return digest.hexdigest()
+        return blake2b(self._evaluator.weights.numpy().tobytes(), digest_size=16).hexdigest()
 
     def arrays(self) -> Arrays:
         """Return copies of weights and optimizer state."""
-        arrays: Arrays = {}
-        for name, parameter in self._network.named_parameters():
-            arrays[f"weights.{name}"] = parameter.detach().numpy().copy()
-            for key, value in self._adam.state[parameter].items():
-                arrays[f"adam.{name}.{key}"] = value.numpy().copy()
+        arrays: Arrays = {f"weights.{name}": p.detach().numpy().copy() for name, p in self._network.named_parameters()}
+        arrays["adam.mean"], arrays["adam.square"] = self._adam.mean.numpy().copy(), self._adam.square.numpy().copy()
+        arrays["adam.steps"] = np.array(self._adam.steps)
         return arrays
 
     def restore(self, arrays: Arrays) -> None:
         """Go on from `arrays`, which are of the same architecture."""
-        for name, parameter in self._network.named_parameters():
-            with torch.no_grad():
-                parameter.copy_(torch.from_numpy(arrays[f"weights.{name}"].copy()))
-            prefix = f"adam.{name}."
-            state = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-            self._adam.state[parameter] = {key: torch.from_numpy(value.copy()) for key, value in state.items()}
+        with torch.no_grad():
+            for name, parameter in self._network.named_parameters():
+                parameter.copy_(torch.from_numpy(arrays[f"weights.{name}"]))
+        self._adam.mean.copy_(torch.from_numpy(arrays["adam.mean"]))
+        self._adam.square.copy_(torch.from_numpy(arrays["adam.square"]))
+        self._adam.steps = int(arrays["adam.steps"])
 
     def _loss(self, scores: Floats, samples: Samples, better: Longs, worse: Longs) -> Loss:
         rewards = samples.rewards.astype(np.float64)

@@ -26,8 +26,14 @@ INPUTS = EMBEDDING_SIZE + FEATURES_PER_ITEM
 """813: query embedding, item embedding, structured features."""
 HIDDEN = 64
 
-_NUMPY_ROWS = 16
-"""Up to so many rows numpy is faster than torch, and above them one thread has to be asked for."""
+_NUMPY_PRODUCTS = 2**18
+"""Up to so many products numpy is faster than torch; above them its BLAS would take several threads."""
+
+
+def empty_rows(count: int) -> Floats:
+    """Return room for `count` rows, aligned as torch does it: how sums are split, and rounded, can depend on that."""
+    rows: Floats = torch.empty(count, INPUTS).numpy()
+    return rows
 
 
 class ArchitectureMismatchError(TierstreamError):
@@ -55,44 +61,53 @@ class ScorerNetwork(nn.Module):
 
 
 class Evaluator:
-    """Forward and gradient of a network on its own memory: an optimizer's step shows at once."""
+    """Forward and gradient of a network on its own memory: an optimizer's step shows at once.
+
+    All parameters become views of one vector, and their gradients of another, so that an optimizer has one to work on.
+    """
 
     def __init__(self, network: ScorerNetwork) -> None:
-        self._parameters = [parameter.detach() for parameter in network.parameters()]
-        for parameter, owner in zip(self._parameters, network.parameters(), strict=True):
-            owner.grad = torch.zeros_like(parameter)
-        self._gradients = [owner.grad for owner in network.parameters() if owner.grad is not None]
-        down, hidden, hidden_bias, out, out_bias = (parameter.numpy() for parameter in self._parameters)
-        self._down, self._hidden, self._out = down.T, hidden.T, out[0]
-        self._hidden_bias, self._out_bias = hidden_bias, out_bias
+        owners = list(network.parameters())
+        self.weights = torch.cat([owner.detach().reshape(-1) for owner in owners])
+        self.gradient = torch.zeros_like(self.weights)
+        self._gradients, start = [], 0
+        for owner in owners:
+            place = slice(start, start + owner.numel())
+            self._gradients.append(self.gradient[place].view(owner.shape))
+            owner.data, owner.grad = self.weights[place].view(owner.shape), self._gradients[-1]
+            start = place.stop
+        down, self._hidden, self._hidden_bias, out, self._out_bias = (owner.detach() for owner in owners)
+        self._down_t, self._hidden_t, self._out = down.T, self._hidden.T, out[0]
+        self._arrays = [t.numpy() for t in (self._down_t, self._hidden_t, self._hidden_bias, self._out, self._out_bias)]
+        self._numpy_rows = _NUMPY_PRODUCTS // down.numel()
 
     def scores(self, rows: Floats) -> Floats:
         """Return one score a row, from rows of 813 scaled inputs."""
-        if len(rows) > _NUMPY_ROWS:
+        if len(rows) > self._numpy_rows:
+            torch.set_num_threads(1)
             return self.forward(torch.from_numpy(rows))[2].numpy()
-        hidden = rows @ self._down @ self._hidden
-        hidden += self._hidden_bias
-        np.maximum(hidden, 0.0, out=hidden)
-        result: Floats = hidden @ self._out + self._out_bias
+        down, hidden, hidden_bias, out, out_bias = self._arrays
+        active = rows @ down @ hidden
+        active += hidden_bias
+        np.maximum(active, 0.0, out=active)
+        result: Floats = active @ out + out_bias
         return result
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return both layers' outputs and the scores: what `backward` needs."""
-        down, hidden, hidden_bias, out, out_bias = self._parameters
-        low = rows @ down.T
-        active = torch.addmm(hidden_bias, low, hidden.T).clamp_(min=0.0)
-        return low, active, torch.addmv(out_bias, active, out[0])
+        low = torch.mm(rows, self._down_t)
+        active = torch.addmm(self._hidden_bias, low, self._hidden_t).clamp_(min=0.0)
+        return low, active, torch.addmv(self._out_bias, active, self._out)
 
     def backward(self, rows: Tensor, low: Tensor, active: Tensor, slope: Tensor) -> None:
         """Write the parameters' gradients, from the loss's `slope` by each score."""
-        _, hidden, _, out, _ = self._parameters
         d_down, d_hidden, d_hidden_bias, d_out, d_out_bias = self._gradients
         torch.mv(active.T, slope, out=d_out[0])
         torch.sum(slope, dim=0, keepdim=True, out=d_out_bias)
-        d_active = torch.outer(slope, out[0]).mul_(active > 0)
+        d_active = torch.outer(slope, self._out).mul_(active > 0)
         torch.mm(d_active.T, low, out=d_hidden)
         torch.sum(d_active, dim=0, out=d_hidden_bias)
-        torch.mm((d_active @ hidden).T, rows, out=d_down)
+        torch.mm(torch.mm(d_active, self._hidden).T, rows, out=d_down)
 
 
 def parameter_count(network: nn.Module) -> int:

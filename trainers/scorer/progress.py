@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from schemas.settings import ScorerSettings
 from trainers.scorer.loss import Doubles
-from trainers.scorer.samples import Samples
+from trainers.scorer.samples import Floats, Samples
 
 
 @dataclass(slots=True)
@@ -86,29 +87,34 @@ class PlateauDecay:
 class ProgressiveWindow:
     """Score, then learn: how well the newest samples were ranked and estimated before they were learned.
 
-    Each sample is compared with the earlier ones in the window that share its intent and differ in reward.
+    Each sample is compared with those of the `REACH` samples before it that share its intent and differ in reward.
     """
 
     COLUMNS = ("score", "reward", "intent", "correct", "pairs", "loss", "squared")
+    REACH = 64
 
     def __init__(self, size: int = 500) -> None:
         self._size = size
         self._rows = np.zeros((0, len(self.COLUMNS)))
 
-    def add(self, samples: Samples, scores: Doubles) -> None:
+    def add(self, samples: Samples, scores: Floats) -> None:
         """Take in samples with the scores that they had before they were learned."""
-        fresh = np.zeros((len(samples), len(self.COLUMNS)))
+        count = len(samples)
+        fresh = np.zeros((count, len(self.COLUMNS)))
         # 53 bits of the intent's hash are enough to tell intents apart, and exact in a double.
         fresh[:, 0], fresh[:, 1], fresh[:, 2] = scores, samples.rewards, (samples.intents >> np.uint64(11))
-        known = np.concatenate([self._rows, fresh])
-        gap = fresh[:, 1, None] - known[None, :, 1]
-        usable = (gap != 0) & (fresh[:, 2, None] == known[None, :, 2])
-        usable &= np.tri(len(fresh), len(known), len(self._rows) - 1, dtype=bool)
-        one, other = np.nonzero(usable)
-        margin = (fresh[one, 0] - known[other, 0]) * np.sign(gap[one, other])
-        fresh[:, 3] = np.bincount(one, (margin > 0) + 0.5 * (margin == 0), len(fresh))
-        fresh[:, 4] = np.bincount(one, minlength=len(fresh))
-        fresh[:, 5] = np.bincount(one, np.logaddexp(0.0, -margin), len(fresh))
+        earlier = self._rows[-self.REACH :, :3]
+        # Before the first sample there is none: the missing ones have an intent that no sample has.
+        none = np.full((self.REACH - len(earlier), 3), -1.0)
+        known = np.concatenate([none, earlier, fresh[:, :3]]).T.copy()
+        reward, intent = (sliding_window_view(column, self.REACH)[:count] for column in known[1:])
+        usable = (intent == fresh[:, 2, None]) & (reward != fresh[:, 1, None])
+        one, other = np.divmod(np.flatnonzero(usable), self.REACH)
+        other += one
+        margin = (fresh[one, 0] - known[0, other]) * np.sign(fresh[one, 1] - known[1, other])
+        fresh[:, 3] = np.bincount(one, (margin > 0) + 0.5 * (margin == 0), count)
+        fresh[:, 4] = np.bincount(one, minlength=count)
+        fresh[:, 5] = np.bincount(one, np.log1p(np.exp(-np.abs(margin))) - np.minimum(margin, 0.0), count)
         fresh[:, 6] = (fresh[:, 0] - fresh[:, 1]) ** 2
         self._rows = np.concatenate([self._rows, fresh])[-self._size :]
 

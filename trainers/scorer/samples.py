@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from trainers.scorer.network import INPUTS
+from trainers.scorer.network import empty_rows
 
 Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint64]
@@ -31,19 +31,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.rewards)
 
-    def take(self, places: Longs) -> Samples:
-        """Return the samples at `places`."""
+    def take(self, places: Longs | slice) -> Samples:
+        """Return the samples at `places`; those of a slice are views."""
         return Samples(*(getattr(self, name)[places] for name in NAMES))
 
 
 NAMES = ("rows", "rewards", "intents", "queries", "groups")
-
-
-def join(parts: list[Samples]) -> Samples:
-    """Return all samples of the parts, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    return Samples(*(np.concatenate([getattr(part, name) for part in parts]) for name in NAMES))
 
 
 class SampleBuffer:
@@ -52,7 +45,7 @@ class SampleBuffer:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._all = Samples(
-            np.zeros((capacity, INPUTS), np.float32),
+            empty_rows(capacity),
             np.zeros(capacity, np.float32),
             *(np.zeros(capacity, np.uint64) for _ in range(3)),
         )
@@ -70,9 +63,11 @@ class SampleBuffer:
     def add(self, samples: Samples) -> None:
         """Take the samples in; the oldest go."""
         count = min(len(samples), self.capacity)
-        places = (self._next + np.arange(count)) % self.capacity
+        until_end = min(count, self.capacity - self._next)
         for name in NAMES:
-            getattr(self._all, name)[places] = getattr(samples, name)[len(samples) - count :]
+            column, newest = getattr(self._all, name), getattr(samples, name)[len(samples) - count :]
+            column[self._next : self._next + until_end] = newest[:until_end]
+            column[: count - until_end] = newest[until_end:]
         self._next = (self._next + count) % self.capacity
         self._count = min(self._count + count, self.capacity)
 
@@ -92,15 +87,40 @@ class SampleBuffer:
             self.add(samples.take(np.roll(np.arange(len(samples)), -position)))
 
 
-def draw(buffer: SampleBuffer, intents: Words, count: int, rng: np.random.Generator) -> Samples:
-    """Return `count` samples drawn with replacement: half of them of the given intents, the others of any."""
+def draw(buffer: SampleBuffer, intents: Words, count: int, rng: np.random.Generator) -> Longs:
+    """Return `count` places drawn with replacement: half of them of the given intents, the others of any."""
     samples = buffer.samples
     if not len(samples) or not count:
-        return samples.take(np.zeros(0, np.int64))
+        return np.zeros(0, np.int64)
     wanted = np.unique(intents)
     alike = np.flatnonzero(samples.intents == wanted if len(wanted) == 1 else np.isin(samples.intents, wanted))
     near = alike[rng.integers(len(alike), size=count // 2)] if len(alike) else alike
-    return samples.take(np.concatenate([near, rng.integers(len(samples), size=count - len(near))]))
+    return np.concatenate([near, rng.integers(len(samples), size=count - len(near))])
+
+
+def unjudged_first(items: Samples) -> tuple[Samples, Longs, int]:
+    """Return the items, the ones without a reward first, with their former places and the number without a reward.
+
+    Rows are moved in place, so that what is learned from is in one piece.
+    """
+    judged = np.isfinite(items.rewards)
+    order = np.argsort(judged, kind="stable")
+    unjudged = len(items) - int(judged.sum())
+    if unjudged:
+        moved = items.take(order)
+        items.rows[:] = moved.rows
+        items = replace(moved, rows=items.rows)
+    return items, order, unjudged
+
+
+def with_replayed(fresh: Samples, buffer: SampleBuffer, places: Longs, rows: Floats) -> Samples:
+    """Return the fresh samples and those at `places` of the buffer; `rows` has the fresh ones' and room behind them."""
+    samples = buffer.samples
+    np.take(samples.rows, places, axis=0, out=rows[len(fresh) :], mode="clip")
+    return Samples(
+        rows,
+        *(np.concatenate([getattr(fresh, name), getattr(samples, name)[places]]) for name in NAMES if name != "rows"),
+    )
 
 
 def choose_pairs(samples: Samples, fresh: int, most: int, rng: np.random.Generator) -> tuple[Longs, Longs]:
@@ -109,10 +129,11 @@ def choose_pairs(samples: Samples, fresh: int, most: int, rng: np.random.Generat
     A pair has one of the first `fresh` samples, one intent, and two rewards; pairs within one experience go first,
     the others are drawn.
     """
-    differ = samples.rewards[:fresh, None] != samples.rewards[None, :]
-    usable = differ & (samples.intents[:fresh, None] == samples.intents[None, :])
-    usable[:, :fresh] &= np.tri(fresh, k=-1, dtype=bool).T
-    one, other = np.nonzero(usable)
+    usable = samples.rewards[:fresh, None] != samples.rewards[None, :]
+    usable &= samples.intents[:fresh, None] == samples.intents[None, :]
+    one, other = np.divmod(np.flatnonzero(usable), max(len(samples), 1))
+    once = one < other
+    one, other = one[once], other[once]
     if len(one) > most:
         across = samples.groups[one] != samples.groups[other]
         chosen = np.argpartition(rng.random(len(one)) + across, most)[:most]

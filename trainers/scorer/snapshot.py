@@ -13,7 +13,7 @@ from trainers.scorer.samples import NAMES, SampleBuffer, Samples
 if TYPE_CHECKING:
     from trainers.scorer.learner import OnlineLearner
 
-FORM = 1
+FORM = 2
 """Version of the checkpoint's form."""
 
 

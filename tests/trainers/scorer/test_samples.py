@@ -49,7 +49,7 @@ def test_buffer_restored_to_a_larger_capacity_goes_on_in_order():
 def test_half_of_the_draws_are_of_the_same_intent():
     buffer = SampleBuffer(100)
     buffer.add(samples([1.0] * 2 + [0.5] * 98, [7] * 2 + [8] * 98))
-    drawn = draw(buffer, np.array([7], np.uint64), 40, generator())
+    drawn = buffer.samples.take(draw(buffer, np.array([7], np.uint64), 40, generator()))
     assert (drawn.intents[:20] == 7).all()
     assert len(drawn) == 40
 

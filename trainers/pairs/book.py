@@ -9,7 +9,7 @@ makes no pair a second time, and has the rest of its writes made up for.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.events import PairKind, PreferencePair
 from schemas.records import Answer
@@ -25,8 +25,7 @@ Bucket = tuple[PairKind, str, Side]
 _OPPOSITE: dict[Side, Side] = {"chosen": "rejected", "rejected": "chosen"}
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What one answer leads to: pairs to publish, then table writes to make in this order, none left out."""
 
     pairs: tuple[PreferencePair, ...]
@@ -55,7 +54,7 @@ class PairBook:
         """Where the candidate of a key is."""
         self._outcomes: Counter[tuple[PairKind, str]] = Counter()
         self._pairs: Counter[PairKind] = Counter()
-        self._changes: Counter[PairKind] = Counter()
+        self._changed: Counter[PairKind] = Counter()
 
     def load(self, key: bytes, value: bytes) -> None:
         """Take in one key of the table, in any order.
@@ -75,7 +74,8 @@ class PairBook:
                 value = entry.encode()
                 self._stale.add(key)
         self._values[key] = value
-        self._count(key, entry, 1)
+        self._count(kind_of(key), entry)
+        self._changed[kind_of(key)] += entry.changes
         if answer is not None:
             self._index(key, answer, entry.offset)
 
@@ -92,9 +92,9 @@ class PairBook:
         known = None if value is None else Entry.decode(value)
         if known is not None and known.offset >= offset:
             return Decision((), self._made_up_for(key, known), "repeated")
-        reason = drop_reason(answer, self._settings)
         if known is not None and known.outcome == PAIRED:
-            return self._judge_again(key, known, answer, offset, None if reason else encoded or answer.to_json())
+            return self._judge_again(key, known, answer, offset, encoded)
+        reason = drop_reason(answer, self._settings)
         if reason is None:
             return self._seek_partner(key, known, answer, offset, encoded or answer.to_json())
         if known is not None and known.outcome == reason and key not in self._stale:
@@ -112,7 +112,7 @@ class PairBook:
                 counts["dropped"][reason] = self._outcomes[kind, reason]
             counts["paired"] = self._outcomes[kind, PAIRED]
             counts["pairs"] = self._pairs[kind]
-            counts["reward_changed_after_pairing"] = self._changes[kind]
+            counts["reward_changed_after_pairing"] = self._changed[kind]
             counts["answers"] = sum(count for (of, _), count in self._outcomes.items() if of == kind)
         for (kind, intent_type, side), index in self._sides.items():
             waiting = self._waiting(index)
@@ -145,17 +145,16 @@ class PairBook:
     def _judge_again(self, key: bytes, known: Entry, answer: Answer, offset: int, encoded: bytes | None) -> Decision:
         changed = answer.reward != known.reward
         outcome = "reward_changed_after_pairing" if changed else "judged_again"
-        if self._settings.one_to_one:
-            if not changed and key not in self._stale:
-                return Decision((), (), outcome)
-            encoded = None
+        keep = not self._settings.one_to_one
+        if (known.changes or not changed) and not keep and key not in self._stale:
+            return Decision((), (), outcome)
         self._withdraw(key)
-        evicted: tuple[Write, ...] = ()
-        entry = known._replace(offset=offset, reward=answer.reward, changes=known.changes + changed, answer=encoded)
-        written = self._put(key, entry, known)
-        if encoded is not None:
-            evicted = self._evict_beyond_bound(self._index(key, answer, offset))
-        return Decision((), (written, *evicted), outcome)
+        bucket = None
+        if keep and drop_reason(answer, self._settings) is None:
+            bucket = self._index(key, answer, offset)
+        kept = None if bucket is None else encoded or answer.to_json()
+        written = self._put(key, known._replace(offset=offset, changes=known.changes | changed, answer=kept), known)
+        return Decision((), (written, *(() if bucket is None else self._evict_beyond_bound(bucket))), outcome)
 
     def _made_up_for(self, key: bytes, known: Entry) -> tuple[Write, ...]:
         taken: tuple[Write, ...] = ()
@@ -204,18 +203,18 @@ class PairBook:
     def _put(self, key: bytes, entry: Entry, before: Entry | None) -> Write:
         value = self._values[key] = entry.encode()
         self._stale.discard(key)
-        if before is not None:
-            self._count(key, before, -1)
-        self._count(key, entry, 1)
+        kind = kind_of(key)
+        if before is None or before.outcome != entry.outcome:
+            self._count(kind, entry)
+            if before is not None:
+                self._outcomes[kind, before.outcome] -= 1
+        if before is not None and before.changes != entry.changes:
+            self._changed[kind] += 1
         return key, value
 
-    def _count(self, key: bytes, entry: Entry, by: int) -> None:
-        kind = kind_of(key)
-        self._outcomes[kind, entry.outcome] += by
-        if entry.partner is not None:
-            self._pairs[kind] += by
-        if entry.changes:
-            self._changes[kind] += by * entry.changes
+    def _count(self, kind: PairKind, entry: Entry) -> None:
+        self._outcomes[kind, entry.outcome] += 1
+        self._pairs[kind] += entry.partner is not None
 
     def _candidate(self, key: bytes, answer: Answer, offset: int) -> tuple[Candidate, Bucket]:
         side = side_of(answer.reward, self._settings)

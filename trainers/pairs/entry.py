@@ -39,13 +39,13 @@ class Entry(NamedTuple):
     outcome: str
     """`waiting`, `paired`, `evicted` or the reason why it is no candidate."""
     reward: float | None = None
-    """The latest reward of a paired answer."""
+    """The latest reward while the answer waits, then the one that it was paired with."""
     partner: str | None = None
     """The experience that the answer was paired with on its arrival."""
     taken_by: str | None = None
     """The experience whose arrival paired this waiting answer."""
     changes: int = 0
-    """How often the reward changed after pairing."""
+    """1 once the answer was judged otherwise than when it was paired, else 0: further changes write nothing."""
     answer: bytes | None = None
     """The whole answer as it was sent, while it may be paired."""
 

@@ -16,7 +16,10 @@ KINDS: tuple[PairKind, ...] = ("widget", "voice")
 
 
 class KindFunnel(TypedDict):
-    """The way of one kind's answers; `answers` is the sum of `dropped`, `waiting` and `paired`."""
+    """The way of one kind's answers; `answers` is the sum of `dropped`, `waiting` and `paired`.
+
+    `reward_changed_after_pairing` counts those of the paired ones that were later judged otherwise, however often.
+    """
 
     answers: int
     dropped: dict[str, int]

@@ -38,6 +38,7 @@ Work = tuple[int, ScorerEntry, Use]
 """Input offset, entry and what it is for."""
 Scores = tuple[float, ...]
 """One an item."""
+_NOTHING: tuple[list[tuple[int, ScorerEntry]], list[Work], Origins] = ([], [], Origins({}))
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -71,6 +72,7 @@ class OnlineLearner:
         self.origins = Origins({})
         self._scale = input_scale(settings)
         self._room = empty_rows(0)
+        self._looked_at = _NOTHING
 
     def score(self, entry: ScorerEntry) -> Floats:
         """Return one score an item, with the weights of this moment."""
@@ -83,9 +85,10 @@ class OnlineLearner:
             entries: input offsets and entries, in order.
             epoch: the owner's, written into the steps.
 
-        Changes nothing.
+        Changes nothing that can be seen.
         """
-        offsets = [offset for offset, _, use in self._fresh(entries, self.origins.copy()) if use is Use.LEARNED]
+        self._looked_at = (list(entries), *self._fresh(entries))
+        offsets = [offset for offset, _, use in self._looked_at[1] if use is Use.LEARNED]
         size = self.settings.groups_per_step
         chunks = [offsets[start : start + size] for start in range(0, len(offsets), size)]
         return [
@@ -112,14 +115,16 @@ class OnlineLearner:
             StepOrderError: a step is not wholly within the entries or does not follow the last one, or a feedback
                 to learn from is in no step.
         """
-        origins = self.origins.copy()
-        works = self._fresh(entries, origins)
+        known, works, origins = self._looked_at
+        if known != list(entries):
+            works, origins = self._fresh(entries)
         segments = list(self._segments(works, entries, steps))
         self._count_skipped(entries, works)
         scored: list[Scored] = []
         for segment, record in segments:
             scored += self._score(segment) if record is None else self._learn(segment, record)
         self.origins = origins
+        self._looked_at = _NOTHING
         if entries:
             self.next_offset = max(self.next_offset, entries[-1][0] + 1)
         return scored
@@ -162,20 +167,23 @@ class OnlineLearner:
             ArchitectureMismatchError: the snapshot is of another architecture.
         """
         snapshot.write_into(self, architecture(self.settings))
+        self._looked_at = _NOTHING
 
-    def _fresh(self, entries: Entries, origins: Origins) -> list[Work]:
-        """Return the entries that are no repetition, with their use."""
+    def _fresh(self, entries: Entries) -> tuple[list[Work], Origins]:
+        """Return the entries that are no repetition, with their use, and the origins after them."""
+        origins = self.origins.copy()
         with np.errstate(over="ignore"):
-            return [
+            works = [
                 (offset, entry, use_of(entry, self.settings))
                 for offset, entry in entries
                 if offset >= self.next_offset and origins.take(entry.origin)
             ]
+        return works, origins
 
     def _segments(
         self, works: list[Work], entries: Entries, steps: Sequence[StepRecord]
     ) -> Iterator[tuple[list[Work], StepRecord | None]]:
-        """Cut the work into what is only scored and what belongs to a step."""
+        """Cut the work into steps, each with what is only scored before it, and what is only scored after all."""
         offsets = [offset for offset, _, _ in works]
         after, done = self.next_offset - 1, 0
         for number, record in enumerate(steps, start=self.step + 1):
@@ -184,20 +192,23 @@ class OnlineLearner:
             if not entries or not entries[0][0] <= record.first_offset <= record.last_offset <= entries[-1][0]:
                 raise StepOrderError(f"step {number} is not wholly within the entries handed in")
             first, end = bisect_left(offsets, record.first_offset), bisect_right(offsets, record.last_offset)
-            yield _scored_only(works[done:first]), None
-            yield works[first:end], record
+            _check_scored_only(works[done:first])
+            yield works[done:end], record
             after, done = record.last_offset, end
-        yield _scored_only(works[done:]), None
+        _check_scored_only(works[done:])
+        yield works[done:], None
 
     def _count_skipped(self, entries: Entries, works: list[Work]) -> None:
         uses = [use for _, _, use in works]
-        self._count("duplicates", len(entries) - len(works))
-        self._count("skipped_not_finite", uses.count(Use.NOT_FINITE))
-        self._count("skipped_no_reward", uses.count(Use.NO_REWARD))
+        self._count(
+            duplicates=len(entries) - len(works),
+            skipped_not_finite=uses.count(Use.NOT_FINITE),
+            skipped_no_reward=uses.count(Use.NO_REWARD),
+        )
 
-    def _count(self, name: str, more: int = 1) -> None:
-        for counts in (self.life, self.process):
-            setattr(counts, name, getattr(counts, name) + more)
+    def _count(self, **more: int) -> None:
+        self.life.add(more)
+        self.process.add(more)
 
     def _score(self, works: list[Work]) -> list[Scored]:
         """Score entries with the weights of this moment; held-out ones go into the validation buffer."""
@@ -212,9 +223,8 @@ class OnlineLearner:
             items = judged_items(held_out, rows[theirs], 0)
             samples = items.take(np.flatnonzero(np.isfinite(items.rewards)))
             self.validation.add(samples)
-            self._count("samples_held_out", len(samples))
-        self._count("groups_held_out", len(held_out))
-        self._count("arrived_scored", len(entries) - len(held_out))
+            self._count(samples_held_out=len(samples))
+        self._count(groups_held_out=len(held_out), arrived_scored=len(entries) - len(held_out))
         return [
             Scored(entry, "feedback_held_out" if held else "experience_arrived", self.step, values, None)
             for (entry, held), values in zip(waiting, _by_entry(entries, self.model.scores(rows)), strict=True)
@@ -249,10 +259,8 @@ class OnlineLearner:
         after[order] = self.model.scores(rows)
         self.window.add(fresh, scores[: len(fresh)])
         self.replay.add(fresh)
-        self._count("steps" if taken else "skipped_updates")
-        self._count("groups_learned", len(entries))
-        self._count("samples_learned", len(fresh))
-        self._count("pairs_ranked", len(better))
+        self._count(steps=taken, skipped_updates=not taken)
+        self._count(groups_learned=len(entries), samples_learned=len(fresh), pairs_ranked=len(better))
         if self.step % self.settings.validate_every_steps == 0 and len(self.validation):
             self._validate()
         return _by_entry(entries, before), _by_entry(entries, after)
@@ -277,7 +285,7 @@ class OnlineLearner:
         full = len(samples) == self.validation.capacity
         count = self.decay.add(loss.value) if full else None
         if count is not None:
-            self._count(count)
+            self._count(**{count: 1})
 
 
 _SCORED = (Use.ARRIVED, Use.HELD_OUT, Use.LEARNED)
@@ -289,8 +297,7 @@ def _by_entry(entries: Sequence[ScorerEntry], scores: Floats) -> list[Scores]:
     return [tuple(islice(values, len(entry.item_ids))) for entry in entries]
 
 
-def _scored_only(works: list[Work]) -> list[Work]:
+def _check_scored_only(works: list[Work]) -> None:
     for offset, _, use in works:
         if use is Use.LEARNED:
             raise StepOrderError(f"the feedback at offset {offset} is in no step")
-    return works

@@ -20,11 +20,20 @@ class Loss:
     """Mean softplus over the pairs; 0 without pairs."""
     pointwise: float
     """Mean squared error of scores to rewards."""
-    correct: float
-    """Pairs in the right order; a tie is half."""
-    pairs: int
+    gaps: Doubles
+    """Score of the better item minus that of the worse, a pair each."""
     slope: Doubles
     """Derivative of `value` by each score."""
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs."""
+        return len(self.gaps)
+
+    @property
+    def correct(self) -> float:
+        """Pairs in the right order; a tie is half."""
+        return float(np.count_nonzero(self.gaps > 0) + 0.5 * np.count_nonzero(self.gaps == 0))
 
 
 def ranking_loss(scores: Doubles, rewards: Doubles, better: Longs, worse: Longs, pointwise_weight: float) -> Loss:
@@ -39,11 +48,12 @@ def ranking_loss(scores: Doubles, rewards: Doubles, better: Longs, worse: Longs,
     slope = error * (2.0 * pointwise_weight / len(scores))
     count = len(better)
     if not count:
-        return Loss(pointwise_weight * pointwise, 0.0, pointwise, 0.0, 0, slope)
+        return Loss(pointwise_weight * pointwise, 0.0, pointwise, np.zeros(0), slope)
     gap = scores[better] - scores[worse]
-    ranking = float(np.logaddexp(0.0, -gap).mean())
-    pull = 1.0 / (1.0 + np.exp(np.clip(gap, -60.0, 60.0))) / count
+    each = np.logaddexp(0.0, -gap)
+    ranking = float(each.sum()) / count
+    # The derivative of softplus(x) is exp(x - softplus(x)), which cannot overflow.
+    pull = np.exp(-gap - each) / count
     slope -= np.bincount(better, pull, len(scores))
     slope += np.bincount(worse, pull, len(scores))
-    correct = float((gap > 0).sum() + 0.5 * (gap == 0).sum())
-    return Loss(ranking + pointwise_weight * pointwise, ranking, pointwise, correct, count, slope)
+    return Loss(ranking + pointwise_weight * pointwise, ranking, pointwise, gap, slope)

@@ -17,6 +17,8 @@ from trainers.scorer.samples import Floats, Longs, Samples
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+_ADAM = ("mean", "square", "steps")
+
 MAX_LOSS = 1e6
 """A loss beyond this has left the rails: its gradient would overflow."""
 
@@ -70,8 +72,8 @@ class ScorerModel:
     def arrays(self) -> Arrays:
         """Return copies of weights and optimizer state."""
         arrays: Arrays = {f"weights.{name}": p.detach().numpy().copy() for name, p in self._network.named_parameters()}
-        arrays["adam.mean"], arrays["adam.square"] = self._adam.mean.numpy().copy(), self._adam.square.numpy().copy()
-        arrays["adam.steps"] = np.array(self._adam.steps)
+        for name in _ADAM:
+            arrays[f"adam.{name}"] = getattr(self._adam, name).numpy().copy()
         return arrays
 
     def restore(self, arrays: Arrays) -> None:
@@ -79,9 +81,8 @@ class ScorerModel:
         with torch.no_grad():
             for name, parameter in self._network.named_parameters():
                 parameter.copy_(torch.from_numpy(arrays[f"weights.{name}"]))
-        self._adam.mean.copy_(torch.from_numpy(arrays["adam.mean"]))
-        self._adam.square.copy_(torch.from_numpy(arrays["adam.square"]))
-        self._adam.steps = int(arrays["adam.steps"])
+        for name in _ADAM:
+            getattr(self._adam, name).copy_(torch.from_numpy(arrays[f"adam.{name}"]))
 
     def _loss(self, scores: Floats, samples: Samples, better: Longs, worse: Longs) -> Loss:
         rewards = samples.rewards.astype(np.float64)

@@ -104,7 +104,7 @@ class Evaluator:
         d_down, d_hidden, d_hidden_bias, d_out, d_out_bias = self._gradients
         torch.mv(active.T, slope, out=d_out[0])
         torch.sum(slope, dim=0, keepdim=True, out=d_out_bias)
-        d_active = torch.outer(slope, self._out).mul_(active > 0)
+        d_active = torch.outer(slope, self._out).mul_(active.sign())
         torch.mm(d_active.T, low, out=d_hidden)
         torch.sum(d_active, dim=0, out=d_hidden_bias)
         torch.mm(torch.mm(d_active, self._hidden).T, rows, out=d_down)

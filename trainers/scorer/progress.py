@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from schemas.settings import ScorerSettings
-from trainers.scorer.loss import Doubles
+from trainers.scorer.loss import Doubles, ranking_loss
 from trainers.scorer.samples import Floats, Samples
 
 
@@ -37,6 +36,12 @@ class Counts:
     """Plateau decays that took effect."""
     decays_at_floor: int = 0
     """Plateau decays that found the learning rate at its floor."""
+
+    def add(self, more: dict[str, int]) -> None:
+        """Raise counts by name."""
+        for name, value in more.items():
+            if value:
+                setattr(self, name, getattr(self, name) + value)
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts by name."""
@@ -87,11 +92,11 @@ class PlateauDecay:
 class ProgressiveWindow:
     """Score, then learn: how well the newest samples were ranked and estimated before they were learned.
 
-    Each sample is compared with those of the `REACH` samples before it that share its intent and differ in reward.
+    Each sample is compared with the earlier ones in the window that share its intent and differ in reward. That is
+    worked out where somebody asks: to take samples in costs next to nothing.
     """
 
-    COLUMNS = ("score", "reward", "intent", "correct", "pairs", "loss", "squared")
-    REACH = 64
+    COLUMNS = ("score", "reward", "intent")
 
     def __init__(self, size: int = 500) -> None:
         self._size = size
@@ -99,33 +104,21 @@ class ProgressiveWindow:
 
     def add(self, samples: Samples, scores: Floats) -> None:
         """Take in samples with the scores that they had before they were learned."""
-        count = len(samples)
-        fresh = np.zeros((count, len(self.COLUMNS)))
         # 53 bits of the intent's hash are enough to tell intents apart, and exact in a double.
-        fresh[:, 0], fresh[:, 1], fresh[:, 2] = scores, samples.rewards, (samples.intents >> np.uint64(11))
-        earlier = self._rows[-self.REACH :, :3]
-        # Before the first sample there is none: the missing ones have an intent that no sample has.
-        none = np.full((self.REACH - len(earlier), 3), -1.0)
-        known = np.concatenate([none, earlier, fresh[:, :3]]).T.copy()
-        reward, intent = (sliding_window_view(column, self.REACH)[:count] for column in known[1:])
-        usable = (intent == fresh[:, 2, None]) & (reward != fresh[:, 1, None])
-        one, other = np.divmod(np.flatnonzero(usable), self.REACH)
-        other += one
-        margin = (fresh[one, 0] - known[0, other]) * np.sign(fresh[one, 1] - known[1, other])
-        fresh[:, 3] = np.bincount(one, (margin > 0) + 0.5 * (margin == 0), count)
-        fresh[:, 4] = np.bincount(one, minlength=count)
-        fresh[:, 5] = np.bincount(one, np.log1p(np.exp(-np.abs(margin))) - np.minimum(margin, 0.0), count)
-        fresh[:, 6] = (fresh[:, 0] - fresh[:, 1]) ** 2
-        self._rows = np.concatenate([self._rows, fresh])[-self._size :]
+        fresh = np.array((scores, samples.rewards, samples.intents >> np.uint64(11)), np.float64).T
+        self._rows = np.concatenate((self._rows[max(0, len(fresh) - self._size) :], fresh))[-self._size :]
 
     def figures(self, pointwise_weight: float) -> dict[str, float | int | None]:
         """Return accuracy and loss over the window; None where it has no pairs or no samples."""
-        pairs, count = float(self._rows[:, 4].sum()), len(self._rows)
-        ranking = float(self._rows[:, 5].sum()) / pairs if pairs else 0.0
+        count = len(self._rows)
+        score, reward, intent = self._rows.T.copy()
+        usable = (intent[:, None] == intent) & (reward[:, None] > reward)
+        better, worse = np.divmod(np.flatnonzero(usable), max(count, 1))
+        loss = ranking_loss(score, reward, better, worse, pointwise_weight) if count else None
         return {
-            "progressive_accuracy": float(self._rows[:, 3].sum()) / pairs if pairs else None,
-            "progressive_loss": ranking + pointwise_weight * float(self._rows[:, 6].mean()) if count else None,
-            "progressive_pairs": int(pairs),
+            "progressive_accuracy": loss.correct / loss.pairs if loss and loss.pairs else None,
+            "progressive_loss": loss.value if loss else None,
+            "progressive_pairs": loss.pairs if loss else 0,
         }
 
     @property

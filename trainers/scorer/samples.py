@@ -92,8 +92,11 @@ def draw(buffer: SampleBuffer, intents: Words, count: int, rng: np.random.Genera
     samples = buffer.samples
     if not len(samples) or not count:
         return np.zeros(0, np.int64)
-    wanted = np.unique(intents)
-    alike = np.flatnonzero(samples.intents == wanted if len(wanted) == 1 else np.isin(samples.intents, wanted))
+    first, *others = set(intents.tolist())
+    wanted = samples.intents == first
+    for intent in others:
+        wanted |= samples.intents == intent
+    alike = wanted.nonzero()[0]
     near = alike[rng.integers(len(alike), size=count // 2)] if len(alike) else alike
     return np.concatenate([near, rng.integers(len(samples), size=count - len(near))])
 
@@ -104,23 +107,20 @@ def unjudged_first(items: Samples) -> tuple[Samples, Longs, int]:
     Rows are moved in place, so that what is learned from is in one piece.
     """
     judged = np.isfinite(items.rewards)
-    order = np.argsort(judged, kind="stable")
-    unjudged = len(items) - int(judged.sum())
-    if unjudged:
-        moved = items.take(order)
-        items.rows[:] = moved.rows
-        items = replace(moved, rows=items.rows)
-    return items, order, unjudged
+    unjudged = len(items) - int(np.count_nonzero(judged))
+    if not unjudged:
+        return items, np.arange(len(items)), 0
+    order = judged.argsort(kind="stable")
+    moved = items.take(order)
+    items.rows[:] = moved.rows
+    return replace(moved, rows=items.rows), order, unjudged
 
 
 def with_replayed(fresh: Samples, buffer: SampleBuffer, places: Longs, rows: Floats) -> Samples:
     """Return the fresh samples and those at `places` of the buffer; `rows` has the fresh ones' and room behind them."""
     samples = buffer.samples
-    np.take(samples.rows, places, axis=0, out=rows[len(fresh) :], mode="clip")
-    return Samples(
-        rows,
-        *(np.concatenate([getattr(fresh, name), getattr(samples, name)[places]]) for name in NAMES if name != "rows"),
-    )
+    samples.rows.take(places, axis=0, out=rows[len(fresh) :], mode="clip")
+    return Samples(rows, *(np.concatenate((getattr(fresh, n), getattr(samples, n)[places])) for n in NAMES[1:]))
 
 
 def choose_pairs(samples: Samples, fresh: int, most: int, rng: np.random.Generator) -> tuple[Longs, Longs]:
@@ -129,8 +129,8 @@ def choose_pairs(samples: Samples, fresh: int, most: int, rng: np.random.Generat
     A pair has one of the first `fresh` samples, one intent, and two rewards; pairs within one experience go first,
     the others are drawn.
     """
-    usable = samples.rewards[:fresh, None] != samples.rewards[None, :]
-    usable &= samples.intents[:fresh, None] == samples.intents[None, :]
+    usable = samples.rewards[:fresh, None] != samples.rewards
+    usable &= samples.intents[:fresh, None] == samples.intents
     one, other = np.divmod(np.flatnonzero(usable), max(len(samples), 1))
     once = one < other
     one, other = one[once], other[once]

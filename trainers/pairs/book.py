@@ -174,11 +174,11 @@ class PairBook:
         entry = Entry.decode(self._values[key])
         if entry.outcome == PAIRED:
             return ()
-        taken = entry._replace(outcome=PAIRED, taken_by=by)
+        kept = entry.answer
         if self._settings.one_to_one:
             self._withdraw(key)
-            taken = taken._replace(answer=None)
-        return (self._put(key, taken, entry),)
+            kept = None
+        return (self._put(key, entry._replace(outcome=PAIRED, taken_by=by, answer=kept), entry),)
 
     def _evict_beyond_bound(self, bucket: Bucket) -> tuple[Write, ...]:
         index = self._sides.get(bucket)

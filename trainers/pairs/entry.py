@@ -59,8 +59,9 @@ class Entry(NamedTuple):
             fields["partner"] = partner
         if taken_by is not None:
             fields["taken_by"] = taken_by
-        data = orjson.dumps(fields)
-        return data if answer is None else b"".join((data[:-1], _ANSWER, answer, b"}"))
+        # What orjson returns holds on to a page of memory, and values are kept: only copies of it leave here.
+        head = orjson.dumps(fields)[:-1]
+        return head + b"}" if answer is None else b"".join((head, _ANSWER, answer, b"}"))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

@@ -154,4 +154,5 @@ def _canonical(content: JsonValue) -> bytes:
 
 
 def _shared(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for name in first if name in second))
+    others = set(second)
+    return tuple(dict.fromkeys(name for name in first if name in others))

@@ -1,6 +1,7 @@
 """The book against an independent, brute-force reading of the rules, and against crashes."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from schemas.records import Answer
 from schemas.settings import PairsSettings
 from trainers.pairs.book import PairBook
+from trainers.pairs.entry import Entry
 from trainers.pairs.funnel import merge
 
 RULES = PairsSettings()
@@ -151,6 +153,48 @@ def test_a_repeated_record_changes_nothing():
         assert (decision.pairs, decision.writes, decision.outcome) == ((), (), "repeated")
     assert book.funnel() == before
     assert rebuilt(table).funnel() == before
+
+
+def test_an_answer_that_is_dropped_for_the_same_reason_again_writes_nothing():
+    book, _, _, outcomes = feed([answer("a", 0.0), answer("a", 0.05)])
+    assert outcomes == ["neutral", "neutral"]
+    assert book.decide(answer("a", 0.02), 2).writes == ()
+    assert [key for key, _ in book.decide(answer("a", None), 3).writes] == [b"widget:a"]
+    assert book.funnel()["widget"]["dropped"]["no_reward"] == book.funnel()["widget"]["answers"] == 1
+
+
+def test_what_other_settings_dropped_is_written_when_it_is_judged_again():
+    table = feed([answer("a", 0.5)])[2]
+    book = rebuilt(table, PairsSettings(chosen_reward_above=0.6))
+    table.update(book.decide(answer("a", -0.05), 1).writes)
+    assert rebuilt(table).decide(answer("b", -0.9), 2).outcome == "waiting"
+    assert book.decide(answer("a", -0.05), 2).writes == ()
+
+
+def test_a_paired_answer_writes_its_first_change_only():
+    book = feed([answer("a"), answer("b", -0.9)])[0]
+    decisions = [book.decide(answer("a", reward), 2 + n) for n, reward in enumerate((0.9, 0.8, 0.7, 0.9))]
+    assert [len(one.writes) for one in decisions] == [0, 1, 0, 0]
+    assert [one.outcome for one in decisions] == [
+        "judged_again",
+        "reward_changed_after_pairing",
+        "reward_changed_after_pairing",
+        "judged_again",
+    ]
+    assert book.funnel()["widget"]["reward_changed_after_pairing"] == 1
+
+
+def test_a_waiting_answer_whose_reward_grows_can_find_a_partner():
+    book, pairs, _, _ = feed([answer("a", 0.15), answer("b", -0.12), answer("a", 0.17), answer("a", 0.2)])
+    assert partners(pairs) == [("a", "b")]
+    assert book.funnel()["widget"]["paired"] == 2
+
+
+def test_the_table_holds_the_answer_as_it_was_sent():
+    sent = answer("a").to_json().replace(b'{"kind"', b'{ "of a later version": 1, "kind"')
+    decision = PairBook(RULES).decide(Answer.from_json(sent), 0, sent)
+    assert sent in decision.writes[0][1]
+    assert partners(rebuilt(dict(decision.writes)).decide(answer("b", -0.9), 1).pairs) == [("a", "b")]
 
 
 def test_stricter_settings_hold_for_answers_that_wait_already():
@@ -308,6 +352,61 @@ def test_no_two_waiting_answers_could_be_paired(answers):
         assert counts["comparisons"]["possible"] == 0
 
 
+def best_of(waiting, comer, offset):
+    """The partner that the description asks for, found by looking at every answer that waits."""
+    good = comer.reward > 0
+    able = [
+        (one.query != comer.query, -len(set(one.domains) & set(comer.domains)), -abs(one.reward - comer.reward), at)
+        for at, one in waiting.items()
+        if (one.reward > 0) != good and obeys_every_rule(*((comer, one) if good else (one, comer)))
+    ]
+    return min(able)[-1] if able else None
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(answers_strategy, max_size=40))
+def test_the_partner_is_the_one_that_a_search_through_all_finds(answers):
+    waiting, used, expected = {}, set(), []
+    for offset, one in enumerate(answers):
+        name = one.kind, one.experience_id
+        if name in used:
+            continue
+        waiting = {at: other for at, other in waiting.items() if (other.kind, other.experience_id) != name}
+        confident = one.evaluation_confidence is not None and one.evaluation_confidence >= 0.5
+        if one.reward is None or abs(one.reward) <= 0.1 or (one.reward > 0 and not confident):
+            continue
+        at = best_of(waiting, one, offset)
+        if at is None:
+            waiting[offset] = one
+            continue
+        partner = waiting.pop(at)
+        used |= {name, (partner.kind, partner.experience_id)}
+        pair = (one, partner) if one.reward > 0 else (partner, one)
+        expected.append(tuple(side.experience_id for side in pair))
+    assert partners(feed(answers)[1]) == expected
+
+
+names = st.text(min_size=1, max_size=30) | st.just(',"answer":{}') | st.just('\\","answer":')
+
+
+@given(
+    st.builds(
+        Entry,
+        st.integers(0, 2**62),
+        st.sampled_from(["waiting", "paired", "neutral"]),
+        st.none() | st.floats(-1, 1),
+        st.none() | names,
+        st.none() | names,
+        st.sampled_from([0, 1]),
+        st.none() | st.builds(lambda name: answer(name).to_json(), names),
+    )
+)
+def test_a_table_value_is_read_back_as_it_was(entry):
+    value = entry.encode()
+    assert Entry.decode(value) == entry
+    assert ("answer" in json.loads(value)) == (entry.answer is not None)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(answers_strategy, max_size=25), rules_strategy, st.data())
 def test_a_crash_anywhere_changes_neither_pairs_nor_state(answers, rules, data):
@@ -346,3 +445,15 @@ def test_state_and_writes_of_an_answer_are_bounded_by_its_bucket():
         assert len(writes) <= 2
         table.update(writes)
     assert {key for key, value in table.items() if b'"answer"' in value} == {b"widget:a298", b"widget:a299"}
+
+
+def test_what_is_remembered_of_an_answer_is_small():
+    """A serializer's output can hold on to a page of memory, however short it is."""
+    book = PairBook(RULES)
+    answers = [answer(f"a{offset}", 0.0) for offset in range(2000)]
+    tracemalloc.start()
+    for offset, one in enumerate(answers):
+        book.decide(one, offset)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held / len(answers) < 400

@@ -2,7 +2,7 @@ import pytest
 
 from schemas.records import Answer
 from schemas.settings import PairsSettings
-from trainers.pairs.rules import broken_rule, drop_reason, make_pair, reject_reason
+from trainers.pairs.rules import broken_rule, drop_reason, make_pair, reject_reason, substance
 
 RULES = PairsSettings()
 
@@ -147,3 +147,12 @@ def test_a_finished_pair_that_breaks_a_rule_is_found_out(changes, rule):
 
 def test_a_finished_pair_with_a_small_gap_is_found_out():
     assert broken_rule(make_pair(answer(), bad(), RULES), PairsSettings(min_reward_gap=1.9)) == "small_gap"
+
+
+def test_contents_are_compared_whatever_their_order_and_the_size_of_their_numbers():
+    def plan(**params):
+        return [{"widget_id": "w", "params": params}]
+
+    assert substance(plan(a=1, b=2)) == substance(plan(b=2, a=1))
+    assert substance(plan(a=2**70, b=1)) == substance(plan(b=1, a=2**70)) != substance(plan(a=2**70 + 1, b=1))
+    assert substance(plan(a=1)) != substance(plan(a=True))

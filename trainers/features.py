@@ -6,7 +6,7 @@ The model that answered is no feature: the scorer is to judge the answer, not it
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -123,18 +123,18 @@ def _ratio(count: int, most: int) -> float:
     return min(count / most, 1.0)
 
 
-def _covered(wanted: Iterable[str], there: frozenset[str] | set[str]) -> float:
+def _covered(wanted: frozenset[str], there: frozenset[str]) -> float:
     """Return the share of `wanted` that is `there`; 0 where nothing is wanted."""
-    wanted = tuple(wanted)
-    return sum(word in there for word in wanted) / len(wanted) if wanted else 0.0
+    return len(wanted & there) / len(wanted) if wanted else 0.0
 
 
 class FeatureContext:
     """What all items of an experience share, worked out once."""
 
-    def __init__(self, experience: Experience) -> None:
+    def __init__(self, experience: Experience, items: Sequence[Item] | None = None) -> None:
+        """Work out what is shared; `items` are the experience's, where the caller has them."""
         self._experience = experience
-        self._items = items_of(experience)
+        self._items = items_of(experience) if items is None else items
         found = words(experience.query)
         self._query = frozenset(found)
         self._pairs = frozenset(pairwise(found))
@@ -171,7 +171,7 @@ class FeatureContext:
             _ratio(len(found), 64),
             float("?" in text),
             *(float(not there.isdisjoint(group)) for group in (_NEGATION, _APOLOGY, _FAILURE, _ASK_BACK, _OFFER)),
-            float(any(word.isdigit() for word in there)),
+            float(any(map(str.isdigit, there))),
             _ratio(text.count("\n") + text.count("\\n") + text.count("- "), 8),
         )
 

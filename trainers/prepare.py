@@ -41,7 +41,7 @@ def prepare(experience: Experience, embedder: Embedder) -> ItemFeatures:
     vector = np.empty(EMBEDDING_SIZE + len(items) * FEATURES_PER_ITEM, dtype="<f4")
     vector[:EMBEDDING_SIZE] = next(made) if query is None else np.frombuffer(query, dtype="<f4")
     rows = vector[EMBEDDING_SIZE:].reshape(len(items), FEATURES_PER_ITEM)
-    context = FeatureContext(experience)
+    context = FeatureContext(experience, items)
     for item, row in zip(items, rows, strict=True):
         given = supplied.get(item.item_id)
         row[:EMBEDDING_SIZE] = next(made) if given is None else np.frombuffer(given, dtype="<f4")

@@ -15,7 +15,13 @@ _VOWELS = frozenset("aeiouy")
 
 def words(text: str) -> list[str]:
     """Return the stemmed lower-case words and numbers of a text; `TurnOn` and `turn_on` are two words each."""
-    return [_stem(word) for word in _WORD.findall(_CAMEL.sub(" ", text[:MAX_TEXT_CHARACTERS]).lower())]
+    return list(_words(text[:MAX_TEXT_CHARACTERS]))
+
+
+@lru_cache(maxsize=512)
+def _words(text: str) -> tuple[str, ...]:
+    """Read a text once, though several features are worked out from it."""
+    return tuple([_stem(word) for word in _WORD.findall(_CAMEL.sub(" ", text).lower())])
 
 
 @lru_cache(maxsize=65536)

@@ -76,7 +76,9 @@ class OnlineLearner:
 
     def score(self, entry: ScorerEntry) -> Floats:
         """Return one score an item, with the weights of this moment."""
-        return self.model.scores(self._rows_of([entry]))
+        rows = empty_rows(len(entry.item_ids))
+        fill_rows(rows, [entry], self._scale)
+        return self.model.scores(rows)
 
     def plan(self, entries: Entries, epoch: int) -> list[StepRecord]:
         """Return the steps that learn from the entries, of at most `groups_per_step` feedbacks each.
@@ -253,7 +255,8 @@ class OnlineLearner:
         samples = with_replayed(fresh, self.replay, places, room[unjudged : len(rows) + len(places)])
         better, worse = choose_pairs(samples, len(fresh), self.settings.pairs_per_step, rng)
         before, after = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
-        before[order[:unjudged]] = self.model.scores(rows[:unjudged])
+        if unjudged:
+            before[order[:unjudged]] = self.model.scores(rows[:unjudged])
         taken, scores = self.model.update(samples, better, worse, self.decay.learning_rate)
         before[order[unjudged:]] = scores[: len(fresh)]
         after[order] = self.model.scores(rows)

@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.settings import ScorerSettings
 from trainers.scorer.loss import Doubles, ranking_loss
-from trainers.scorer.samples import Floats, Samples
+from trainers.scorer.samples import Floats, Samples, places_in
 
 
 @dataclass(slots=True)
@@ -113,8 +113,7 @@ class ProgressiveWindow:
         count = len(self._rows)
         score, reward, intent = self._rows.T.copy()
         usable = (intent[:, None] == intent) & (reward[:, None] > reward)
-        better, worse = np.divmod(np.flatnonzero(usable), max(count, 1))
-        loss = ranking_loss(score, reward, better, worse, pointwise_weight) if count else None
+        loss = ranking_loss(score, reward, *places_in(usable), pointwise_weight) if count else None
         return {
             "progressive_accuracy": loss.correct / loss.pairs if loss and loss.pairs else None,
             "progressive_loss": loss.value if loss else None,

@@ -123,6 +123,14 @@ def with_replayed(fresh: Samples, buffer: SampleBuffer, places: Longs, rows: Flo
     return Samples(rows, *(np.concatenate((getattr(fresh, n), getattr(samples, n)[places])) for n in NAMES[1:]))
 
 
+def places_in(usable: npt.NDArray[np.bool_]) -> tuple[Longs, Longs]:
+    """Return rows and columns of what is true, row by row: `nonzero`, several times as fast."""
+    flat = np.flatnonzero(usable)
+    # Division by one number is quick, `divmod` is not.
+    one = flat // max(usable.shape[1], 1)
+    return one, flat - one * usable.shape[1]
+
+
 def choose_pairs(samples: Samples, fresh: int, most: int, rng: np.random.Generator) -> tuple[Longs, Longs]:
     """Return the places of the better and the worse items of at most `most` pairs.
 
@@ -131,7 +139,7 @@ def choose_pairs(samples: Samples, fresh: int, most: int, rng: np.random.Generat
     """
     usable = samples.rewards[:fresh, None] != samples.rewards
     usable &= samples.intents[:fresh, None] == samples.intents
-    one, other = np.divmod(np.flatnonzero(usable), max(len(samples), 1))
+    one, other = places_in(usable)
     once = one < other
     one, other = one[once], other[once]
     if len(one) > most:

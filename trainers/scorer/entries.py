@@ -73,11 +73,11 @@ def judged_items(entries: Sequence[ScorerEntry], rows: Floats, first_group: int)
     # None becomes NaN, and NaN is not within bounds.
     rewards = np.array([reward for entry in entries for reward in entry.rewards], np.float64)
     rewards[~(np.abs(rewards) <= 1.0)] = np.nan
-    intents = np.array([_intent_mark(entry.intent_type) for entry in entries], np.uint64)
-    queries = np.array([int(entry.query_hash, 16) for entry in entries], np.uint64)
-    groups = np.arange(first_group, first_group + len(entries), dtype=np.uint64)
-    marks = (np.repeat(column, counts) for column in (intents, queries, groups))
-    return Samples(rows, rewards.astype(np.float32), *marks)
+    intents = [_intent_mark(entry.intent_type) for entry in entries]
+    queries = [int(entry.query_hash, 16) for entry in entries]
+    groups = range(first_group, first_group + len(entries))
+    marks = np.array((intents, queries, groups), np.uint64)
+    return Samples(rows, rewards.astype(np.float32), *marks.repeat(counts, axis=1))
 
 
 @lru_cache(maxsize=4096)

@@ -67,7 +67,8 @@ class SampleBuffer:
         for name in NAMES:
             column, newest = getattr(self._all, name), getattr(samples, name)[len(samples) - count :]
             column[self._next : self._next + until_end] = newest[:until_end]
-            column[: count - until_end] = newest[until_end:]
+            if until_end < count:
+                column[: count - until_end] = newest[until_end:]
         self._next = (self._next + count) % self.capacity
         self._count = min(self._count + count, self.capacity)
 

@@ -1,6 +1,6 @@
 """Tier 1: the online scorer.
 
-`entries` turns scorer entries into rows, `network` and `loss` are the arithmetic, `model` joins them with Adam,
+`entries` turns scorer entries into rows, `network`, `loss` and `adam` are the arithmetic, `model` joins them,
 `samples` has the buffers and the draws, `progress` the counts and the plateau decay, `learner` the online learner
 itself, `snapshot` and `checkpoint` its state at rest, `steps` which records of the log of steps count.
 """

@@ -20,7 +20,8 @@ from schemas.settings import Settings
 
 log = logging.getLogger("tierstream")
 
-GC_THRESHOLDS = (20_000, 20, 50)
+GC_THRESHOLDS = (50_000, 50, 100)
+"""Our data has no cycles; what has, such as the tasks of asyncio, is few beside it."""
 
 EXIT_DRAIN_TIMEOUT = 71
 """Exit status of a worker that did not stop in time; what it had not acknowledged is delivered again."""

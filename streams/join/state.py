@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import orjson
+from pydantic import JsonValue
 
 from schemas.events import Experience, Feedback, FeedbackSource, ItemType
 from trainers.prepare import ItemFeatures
@@ -21,7 +22,7 @@ class JoinedExperience:
     intent_type: str
     domains: tuple[str, ...]
     device_types: tuple[str, ...]
-    widgets: list[dict[str, Any]]
+    widgets: list[JsonValue]
     """The widget plan as JSON data."""
     voice_reply: str | None
     item_ids: tuple[str, ...]

@@ -124,6 +124,27 @@ class Deployment:
             time.sleep(0.2)
         return values
 
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the command line against this deployment."""
+        variables = {"TIERSTREAM_DATA_DIR": str(self.data_dir), **self.variables()}
+        return subprocess.run(
+            [sys.executable, "-m", "streams.cli", *arguments],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def variables(self) -> dict[str, str]:
+        """Return the settings of this deployment as variables."""
+        return {
+            f"TIERSTREAM_{section.upper()}__{key.upper()}": str(value)
+            for section, fields in self.values.items()
+            if isinstance(fields, dict)
+            for key, value in fields.items()
+        }
+
     def logs(self) -> str:
         """Return the ends of the processes' logs."""
         return "\n".join(f"--- {p.log.name}\n{p.log.read_text()[-3000:]}" for p in self.processes)
@@ -142,9 +163,7 @@ class Process:
             "TIERSTREAM_STATE_DIR": str(deployment.data_dir.parent / f"state-{number}"),
             "TIERSTREAM_WEB__PORT": str(self.port),
         }
-        for section, fields in deployment.values.items():
-            if isinstance(fields, dict):
-                variables |= {f"TIERSTREAM_{section.upper()}__{k.upper()}": str(v) for k, v in fields.items()}
+        variables |= deployment.variables()
         with self.log.open("wb") as output:
             self.popen = subprocess.Popen(
                 [sys.executable, "-m", "streams.cli", command],

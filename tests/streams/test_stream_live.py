@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import time
 from collections import Counter
@@ -146,6 +147,10 @@ def test_after_sigkills_nothing_is_lost_nothing_learned_twice_and_the_weights_ar
         assert worker.end() == 0
         learner = checkpointed(stream)
         assert (learner.weights_hash(), learner.step) == replayed_weights(stream)
+        verified = stream.command("replay", "--tier", "scorer", "--verify", "--json")
+        assert verified.returncode == 0, verified.stderr
+        found = json.loads(verified.stdout)
+        assert (found["agrees"], found["step"], found["replayed"]) == (True, learner.step, learner.weights_hash())
         by_feedback: dict[str, set[int]] = {}
         for update in stream.read("score-updates"):
             if update.get("feedback_id"):

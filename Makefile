@@ -28,7 +28,7 @@ up: $(READY) ## Run the whole system on this machine
 test: $(READY) ## Run the tests that take minutes at most, as CI does
 	$(BIN)/python -m pytest
 
-test-slow: $(READY) ## Run the long tests: full jobs, crash storms, the demo
+test-slow: $(READY) ## Run the long tests: crash storms
 	$(BIN)/python -m pytest -m slow --timeout=3600
 
 check: $(READY) ## Formatting, lint, types, and the arrows between packages

@@ -9,7 +9,7 @@ recovery from the changelog, standbys and the store itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from faust.stores.memory import Store as MemoryStore
 from rocksdict import WriteBatch
@@ -17,13 +17,6 @@ from rocksdict import WriteBatch
 from streams.publisher import Outgoing, Publisher
 
 Writes = Sequence[tuple[bytes, bytes | None]]
-
-
-class Reader(Protocol):
-    """Reads one partition of a table."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """Return the value of `key`, or None."""
 
 
 class StateTable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from datetime import UTC, datetime
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -12,6 +13,15 @@ from schemas.events import DeadLetter
 from streams.publisher import Outgoing
 
 MAX_VALUE_BYTES = 256 * 1024
+
+
+class Record(Protocol):
+    """A consumed record."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
 
 
 def dead_letter(

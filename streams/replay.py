@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.errors import InputError
 from schemas.records import ScorerEntry, StepRecord
 from schemas.settings import Settings
 from streams import topology
-from streams.kafka_options import broker_errors
-from streams.step_log import read_records, read_steps
+from streams.kafka_options import broker_errors, client_options
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.snapshot import Snapshot
@@ -52,7 +53,10 @@ async def verify_scorer(settings: Settings, progress: Progress) -> Verification:
     if snapshot is None:
         raise InputError(f"{folder} holds no checkpoint yet", "let a worker learn first, or name its --data-dir")
     with broker_errors(settings):
-        records = await read_steps(settings, settings.topic(topology.SCORER_STEPS))
+        records = [
+            (offset, StepRecord.from_json(value))
+            async for offset, value in _records(settings, topology.SCORER_STEPS, None)
+        ]
         steps = [step for step in valid_steps(records) if step.step <= snapshot.step]
         learner = await _relearn(settings, snapshot, steps, progress)
     weights = str(snapshot.meta["weights_hash"])
@@ -62,11 +66,10 @@ async def verify_scorer(settings: Settings, progress: Progress) -> Verification:
 async def _relearn(
     settings: Settings, snapshot: Snapshot, steps: list[StepRecord], progress: Progress
 ) -> OnlineLearner:
-    topic = settings.topic(topology.SCORER_ENTRIES)
     learner = OnlineLearner(settings.scorer)
     todo = list(reversed(steps))
     waiting: list[tuple[int, ScorerEntry]] = []
-    async for offset, value in read_records(settings, topic, end=snapshot.next_offset):
+    async for offset, value in _records(settings, topology.SCORER_ENTRIES, snapshot.next_offset):
         try:
             waiting.append((offset, ScorerEntry.decode(value)))
         except (ValueError, KeyError, TypeError):
@@ -83,3 +86,28 @@ async def _relearn(
             "name the deployment that the data directory belongs to",
         )
     return learner
+
+
+async def _records(settings: Settings, name: str, end: int | None) -> AsyncIterator[tuple[int, bytes]]:
+    """Yield a one-partition topic's records from its first offset, 0, up to `end`, or to where it ends now."""
+    partition = TopicPartition(settings.topic(name), 0)
+    async with AIOKafkaConsumer(
+        enable_auto_commit=False, auto_offset_reset="earliest", **client_options(settings)
+    ) as consumer:
+        consumer.assign([partition])
+        first = (await consumer.beginning_offsets([partition]))[partition]
+        if first > 0:
+            raise InputError(
+                f"{partition.topic} starts at offset {first}: what was before is gone",
+                "a replay needs them all: keep topics.retention at forever",
+            )
+        position = 0
+        while end is None or position < end:
+            fetched = (await consumer.getmany(partition, timeout_ms=1000)).get(partition, [])
+            for record in fetched:
+                if end is None or record.offset < end:
+                    yield record.offset, record.value or b""
+                position = record.offset + 1
+            # The high watermark comes with a fetch; the end that ListOffsets tells can fall short on the lite broker.
+            if not fetched and position >= (consumer.highwater(partition) or 0):
+                return

@@ -94,15 +94,13 @@ async def work(settings: Settings, command: Command | None = None) -> None:
 
 
 async def _handle(record: ConsumerRecord, settings: Settings, producer: Producer, command: Command) -> None:
-    async def set_aside(kind: str, line: str) -> None:
-        log.error("offset %d is no job that can be run: %s", record.offset, line)
-        letter = dead_letter(record.topic, record.partition, record.offset, record.key, record.value, kind, line)
-        await producer.send(DEAD_LETTERS, letter, record.key)
-
     try:
         job = TrainingJob.from_json(record.value or b"")
     except ValidationError as error:
-        await set_aside(*explain(error))
+        kind, line = explain(error)
+        log.error("offset %d is no job: %s", record.offset, line)
+        letter = dead_letter(record.topic, record.partition, record.offset, record.key, record.value, kind, line)
+        await producer.send(DEAD_LETTERS, letter, record.key)
         return
 
     async def publish(update: JobUpdate) -> None:
@@ -111,7 +109,11 @@ async def _handle(record: ConsumerRecord, settings: Settings, producer: Producer
     try:
         runner = JobRunner(job, Path(settings.data_dir), command, settings.jobs.max_attempts, publish)
     except JobError as error:
-        await set_aside("unsafe_job_id", str(error))
+        log.error("offset %d: %s", record.offset, error)
+        letter = dead_letter(
+            record.topic, record.partition, record.offset, record.key, record.value, "unsafe_job_id", str(error)
+        )
+        await producer.send(DEAD_LETTERS, letter, record.key)
         return
     log.info("job %s of %d %s examples", job.job_id, job.example_count, job.tier)
     state = await runner.run()

@@ -10,12 +10,11 @@ from pydantic import ValidationError
 
 from schemas.base import Event
 from schemas.events import DeadLetter
-from streams.dead_letters import dead_letter, explain
+from streams.dead_letters import Record, dead_letter, explain
 from streams.publisher import Outgoing, partition_for
-from streams.transport.batch import Record, RecordBatch
+from streams.transport.batch import RecordBatch
 
 E = TypeVar("E", bound=Event)
-T = TypeVar("T")
 
 FORWARDED = ("tierstream-forwarded", b"1")
 """Header of a record that was sent on to its key's partition; it is sent on once only."""
@@ -37,9 +36,13 @@ def take_in(batch: RecordBatch, model: type[E], key_of: Callable[[E], str], part
     forwarded once. One that was forwarded and still lies elsewhere means that the partition count in effect is not
     the topic's, and is set aside as `misrouted`.
     """
-    decoded, letters = decode(batch, model.from_json)
-    intake: Intake[E] = Intake(letters=letters)
-    for record, event in decoded:
+    intake: Intake[E] = Intake()
+    for record in batch.records:
+        try:
+            event = model.from_json(record.value or b"")
+        except ValidationError as error:
+            intake.letters.append(letter(batch, record, *explain(error)))
+            continue
         key = key_of(event).encode()
         home = partition_for(key, partitions)
         if home == batch.partition:
@@ -50,18 +53,6 @@ def take_in(batch: RecordBatch, model: type[E], key_of: Callable[[E], str], part
         else:
             intake.forwards.append(Outgoing(batch.topic, home, key, record.value, (FORWARDED,)))
     return intake
-
-
-def decode(batch: RecordBatch, read: Callable[[bytes], T]) -> tuple[list[tuple[Record, T]], list[DeadLetter]]:
-    """Decode a batch; what `read` finds invalid becomes a dead letter with the reason."""
-    decoded: list[tuple[Record, T]] = []
-    letters: list[DeadLetter] = []
-    for record in batch.records:
-        try:
-            decoded.append((record, read(record.value or b"")))
-        except ValidationError as error:
-            letters.append(letter(batch, record, *explain(error)))
-    return decoded, letters
 
 
 def letter(batch: RecordBatch, record: Record, error_type: str, error: str) -> DeadLetter:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
+
+from pydantic import ValidationError
 
 from schemas.events import JobTier, PreferencePair, Trace
 from streams import topology
-from streams.agents.intake import decode
+from streams.agents.intake import letter
 from streams.agents.services import Services
+from streams.dead_letters import explain
 from streams.publisher import Outgoing
 from streams.tables import Overlay, write_state
 from streams.transport.batch import RecordBatch
@@ -24,8 +26,7 @@ class JobAgent:
     def __init__(self, services: Services, tier: JobTier, table: str) -> None:
         self._services = services
         self._tier: JobTier = tier
-        self._read: Callable[[bytes], PreferencePair | Trace]
-        self._read = PreferencePair.from_json if tier == "dpo" else Trace.from_json
+        self._model: type[PreferencePair] | type[Trace] = PreferencePair if tier == "dpo" else Trace
         self._table = services.tables[table]
         self._book: RunBook | None = None
 
@@ -39,8 +40,13 @@ class JobAgent:
         overlay = Overlay(self._table, batch.partition)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
-        examples, letters = decode(batch, self._read)
-        for record, example in examples:
+        letters = []
+        for record in batch.records:
+            try:
+                example = self._model.from_json(record.value or b"")
+            except ValidationError as error:
+                letters.append(letter(batch, record, *explain(error)))
+                continue
             added = book.add(self._id_of(example), example.to_json(), record.offset)
             outcomes["repeated" if added.repeated else "pending"] += 1
             for key, value in added.writes:

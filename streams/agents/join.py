@@ -9,12 +9,12 @@ from schemas.events import DeadLetter, Experience, Feedback
 from streams import topology
 from streams.agents.intake import Intake, letter, take_in
 from streams.agents.services import Services
-from streams.dead_letters import dead_letter
+from streams.dead_letters import Record, dead_letter
 from streams.join.decide import Decisions, Joiner
 from streams.join.expiry import ExpiryIndex
 from streams.publisher import Outgoing, partition_for
 from streams.tables import Overlay, write_state
-from streams.transport.batch import Record, RecordBatch
+from streams.transport.batch import RecordBatch
 from trainers.embedding import MissingEmbeddingError, build_embedder
 from trainers.prepare import ItemFeatures, prepare, query_hash
 

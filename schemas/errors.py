@@ -9,7 +9,8 @@
     ├── TopicsError             topics are missing, or are not as the settings say
     ├── BrokerError             the embedded broker does not start
     │   └── JarsUnavailableError    Apache Kafka's jars cannot be fetched
-    └── JobError                a training job cannot be run as requested
+    ├── JobError                a training job cannot be run as requested
+    └── LagError                a consumer is further behind than allowed
 
 The command line prints any of these as `error: <message>` and its remedy, and exits with 1.
 """
@@ -60,3 +61,7 @@ class JarsUnavailableError(BrokerError):
 
 class JobError(TierstreamError):
     """A training job cannot be run as requested."""
+
+
+class LagError(TierstreamError):
+    """A consumer is further behind than allowed."""

@@ -26,7 +26,7 @@ from streams.topology import JOBS, batch_topics
 
 _END_TIMEOUT_SECONDS = 15.0
 _COORDINATOR_TIMEOUT_SECONDS = 30.0
-_POLL_MS = 200
+_POLL_MS = 50
 _T = TypeVar("_T")
 
 
@@ -145,11 +145,28 @@ async def _tails(
         except (OffsetOutOfRangeError, UnknownTopicOrPartitionError) as error:
             raise ConnectionFailedError(f"offsets changed while the lag was measured: {error}", "try again") from error
         oldest |= {tp: batch[0].timestamp / 1000 for tp, batch in records.items() if batch and tp in waiting}
-        waiting = {tp for tp in waiting if tp not in oldest and consumer.highwater(tp) is None}
+        done = {tp for tp in waiting if tp in oldest or _is_empty(consumer.highwater(tp), starts[tp])}
+        # A fetch this small brings records of one partition only, the first that has any: so those known step aside.
+        consumer.pause(*done)
+        waiting -= done
     return {tp: _Tail(starts[tp], consumer.highwater(tp) or 0, oldest.get(tp)) for tp in committed}
+
+
+def _is_empty(end: int | None, start: int) -> bool:
+    return end is not None and end <= start
 
 
 def _row(group: str, tp: TopicPartition, committed: int | None, tail: _Tail, now: float) -> PartitionLag:
     lag = max(0, tail.end - tail.start)
     seconds = max(0.0, now - tail.oldest) if lag and tail.oldest is not None else 0.0
     return PartitionLag(group, tp.topic, tp.partition, committed, tail.end, lag, round(seconds, 3))
+
+
+def beyond(rows: Iterable[PartitionLag], max_lag: int | None, max_seconds: float | None) -> list[PartitionLag]:
+    """Return the partitions that are further behind than allowed, the furthest first; None allows any."""
+    late = (
+        row
+        for row in rows
+        if (max_lag is not None and row.lag > max_lag) or (max_seconds is not None and row.lag_seconds > max_seconds)
+    )
+    return sorted(late, key=lambda row: (-row.lag_seconds, -row.lag))

@@ -1,10 +1,9 @@
-"""Commands about the topics: `topics`, `lag`."""
+"""`topics`: what there must be on the broker, and whether it is."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import asdict
 
 import click
 
@@ -47,21 +46,4 @@ def topics(loaded: LoadedSettings, create: bool, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-@click.command()
-@settings_options()
-@json_option
-def lag(loaded: LoadedSettings, as_json: bool) -> None:
-    """Show how far workers and trainers are behind, in records and in seconds.
-
-    Example: tierstream lag --json
-    """
-    from streams.lag import measure_lag
-
-    rows = [asdict(row) for row in asyncio.run(measure_lag(loaded.settings))]
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-    else:
-        print_table(rows)
-
-
-COMMANDS = (topics, lag)
+COMMANDS = (topics,)

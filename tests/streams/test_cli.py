@@ -45,6 +45,8 @@ NOWHERE = "127.0.0.1:1"
 MISTAKES = [
     (["bogus"], 2, "No such command 'bogus'"),
     (["lag", "--bogus"], 2, "No such option: --bogus; see tierstream lag --help"),
+    (["lag", "--max-lag", "-1"], 2, "-1 is not in the range"),
+    (["lag", "--watch", "--interval", "0"], 2, "0.0 is not in the range"),
     (["produce"], 2, "Missing argument"),
     (["produce", "nowhere", "empty.jsonl"], 2, "'nowhere' is not one of"),
     (["produce", "feedback", "empty.jsonl", "--rate", "0"], 2, "0.0 is not in the range"),

@@ -142,10 +142,11 @@ def test_lag_beyond_a_limit_is_one_line_and_exit_1(settings: Settings, capsys: p
     command = ["lag", "--bootstrap-servers", settings.kafka.bootstrap_servers, "--json"]
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TIERSTREAM_TOPICS__PREFIX", settings.topics.prefix)
             patch.setenv("TIERSTREAM_TOPICS__PARTITIONS", "2")
-            main([*command, *arguments])
+            with pytest.raises(SystemExit) as ended:
+                main([*command, *arguments])
         return int(ended.value.code or 0), *capsys.readouterr()
 
     code, out, err = run("--max-lag", "10", "--max-seconds", "3600")

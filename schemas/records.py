@@ -17,16 +17,16 @@ FEATURES_PER_ITEM = 384 + 45
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """The input record that an internal record was made from, with a count where one made several.
+    """The input record that carried the event, however and whenever it was joined: its identity.
 
-    Origins of one topic and partition only ever grow, so a reader that keeps the highest one it has
-    applied recognises every repetition.
+    They come in no promised order: feedback that waited for its experience comes late, and what one owner of a
+    partition had not published when it died, its successor may publish after records that stand behind it.
     """
 
     topic: str
+    """Name without the prefix."""
     partition: int
     offset: int
-    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class ScorerEntry:
             "kind": self.kind,
             "experience_id": self.experience_id,
             "feedback_id": self.feedback_id,
-            "origin": [o.topic, o.partition, o.offset, o.part],
+            "origin": [o.topic, o.partition, o.offset],
             "received_at": self.received_at,
             "query_hash": self.query_hash,
             "intent_type": self.intent_type,

@@ -45,7 +45,7 @@ class JoinAgent:
     async def _process(self, batch: RecordBatch) -> None:
         experiences = Overlay(self._experiences, batch.partition)
         judgements = Overlay(self._judgements, batch.partition)
-        joiner = Joiner(self._settings.reward, experiences, judgements, batch.topic)
+        joiner = Joiner(self._settings.reward, experiences, judgements)
         name = batch.topic.removeprefix(self._settings.topics.prefix)
         outgoing: list[Outgoing] = []
         # What tells whether an experience is known is written last when it comes, and first when it goes.

@@ -11,6 +11,7 @@ from schemas.records import Answer, Origin, ScorerEntry
 from schemas.settings import RewardSettings
 from streams.join.state import EarlyFeedback, JoinedExperience, Judgements
 from streams.tables import Overlay
+from streams.topology import EXPERIENCES, FEEDBACK
 from trainers.prepare import ItemFeatures
 from trainers.reward import (
     Judgement,
@@ -40,11 +41,10 @@ class Decisions:
 class Joiner:
     """Decides over one partition's state; every change goes into the overlays."""
 
-    def __init__(self, settings: RewardSettings, experiences: Overlay, judgements: Overlay, topic: str) -> None:
+    def __init__(self, settings: RewardSettings, experiences: Overlay, judgements: Overlay) -> None:
         self.settings = settings
         self.experiences = experiences
         self.judgements = judgements
-        self.topic = topic
         self.out = Decisions()
         self._decoded: dict[bytes, JoinedExperience] = {}
 
@@ -63,15 +63,15 @@ class Joiner:
         joined = JoinedExperience.of(experience, query_hash, items)
         self._decoded[key] = joined
         self.experiences.set(key, joined.encode())
-        origin = Origin(self.topic, self.experiences.partition, offset)
+        origin = Origin(EXPERIENCES, self.experiences.partition, offset)
         self.out.entries.append(self._entry("arrived", experience.experience_id, None, joined, origin, received_at, ()))
         self.out.counts["arrived"] += 1
         state = self._state(key) or Judgements(since=received_at)
         state.since = received_at
         self.out.started.append((received_at, key))
         early, state.early = state.early, []
-        for part, waiting in enumerate(early, start=1):
-            origin = Origin(self.topic, self.experiences.partition, offset, part)
+        for waiting in early:
+            origin = Origin(FEEDBACK, waiting.partition, waiting.offset)
             self._join(joined, state, waiting.feedback, origin, waiting.received_at)
         self.judgements.set(key, state.encode())
 
@@ -91,7 +91,7 @@ class Joiner:
             state.outcomes[feedback.feedback_id] = "early"
             self.out.counts["early"] += 1
         else:
-            origin = Origin(self.topic, self.judgements.partition, offset)
+            origin = Origin(FEEDBACK, self.judgements.partition, offset)
             self._join(joined, state, feedback, origin, received_at)
         self.judgements.set(key, state.encode())
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import groupby
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.records import FEATURES_PER_ITEM, Origin, ScorerEntry
 from schemas.settings import ScorerSettings
@@ -85,20 +86,50 @@ def _intent_mark(intent_type: str) -> int:
     return int.from_bytes(blake2b(intent_type.encode(), digest_size=8).digest(), "little")
 
 
-@dataclass(slots=True)
 class Origins:
-    """The highest origin applied per input partition; origins of one partition only ever grow."""
+    """Which input records have been applied: one bit each, for ever.
 
-    highest: dict[tuple[str, int], tuple[int, int]]
+    A high-water mark would not do, as origins come in no promised order. A partition's bits begin at the first offset
+    that was seen, rounded down to a whole byte, and grow at both ends.
+    """
 
-    def take(self, origin: Origin) -> bool:
-        """Say whether the origin is new, and remember it."""
-        key, place = (origin.topic, origin.partition), (origin.offset, origin.part)
-        if place <= self.highest.get(key, (-1, -1)):
-            return False
-        self.highest[key] = place
-        return True
+    def __init__(self) -> None:
+        self._bits: dict[tuple[str, int], tuple[int, bytearray]] = {}
 
-    def copy(self) -> Origins:
-        """Return origins that grow apart from these."""
-        return Origins(dict(self.highest))
+    def __contains__(self, origin: Origin) -> bool:
+        base, bits = self._bits.get((origin.topic, origin.partition), _NO_BITS)
+        place = origin.offset - base
+        return 0 <= place < 8 * len(bits) and bool(bits[place >> 3] >> (place & 7) & 1)
+
+    def add(self, origin: Origin) -> None:
+        """Remember the origin."""
+        key, offset = (origin.topic, origin.partition), origin.offset
+        base, bits = self._bits.get(key, _NO_BITS)
+        if not bits or offset < base:
+            lower = offset & ~7
+            bits = bytearray((base - lower) >> 3) + bits if bits else bytearray(1)
+            base = lower
+            self._bits[key] = base, bits
+        place = offset - base
+        if place >= 8 * len(bits):
+            bits.extend(bytes((place >> 3) + 1 - len(bits)))
+        bits[place >> 3] |= 1 << (place & 7)
+
+    def arrays(self) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return a copy as arrays, named by topic, partition and first offset."""
+        return {
+            f"{_ARRAYS}{topic}:{partition}:{base}": np.frombuffer(bytes(bits), np.uint8)
+            for (topic, partition), (base, bits) in self._bits.items()
+        }
+
+    def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Become what `arrays` was made from; arrays of other names are passed over."""
+        self._bits.clear()
+        for name, array in arrays.items():
+            if name.startswith(_ARRAYS):
+                topic, partition, base = name.removeprefix(_ARRAYS).split(":")
+                self._bits[topic, int(partition)] = int(base), bytearray(array.tobytes())
+
+
+_ARRAYS = "origins:"
+_NO_BITS = (0, bytearray())

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.records import Scored, ScorerEntry, StepRecord
+from schemas.records import Origin, Scored, ScorerEntry, StepRecord
 from schemas.settings import ScorerSettings
 from trainers.scorer.entries import Origins, Use, fill_rows, input_scale, judged_items, use_of
 from trainers.scorer.model import ScorerModel
@@ -38,7 +38,7 @@ Work = tuple[int, ScorerEntry, Use]
 """Input offset, entry and what it is for."""
 Scores = tuple[float, ...]
 """One an item."""
-_NOTHING: tuple[list[tuple[int, ScorerEntry]], list[Work], Origins] = ([], [], Origins({}))
+_NOTHING: tuple[list[tuple[int, ScorerEntry]], list[Work]] = ([], [])
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -69,7 +69,7 @@ class OnlineLearner:
             "validation_pairs": 0,
         }
         self.model = ScorerModel(settings)
-        self.origins = Origins({})
+        self.origins = Origins()
         self._scale = input_scale(settings)
         self._room = empty_rows(0)
         self._looked_at = _NOTHING
@@ -89,7 +89,7 @@ class OnlineLearner:
 
         Changes nothing that can be seen.
         """
-        self._looked_at = (list(entries), *self._fresh(entries))
+        self._looked_at = (list(entries), self._fresh(entries))
         offsets = [offset for offset, _, use in self._looked_at[1] if use is Use.LEARNED]
         size = self.settings.groups_per_step
         chunks = [offsets[start : start + size] for start in range(0, len(offsets), size)]
@@ -117,15 +117,16 @@ class OnlineLearner:
             StepOrderError: a step is not wholly within the entries or does not follow the last one, or a feedback
                 to learn from is in no step.
         """
-        known, works, origins = self._looked_at
+        known, works = self._looked_at
         if known != list(entries):
-            works, origins = self._fresh(entries)
+            works = self._fresh(entries)
         segments = list(self._segments(works, entries, steps))
         self._count_skipped(entries, works)
         scored: list[Scored] = []
         for segment, record in segments:
             scored += self._score(segment) if record is None else self._learn(segment, record)
-        self.origins = origins
+        for _, entry, _ in works:
+            self.origins.add(entry.origin)
         self._looked_at = _NOTHING
         if entries:
             self.next_offset = max(self.next_offset, entries[-1][0] + 1)
@@ -171,16 +172,14 @@ class OnlineLearner:
         snapshot.write_into(self, architecture(self.settings))
         self._looked_at = _NOTHING
 
-    def _fresh(self, entries: Entries) -> tuple[list[Work], Origins]:
-        """Return the entries that are no repetition, with their use, and the origins after them."""
-        origins = self.origins.copy()
+    def _fresh(self, entries: Entries) -> list[Work]:
+        """Return the entries that are no repetition, with their use."""
+        fresh: dict[Origin, tuple[int, ScorerEntry]] = {}
+        for offset, entry in entries:
+            if offset >= self.next_offset and entry.origin not in self.origins:
+                fresh.setdefault(entry.origin, (offset, entry))
         with np.errstate(over="ignore"):
-            works = [
-                (offset, entry, use_of(entry, self.settings))
-                for offset, entry in entries
-                if offset >= self.next_offset and origins.take(entry.origin)
-            ]
-        return works, origins
+            return [(offset, entry, use_of(entry, self.settings)) for offset, entry in fresh.values()]
 
     def _segments(
         self, works: list[Work], entries: Entries, steps: Sequence[StepRecord]

@@ -13,7 +13,7 @@ from trainers.scorer.samples import NAMES, SampleBuffer, Samples
 if TYPE_CHECKING:
     from trainers.scorer.learner import OnlineLearner
 
-FORM = 2
+FORM = 3
 """Version of the checkpoint's form."""
 
 
@@ -22,7 +22,7 @@ class Snapshot:
     """A learner's state; nothing in it changes when the learner goes on."""
 
     arrays: Arrays
-    """Weights, optimizer, replay and validation buffers, progressive window."""
+    """Weights, optimizer, replay and validation buffers, progressive window, applied origins."""
     meta: dict[str, Any]
     """Everything else, ready for JSON."""
 
@@ -68,13 +68,14 @@ class Snapshot:
         learner.validated = dict(self.meta["validated"])
         learner.step, learner.next_offset = self.step, self.next_offset
         learner.log_offset, learner.log_epoch = self.log_offset, self.log_epoch
-        learner.origins.highest = {(t, p): (offset, part) for t, p, offset, part in self.meta["origins"]}
+        learner.origins.restore(self.arrays)
 
 
 def from_learner_state(learner: OnlineLearner, epoch: int) -> Snapshot:
     """Return a copy of the learner's state."""
     arrays = learner.model.arrays()
     arrays["window"] = learner.window.rows.copy()
+    arrays.update(learner.origins.arrays())
     for name, buffer in (("replay", learner.replay), ("validation", learner.validation)):
         arrays.update(_buffer_arrays(name, buffer))
     meta = {
@@ -91,7 +92,6 @@ def from_learner_state(learner: OnlineLearner, epoch: int) -> Snapshot:
         "decay": learner.decay.state(),
         "counts": learner.life.as_dict(),
         "validated": dict(learner.validated),
-        "origins": [[*key, *place] for key, place in sorted(learner.origins.highest.items())],
     }
     return Snapshot(arrays, meta)
 

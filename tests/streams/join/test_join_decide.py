@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events import Experience, Feedback
-from schemas.records import ScorerEntry
+from schemas.records import Origin, ScorerEntry
 from schemas.settings import RewardSettings, ScorerSettings
 from streams.join.decide import Joiner
 from streams.join.state import JoinedExperience, Judgements
@@ -17,6 +17,7 @@ from streams.tables import Overlay
 from trainers.embedding import build_embedder
 from trainers.prepare import prepare, query_hash
 from trainers.reward import Judgement
+from trainers.scorer.entries import Origins
 
 EMBEDDER = build_embedder(ScorerSettings())
 
@@ -50,12 +51,12 @@ class Partition:
         self.orphans: list[Any] = []
         self.counts: dict[str, int] = {}
 
-    def joiner(self, topic: str) -> Joiner:
+    def joiner(self) -> Joiner:
         overlays = Overlay(self.experiences, 0), Overlay(self.judgements, 0)  # type: ignore[arg-type]
-        return Joiner(RewardSettings(), *overlays, topic=topic)
+        return Joiner(RewardSettings(), *overlays)
 
     def run(self, topic: str, events: list[tuple[int, Any]], at: float = 1000.0, persist: bool = True) -> Joiner:
-        joiner = self.joiner(topic)
+        joiner = self.joiner()
         for offset, event in events:
             if isinstance(event, Experience):
                 items = prepare(event, EMBEDDER)
@@ -114,10 +115,10 @@ def test_early_feedback_is_joined_when_its_experience_comes() -> None:
     partition.run("feedback", [(3, feedback("f1")), (4, feedback("f2", source="evaluator", reward=-1.0))])
     assert partition.entries == []
     partition.run("experiences", [(0, experience())])
-    assert [(e.kind, e.feedback_id, e.origin.part) for e in partition.entries] == [
-        ("arrived", None, 0),
-        ("feedback", "f1", 1),
-        ("feedback", "f2", 2),
+    assert [(e.kind, e.feedback_id, e.origin) for e in partition.entries] == [
+        ("arrived", None, Origin("experiences", 0, 0)),
+        ("feedback", "f1", Origin("feedback", 0, 3)),
+        ("feedback", "f2", Origin("feedback", 0, 4)),
     ]
     assert partition.counts["early"] == 2
     assert partition.counts["joined"] == 2
@@ -182,7 +183,7 @@ def test_expiry_forgets_the_experience_and_orphans_what_waits() -> None:
     partition = Partition()
     partition.run("experiences", [(0, experience("known"))], at=10.0)
     partition.run("feedback", [(5, feedback("f1", of="never"))], at=20.0)
-    joiner = partition.joiner("join-ticks")
+    joiner = partition.joiner()
     for key in (b"known", b"never"):
         joiner.expire(key, until=20.0)
     partition.keep(joiner)
@@ -195,7 +196,7 @@ def test_what_arrived_later_than_the_expiry_stays() -> None:
     partition = Partition()
     partition.run("feedback", [(0, feedback("early"))], at=10.0)
     partition.run("experiences", [(0, experience())], at=100.0)
-    joiner = partition.joiner("join-ticks")
+    joiner = partition.joiner()
     joiner.expire(b"e1", until=50.0)
     partition.keep(joiner)
     assert partition.orphans == []
@@ -228,13 +229,12 @@ EVENTS = [
 
 
 def applied(entries: list[ScorerEntry]) -> list[tuple[str, str | None, tuple[float | None, ...]]]:
-    """What a reader that keeps the highest origin of each input learns."""
-    highest: dict[tuple[str, int], tuple[int, int]] = {}
+    """What a reader that knows the origins it has applied learns."""
+    origins = Origins()
     result = []
     for entry in entries:
-        source, place = (entry.origin.topic, entry.origin.partition), (entry.origin.offset, entry.origin.part)
-        if place > highest.get(source, (-1, -1)):
-            highest[source] = place
+        if entry.origin not in origins:
+            origins.add(entry.origin)
             result.append((entry.experience_id, entry.feedback_id, entry.rewards))
     return result
 
@@ -264,6 +264,53 @@ def test_a_crash_between_output_and_state_loses_nothing_and_learns_nothing_twice
     assert {k: Judgements.decode(v).latest for k, v in crashed.judgements.data.items()} == {
         k: Judgements.decode(v).latest for k, v in calm.judgements.data.items()
     }
+
+
+def test_a_successor_that_reads_the_topics_in_another_order_loses_nothing() -> None:
+    partition = Partition()
+    # One owner publishes both arrivals and dies before its state; the next one reads the feedback first.
+    partition.run("experiences", [(0, experience("a")), (1, experience("b"))], persist=False)
+    partition.run("feedback", [(0, feedback("f1", of="a"))])
+    partition.run("experiences", [(0, experience("a")), (1, experience("b"))])
+    assert [name for _, name, _ in applied(partition.entries) if name] == ["f1"]
+
+
+def test_what_one_owner_kept_as_early_is_learned_from_the_next_one_that_joins_it_at_once() -> None:
+    partition = Partition()
+    partition.run("experiences", [(0, experience("b"))])
+    # f1 waits, f2 is joined; their state is lost, and then the experience of f1 is read first.
+    partition.run("feedback", [(0, feedback("f1", of="a")), (1, feedback("f2", of="b"))], persist=False)
+    partition.run("experiences", [(1, experience("a"))])
+    partition.run("feedback", [(0, feedback("f1", of="a")), (1, feedback("f2", of="b"))])
+    assert sorted(name for _, name, _ in applied(partition.entries) if name) == ["f1", "f2"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    data=st.data(),
+    topics=st.permutations(["experiences"] * 3 + ["feedback"] * 5),
+    again=st.permutations(["experiences"] * 3 + ["feedback"] * 5),
+)
+def test_whatever_order_two_owners_read_in_each_feedback_is_learned_once(
+    data: st.DataObject, topics: list[str], again: list[str]
+) -> None:
+    events = {
+        name: list(enumerate(event for topic, event in EVENTS if topic == name)) for name in ("experiences", "feedback")
+    }
+    partition, done = Partition(), {"experiences": 0, "feedback": 0}
+    # The first owner's outputs are out, some of its state and none of its commits survive; one batch is under way.
+    last = data.draw(st.integers(0, len(topics) - 1))
+    for position, topic in enumerate(topics[: last + 1]):
+        partition.run(topic, [events[topic][done[topic]]], persist=position < last)
+        done[topic] += 1
+    done = {"experiences": 0, "feedback": 0}
+    for topic in again:
+        partition.run(topic, [events[topic][done[topic]]])
+        done[topic] += 1
+    learned = [name for _, name, _ in applied(partition.entries) if name]
+    assert sorted(learned) == sorted(set(learned))
+    assert {"f2", "f3", "f4"} <= set(learned) <= {"f1", "f2", "f3", "f4"}
+    assert sorted(name for name, of, _ in applied(partition.entries) if of is None) == ["a", "b"]
 
 
 @pytest.mark.parametrize("order", [(0, 2, 3), (2, 0, 3), (2, 3, 0), (3, 2, 0), (0, 3, 2), (3, 0, 2)])

@@ -79,13 +79,20 @@ def test_repeated_origin_gives_nothing_and_is_counted():
     learner = OnlineLearner(SMALL)
     first = entry(0, origin=Origin("feedback", 2, 5))
     again = replace(entry(1), origin=Origin("feedback", 2, 5))
-    part = replace(entry(2), origin=Origin("feedback", 2, 5, 1))
-    assert apply_all(learner, first, again, part) == ["feedback_learned"] * 2
-    late = [(3, replace(entry(3), origin=Origin("feedback", 2, 4)))]
+    other = replace(entry(2), origin=Origin("experiences", 2, 5))
+    assert apply_all(learner, first, again, other) == ["feedback_learned"] * 2
+    late = [(3, replace(entry(3), origin=Origin("feedback", 2, 5)))]
     assert learner.plan(late, 1) == []
     assert learner.apply(late, []) == []
     assert learner.status()["duplicates"] == 2
     assert learner.next_offset == 4
+
+
+def test_an_origin_that_comes_after_a_later_one_is_learned():
+    learner = OnlineLearner(SMALL)
+    assert apply_all(learner, *(replace(entry(n), origin=Origin("feedback", 2, 9 - n)) for n in range(4))) == (
+        ["feedback_learned"] * 4
+    )
 
 
 def test_entries_below_the_position_are_repetitions():

@@ -10,6 +10,7 @@
     ├── BrokerError             the embedded broker does not start
     │   └── JarsUnavailableError    Apache Kafka's jars cannot be fetched
     ├── JobError                a training job cannot be run as requested
+    ├── VersionError            a trained version is not there, or is not as it was added
     └── LagError                a consumer is further behind than allowed
 
 The command line prints any of these as `error: <message>` and its remedy, and exits with 1.
@@ -61,6 +62,10 @@ class JarsUnavailableError(BrokerError):
 
 class JobError(TierstreamError):
     """A training job cannot be run as requested."""
+
+
+class VersionError(TierstreamError):
+    """A trained version is not there, or is not as it was added."""
 
 
 class LagError(TierstreamError):

@@ -1,0 +1,83 @@
+"""Records of the version registry: what a trained version is, and which one is in use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, JsonValue, StringConstraints
+
+from schemas.base import Event, Identifier, Part, Timestamp
+from schemas.events import ModelTier
+
+VersionStatus = Literal["candidate", "promoted", "rejected"]
+
+VersionName = Annotated[str, StringConstraints(pattern=r"^(scorer|dpo|sft)-[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+"""`<tier>-<first 12 hex digits of what it is made of>`; never a path out of its folder."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class VersionRecord(Event):
+    """What a version is made of and how it was judged: `version.json` of its folder, written once."""
+
+    tier: ModelTier
+    """Which model."""
+    version: VersionName
+    """Its name, and its folder's."""
+    status: VersionStatus = "candidate"
+    """The gate's verdict when it was added, `rejected` or `candidate`; `promoted` once it has been in use."""
+    parent_version: VersionName | None = None
+    """The version that it continues from."""
+    created_at: Timestamp
+    """When it was added."""
+    job_id: Identifier | None = None
+    """The training job that made it."""
+    reason: str
+    """Why it was made, and why the gate judged as it did, in one line."""
+    metrics: dict[str, JsonValue] = Field(default_factory=dict)
+    """The gate's figures."""
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    """The settings that were in effect."""
+    base_model: str | None = None
+    """The base model that it adapts."""
+    base_model_sha256: Sha256 | None = None
+    """Hash of the base model's weights."""
+    libraries: dict[str, str] = Field(default_factory=dict)
+    """Versions of the libraries that made it, by name."""
+    seed: int | None = None
+    """Seed of the training."""
+    dataset_sha256: Sha256 | None = None
+    """Hash of the dataset."""
+    files: dict[str, Sha256] = Field(default_factory=dict)
+    """Hash of every file, by path within the folder; filled in when it is added."""
+
+
+class Selection(Part):
+    """One change of the version in use."""
+
+    version: VersionName
+    """In use from then on."""
+    action: Literal["promoted", "rolled back"]
+    """What was done."""
+    previous: VersionName | None = None
+    """In use until then."""
+    reason: str
+    """Why."""
+    at: Timestamp
+    """When."""
+
+
+class InUse(Event):
+    """The whole history of a tier's version in use, the newest last: `in-use.json`."""
+
+    history: tuple[Selection, ...] = ()
+    """Every change."""
+
+    @property
+    def version(self) -> str | None:
+        """The version in use; None before the first promotion."""
+        return self.history[-1].version if self.history else None
+
+    def then(self, selection: Selection) -> Self:
+        """Return the history with one more change."""
+        return self.model_copy(update={"history": (*self.history, selection)})

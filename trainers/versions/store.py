@@ -1,0 +1,254 @@
+"""Versions on disk: `models/<tier>/<version>/`, and `models/<tier>/in-use.json`."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.errors import VersionError
+from schemas.events import ModelTier, ModelVersion
+from schemas.versions import InUse, Selection, VersionName, VersionRecord
+from trainers.files import sync_folder, write_atomically
+
+MANIFEST = "version.json"
+IN_USE = "in-use.json"
+LINEAGE = "lineage.jsonl"
+"""One JSON line an example that the version was trained on, where it has such a file."""
+
+_LOCK = ".lock"
+_STAGING = ".staging-"
+_NAME: TypeAdapter[str] = TypeAdapter(VersionName)
+
+
+class VersionStore:
+    """All versions of all tiers in one data directory; any number of processes may use it at once."""
+
+    def __init__(self, data_dir: Path | str) -> None:
+        self._data_dir = Path(data_dir)
+
+    def folder(self, tier: ModelTier, version: str) -> Path:
+        """Return the folder that the version has, or would have.
+
+        Raises:
+            VersionError: the name is no version's of this tier.
+        """
+        try:
+            _NAME.validate_python(version)
+        except ValidationError as error:
+            raise VersionError(
+                f"{version!r} is no name of a version", f"`tierstream models list --tier {tier}` has them"
+            ) from error
+        if not version.startswith(f"{tier}-"):
+            raise VersionError(f"{version} is no version of tier {tier}", "name one that begins with the tier")
+        return self._tier(tier) / version
+
+    @contextmanager
+    def staging(self, tier: ModelTier, version: str) -> Iterator[Path]:
+        """Give a new, empty folder to write a version's files into; what `add` has not taken is deleted.
+
+        Raises:
+            VersionError: the name is no version's of this tier.
+            OSError: the folder cannot be made.
+        """
+        self.folder(tier, version)
+        self._tier(tier).mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{version}-", dir=self._tier(tier)))
+        folder.chmod(0o755)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def add(self, record: VersionRecord, staging: Path) -> VersionRecord:
+        """Hash and fsync the files in `staging` and put them into place; one that is there already stays as it is.
+
+        Returns:
+            The record as it stands on disk, with its files.
+
+        Raises:
+            OSError: the disk is full or read-only; nothing was added.
+        """
+        target = self.folder(record.tier, record.version)
+        if not target.exists():
+            files = {path.relative_to(staging).as_posix(): _sync_and_hash(path) for path in _files(staging)}
+            record = record.model_copy(update={"files": files})
+            write_atomically(staging / MANIFEST, record.to_json())
+            for folder in [path for path in staging.rglob("*") if path.is_dir()]:
+                sync_folder(folder)
+            try:
+                staging.rename(target)
+            except OSError:
+                # Another process was first: a folder with content is never replaced.
+                if not target.exists():
+                    raise
+            sync_folder(target.parent)
+        return self.get(record.tier, record.version)
+
+    def versions(self, tier: ModelTier) -> list[VersionRecord]:
+        """Return every version of a tier, the oldest first.
+
+        Raises:
+            VersionError: a manifest cannot be read.
+        """
+        names = sorted(path.parent.name for path in self._tier(tier).glob(f"{tier}-*/{MANIFEST}"))
+        return sorted((self.get(tier, name) for name in names), key=lambda record: record.created_at)
+
+    def get(self, tier: ModelTier, version: str) -> VersionRecord:
+        """Return the version's record; its status tells whether it has been in use.
+
+        Raises:
+            VersionError: there is no such version, or its manifest cannot be read.
+        """
+        path = self.folder(tier, version) / MANIFEST
+        try:
+            record = VersionRecord.from_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise VersionError(
+                f"there is no version {version}", f"`tierstream models list --tier {tier}` has them"
+            ) from error
+        except ValidationError as error:
+            raise VersionError(f"{path} cannot be read: {error.errors()[0]['msg']}", "restore it") from error
+        used = any(selection.version == version for selection in self.in_use(tier).history)
+        return record.model_copy(update={"status": "promoted"}) if used else record
+
+    def verified(self, tier: ModelTier, version: str) -> Path:
+        """Return the version's folder after every file was found to have the hash that it was added with.
+
+        Raises:
+            VersionError: there is no such version, or a file is missing or changed.
+        """
+        record, folder = self.get(tier, version), self.folder(tier, version)
+        for name, wanted in record.files.items():
+            path = folder / name
+            if not path.is_file() or _hash(path) != wanted:
+                what = "is missing" if not path.is_file() else "has changed since it was added"
+                raise VersionError(
+                    f"{path} {what}", f"restore it, or run `tierstream models rollback {tier}` to the one before"
+                )
+        return folder
+
+    def in_use(self, tier: ModelTier) -> InUse:
+        """Return the history of the version in use; empty before the first promotion.
+
+        Raises:
+            VersionError: the file cannot be read.
+        """
+        path = self._tier(tier) / IN_USE
+        try:
+            return InUse.from_json(path.read_bytes())
+        except FileNotFoundError:
+            return InUse()
+        except ValidationError as error:
+            raise VersionError(f"{path} cannot be read: {error.errors()[0]['msg']}", "restore it") from error
+
+    def promote(self, tier: ModelTier, version: str, reason: str) -> ModelVersion:
+        """Put a version into use; one that is in use already stays so, without a new line in the history.
+
+        Returns:
+            The event to publish, with `streams.model_versions`.
+
+        Raises:
+            VersionError: there is no such version, or its files are not as they were added.
+            OSError: the history cannot be written; nothing has changed.
+        """
+        self.verified(tier, version)
+        with self.locked(tier):
+            history = self.in_use(tier)
+            if history.version != version:
+                history = self._select(tier, history, version, "promoted", reason)
+        return self.event(tier, history.history[-1])
+
+    def rollback(self, tier: ModelTier, to: str | None = None, reason: str = "") -> ModelVersion:
+        """Go back to the version that was in use before, or to `to`, which has been in use at some time.
+
+        Raises:
+            VersionError: there is none to go back to, or its files are not as they were added.
+            OSError: the history cannot be written; nothing has changed.
+        """
+        with self.locked(tier):
+            history = self.in_use(tier)
+            target = to or _one_before(history)
+            if target is None:
+                raise VersionError(f"no version of {tier} was in use before", "nothing was changed")
+            if all(selection.version != target for selection in history.history):
+                raise VersionError(
+                    f"{target} has never been in use", f"put it into use with `tierstream models promote {target}`"
+                )
+            self.verified(tier, target)
+            if history.version != target:
+                words = reason or f"back from {history.version}"
+                history = self._select(tier, history, target, "rolled back", words)
+        return self.event(tier, history.history[-1])
+
+    def event(self, tier: ModelTier, selection: Selection) -> ModelVersion:
+        """Return the public event of a change of the version in use."""
+        record = self.get(tier, selection.version)
+        return ModelVersion(
+            tier=tier,
+            version=record.version,
+            path=self.folder(tier, record.version).relative_to(self._data_dir).as_posix(),
+            metrics=record.metrics,
+            parent_version=record.parent_version,
+            reason=f"{selection.action}: {selection.reason}",
+        )
+
+    @contextmanager
+    def locked(self, tier: ModelTier, name: str = _LOCK) -> Iterator[None]:
+        """Hold a lock of the tier that no other process or thread has."""
+        self._tier(tier).mkdir(parents=True, exist_ok=True)
+        with (self._tier(tier) / name).open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _select(
+        self, tier: ModelTier, history: InUse, version: str, action: Literal["promoted", "rolled back"], reason: str
+    ) -> InUse:
+        selection = Selection(
+            version=version, action=action, previous=history.version, reason=reason, at=datetime.now(UTC)
+        )
+        changed = history.then(selection)
+        write_atomically(self._tier(tier) / IN_USE, changed.to_json())
+        return changed
+
+    def _tier(self, tier: ModelTier) -> Path:
+        return self._data_dir / "models" / tier
+
+
+def _one_before(history: InUse) -> str | None:
+    """Return the version that led to the one in use: a second rollback goes further back, not forth again."""
+    trail: list[str] = []
+    for selection in history.history:
+        if selection.action == "rolled back" and selection.version in trail:
+            trail = trail[: trail.index(selection.version) + 1]
+        else:
+            trail.append(selection.version)
+    return trail[-2] if len(trail) > 1 else None
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return every plain file below `folder`, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+
+
+def _sync_and_hash(path: Path) -> str:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return _hash(path)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

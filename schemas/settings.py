@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -41,6 +42,19 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=120)]
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether an address or name is this machine's own loopback."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _one_of_two(name: str, value: object, file: object) -> None:
+    if value is not None and file is not None:
+        raise ValueError(f"{name} and {name}_file are both set: keep one of them")
+
+
 class KafkaSettings(StrictModel):
     """How to reach the broker."""
 
@@ -56,8 +70,14 @@ class KafkaSettings(StrictModel):
     """User, where the protocol is SASL."""
     sasl_password: SecretStr | None = None
     """Password; give it as `TIERSTREAM_KAFKA__SASL_PASSWORD`, never in a file that is shared."""
+    sasl_password_file: str | None = None
+    """File whose one line is the password, in place of `sasl_password`."""
     ssl_cafile: str | None = None
-    """PEM file of the certificates to trust, where the protocol is SSL."""
+    """PEM file of the certificates to trust, where the protocol is SSL; by default the system's."""
+    ssl_certfile: str | None = None
+    """PEM file of the certificate that this client shows, where the broker asks for one."""
+    ssl_keyfile: str | None = None
+    """PEM file of that certificate's key."""
     fetch_max_wait: Duration = 0.02
     """How long the broker holds an empty fetch: bounds the delay of one topic behind another."""
     session_timeout: Duration = 10.0
@@ -65,8 +85,19 @@ class KafkaSettings(StrictModel):
 
     @model_validator(mode="after")
     def _sasl_has_a_user(self) -> Self:
-        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password):
-            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_username and sasl_password")
+        _one_of_two("sasl_password", self.sasl_password, self.sasl_password_file)
+        password = self.sasl_password or self.sasl_password_file
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and password):
+            raise ValueError(
+                f"security_protocol {self.security_protocol} needs sasl_username and sasl_password or "
+                "sasl_password_file"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _certificate_has_a_key(self) -> Self:
+        if bool(self.ssl_certfile) != bool(self.ssl_keyfile):
+            raise ValueError("ssl_certfile and ssl_keyfile go together")
         return self
 
 
@@ -246,7 +277,19 @@ class WebSettings(StrictModel):
     port: int = Field(default=8321, ge=0, le=65535)
     """Port to listen on; 0 picks a free one."""
     token: SecretStr | None = None
-    """Bearer token that everything but health checks asks for."""
+    """Bearer token that everything but health checks asks for; needed where `host` is not loopback."""
+    token_file: str | None = None
+    """File whose one line is the token, in place of `token`; where it does not exist it is made, with a random one."""
+
+    @model_validator(mode="after")
+    def _open_to_this_machine_alone(self) -> Self:
+        _one_of_two("token", self.token, self.token_file)
+        if not is_loopback(self.host) and self.token is None and self.token_file is None:
+            raise ValueError(
+                f"host {self.host} can be reached from other machines, and there is neither token nor token_file: "
+                "set one, or keep host at 127.0.0.1"
+            )
+        return self
 
 
 class BrokerSettings(StrictModel):

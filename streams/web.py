@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import hmac
 import html
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from mode import Service
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from schemas.settings import WebSettings
+from schemas.settings import WebSettings, is_loopback
 from streams.status import status
+from streams.web_token import web_token
 
 if TYPE_CHECKING:
     from streams.app import TierstreamApp
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 8 * 1024
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -37,7 +44,8 @@ class WebServer(Service):  # type: ignore[misc]
         super().__init__()
         self._app = app
         self._settings = settings
-        application = web.Application(middlewares=[self._authorize], client_max_size=64 * 1024)
+        self._token = web_token(settings)
+        application = web.Application(middlewares=[self._authorize], client_max_size=MAX_BODY_BYTES)
         application.add_routes(
             [
                 web.get("/", self._page),
@@ -47,7 +55,13 @@ class WebServer(Service):  # type: ignore[misc]
                 web.get("/status", self._status),
             ]
         )
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(
+            application,
+            access_log=None,
+            logger=_logger(),
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+        )
 
     async def on_start(self) -> None:
         """Listen."""
@@ -71,12 +85,22 @@ class WebServer(Service):  # type: ignore[misc]
 
     @web.middleware
     async def _authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        token = self._settings.token
-        if token is not None and request.path not in OPEN_PATHS:
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(errors="surrogateescape"), token.get_secret_value().encode()):
-                return web.json_response({"error": "a bearer token is needed: see web.token"}, status=401)
+        if request.path not in OPEN_PATHS and (refusal := self._refusal(request)):
+            return web.json_response({"error": refusal[1]}, status=refusal[0])
+        if request.can_read_body:
+            await request.read()  # refuses one above the limit, whoever would have read it
         return await handler(request)
+
+    def _refusal(self, request: web.Request) -> tuple[int, str] | None:
+        """Return why a request may not see data: a status and a line; None where it may."""
+        if self._token is None:
+            # A page elsewhere can have a name of its own resolve to this machine, and read through the browser.
+            if is_loopback(_host_name(request.host)):
+                return None
+            return 403, "without web.token this answers only where it is addressed as localhost"
+        kind, _, given = request.headers.get("Authorization", "").partition(" ")
+        same = hmac.compare_digest(given.encode(errors="surrogateescape"), self._token.encode())
+        return None if same and kind.lower() == "bearer" else (401, "a bearer token is needed: see web.token")
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -97,6 +121,25 @@ class WebServer(Service):  # type: ignore[misc]
         return web.Response(
             text=_PAGE.format(ready=ready, status=html.escape(_dump(self._app).decode())), content_type="text/html"
         )
+
+
+def _logger() -> logging.Logger:
+    """Return aiohttp's logger without the requests that are no HTTP, which it would repeat with what they hold."""
+    logger = logging.getLogger("aiohttp.server")
+    logger.addFilter(_is_ours)
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def _host_name(host: str) -> str:
+    """Return the name in a Host header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _dump(app: Any) -> bytes:

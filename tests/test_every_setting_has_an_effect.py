@@ -36,6 +36,11 @@ class Effect:
 
 IN_MEMORY = {"stream.table_store": "memory", "topics.partitions": "1"}
 SASL = {"kafka.security_protocol": "SASL_PLAINTEXT", "kafka.sasl_username": "me", "kafka.sasl_password": "secret"}
+CLIENT_CERTIFICATE = {
+    "kafka.security_protocol": "SSL",
+    "kafka.ssl_certfile": "client.pem",
+    "kafka.ssl_keyfile": "client-key.pem",
+}
 SMALL = {
     **IN_MEMORY,
     "scorer.rank": "4",
@@ -69,6 +74,11 @@ EFFECTS = {
     "kafka.sasl_username": Effect("you", running.client, SASL),
     "kafka.sasl_password": Effect("other", running.client, SASL),
     "kafka.ssl_cafile": Effect("ca.pem", running.client, {"kafka.security_protocol": "SSL"}),
+    "kafka.sasl_password_file": Effect(
+        "other.txt", running.client, {**SASL, "kafka.sasl_password": "", "kafka.sasl_password_file": "secret.txt"}
+    ),
+    "kafka.ssl_certfile": Effect("other.pem", running.own_certificate, CLIENT_CERTIFICATE),
+    "kafka.ssl_keyfile": Effect("other-key.pem", running.own_certificate, CLIENT_CERTIFICATE),
     "kafka.fetch_max_wait": Effect("1s", running.transport("fetch_max_wait_ms")),
     "kafka.session_timeout": Effect("6s", running.configured("broker_session_timeout", "broker_heartbeat_interval")),
     "topics.prefix": Effect("one-", running.created_topics),
@@ -125,6 +135,7 @@ EFFECTS = {
     "web.host": Effect("127.0.0.2", running.listening, WEB),
     "web.port": Effect(SECOND_PORT, running.listening, WEB),
     "web.token": Effect("open sesame", running.status_page, WEB),
+    "web.token_file": Effect("secret.txt", running.status_page, WEB),
     "broker.kind": Effect("kafka", running.embedded_broker, {"broker.port": FIRST_PORT}),
     "broker.port": Effect(SECOND_PORT, running.embedded_broker, {"broker.port": FIRST_PORT, "broker.kind": "lite"}),
     "broker.heap_mib": Effect("300", running.launched_kafka),
@@ -163,6 +174,8 @@ def test_a_changed_setting_shows(key: str, tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / folder).mkdir()
         monkeypatch.chdir(tmp_path / folder)
         Path("ca.pem").write_text(CERTIFICATE)
+        Path("secret.txt").write_text("secret\n")
+        Path("other.txt").write_text("other\n")
         environ = {variable(name): value for name, value in {**effect.under, **changed}.items()}
         return effect.observe(load(None, environ, {}).settings)
 

@@ -16,6 +16,7 @@ from schemas.settings import Settings
 from streams import topology
 from streams.contract import CONTRACTS
 from streams.kafka_options import broker_errors, client_options
+from streams.web_token import web_token
 
 WATCHED = (topology.SCORE_UPDATES, topology.PAIRS, topology.JOBS, topology.JOB_UPDATES)
 
@@ -45,8 +46,8 @@ async def fetch_status(web_url: str, settings: Settings) -> dict[str, Any] | Non
 
 
 def _fetch(url: str, settings: Settings) -> dict[str, Any] | None:
-    token = settings.web.token
-    headers = {} if token is None else {"Authorization": f"Bearer {token.get_secret_value()}"}
+    token = web_token(settings.web)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as response:
             content = json.load(response)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable
 from itertools import product
 from pathlib import Path
@@ -44,6 +45,16 @@ def client(settings: Settings) -> Seen:
     given = {} if credentials is None else vars(credentials)
     with offline_app(settings) as (app, _):
         return options, {name: _readable(value) for name, value in given.items()}, app.conf.broker
+
+
+def own_certificate(settings: Settings) -> Seen:
+    """Return which certificate and key are shown to the broker, and whether a missing one is told by name."""
+    chain: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.access", lambda path, mode: True)
+        patch.setattr(ssl.SSLContext, "load_cert_chain", lambda self, *files, **more: chain.append((files, more)))
+        client_options(settings)
+    return chain
 
 
 def groups(settings: Settings) -> Seen:

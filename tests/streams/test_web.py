@@ -146,14 +146,15 @@ def test_a_worker_that_is_not_ready_lives_and_says_why(tmp_path: Path, prepare: 
     assert (orjson.loads(status[2])["ready"], orjson.loads(status[2])["reason"]) == (False, reason)
 
 
-def test_a_header_that_is_no_text_is_refused_like_any_wrong_token(tmp_path: Path) -> None:
-    settings = Settings.model_validate({"data_dir": str(tmp_path), "web": {"port": free_port(), "token": "t"}})
+def send(tmp_path: Path, request: bytes, **web: Any) -> bytes:
+    """Return the status line of the answer to raw bytes."""
+    settings = Settings.model_validate({"data_dir": str(tmp_path), "web": {"port": free_port(), **web}})
 
     async def run(app: TierstreamApp) -> bytes:
         await app.stream_web.on_start()
         reader, writer = await asyncio.open_connection("127.0.0.1", settings.web.port)
-        writer.write(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
-        answer = await reader.read()
+        writer.write(request)
+        answer = await reader.readline()
         writer.close()
         await writer.wait_closed()
         await app.stream_web.on_stop()
@@ -161,4 +162,58 @@ def test_a_header_that_is_no_text_is_refused_like_any_wrong_token(tmp_path: Path
 
     with offline_app(settings) as (app, _):
         ready(app)
-        assert asyncio.run(run(app)).startswith(b"HTTP/1.1 401 ")
+        return asyncio.run(run(app))
+
+
+def test_a_header_that_is_no_text_is_refused_like_any_wrong_token(tmp_path: Path) -> None:
+    request = b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \xff\xfe\r\n\r\n"
+    assert send(tmp_path, request, token="t").startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"127.0.0.1", 200),
+        (b"localhost:8321", 200),
+        (b"[::1]:8321", 200),
+        (b"rebound.example.org", 403),
+        (b"rebound.example.org:8321", 403),
+        (b"127.0.0.1.example.org", 403),
+        (b"[::1", 403),
+        (b"", 403),
+    ],
+)
+def test_without_a_token_only_this_machines_own_names_are_answered(tmp_path: Path, host: bytes, status: int) -> None:
+    request = b"GET /status HTTP/1.1\r\nHost: %s\r\n\r\n" % host
+    assert send(tmp_path, request).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_token_opens_by_any_name(tmp_path: Path) -> None:
+    request = b"GET /status HTTP/1.1\r\nHost: worker-1\r\nAuthorization: bearer t\r\n\r\n"
+    assert send(tmp_path, request, token="t").startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_token_may_lie_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from a file\n")
+    answers = fetch(tmp_path, ("/status", {}), ("/status", bearer("from a file")), token_file=str(tmp_path / "token"))
+    assert [status for status, _, _ in answers] == [401, 200]
+
+
+@pytest.mark.parametrize("kind", [b"Content-Length: 65537", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_body_above_the_limit_is_refused(tmp_path: Path, kind: bytes, method: bytes) -> None:
+    body = b"10001\r\n" + b"x" * 65537 + b"\r\n0\r\n\r\n" if b"chunked" in kind else b"x" * 65537
+    request = method + b" /status HTTP/1.1\r\nHost: localhost\r\n" + kind + b"\r\n\r\n" + body
+    assert send(tmp_path, request).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+    ],
+)
+def test_a_head_above_the_limit_is_refused(tmp_path: Path, head: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    assert b" 400 " in send(tmp_path, head)
+    assert not caplog.records, "what a stranger sends is not to fill the log"

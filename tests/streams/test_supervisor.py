@@ -175,6 +175,7 @@ def test_parts_get_the_settings_in_effect_with_broker_and_port(tmp_path: Path) -
     assert there.settings.scorer.rank == 8
     given = {key for key, _ in setting_fields() if there.sources[key] != "default"}
     absent = {key for key, _ in setting_fields()} - given
-    assert absent == {"state_dir", "cache_dir", "pairs.user_confidence"} | {
-        f"kafka.{name}" for name in ("sasl_username", "sasl_password", "ssl_cafile")
+    secured = ("sasl_username", "sasl_password", "sasl_password_file", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
+    assert absent == {"state_dir", "cache_dir", "pairs.user_confidence", "web.token_file"} | {
+        f"kafka.{name}" for name in secured
     }

@@ -173,8 +173,8 @@ class ScorerSettings(StrictModel):
     """Factor of the embeddings."""
     structured_scale: float = Field(default=3.0, gt=0)
     """Factor of the structured features."""
-    embedder: Literal["hash", "supplied"] = "hash"
-    """Where an event brings no embeddings: hashed word n-grams, or refuse it."""
+    embedder: Literal["hash", "minilm", "supplied"] = "hash"
+    """Where an event brings no embeddings: hashed word n-grams, the sentence model all-MiniLM-L6-v2, or refuse it."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the first weights and of the replay draws."""
 

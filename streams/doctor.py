@@ -16,6 +16,7 @@ from schemas.settings import Settings
 from streams import topology
 from streams.admin import topic_states
 from streams.broker.java import find_java
+from trainers.embedding import build_embedder
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.network import ArchitectureMismatchError, architecture, build_network, parameter_count
 
@@ -66,6 +67,15 @@ def _checkpoint(settings: Settings) -> Check:
     return Check("checkpoint", "ok", f"epoch {snapshot.epoch}, step {snapshot.step} fits the settings")
 
 
+def _embedder(settings: Settings) -> Check:
+    name = settings.scorer.embedder
+    try:
+        build_embedder(settings.scorer)
+    except TierstreamError as error:
+        return Check("embedder", "failed", str(error))
+    return Check("embedder", "ok", _EMBEDDERS[name])
+
+
 def _faust(settings: Settings) -> Check:
     if importlib.util.find_spec("faust._cython.streams") is None or os.environ.get("NO_CYTHON"):
         return Check("faust", "failed", "the compiled stream iterator is missing: install faust-streaming's wheel")
@@ -112,9 +122,16 @@ def _partitions(settings: Settings) -> Check:
     return Check("workers", "ok", f"up to {count} share the work, as topics.partitions is {count}; more would idle")
 
 
+_EMBEDDERS = {
+    "hash": "hash: word n-grams, microseconds a text",
+    "minilm": "minilm: all-MiniLM-L6-v2, milliseconds a text that is not in the cache",
+    "supplied": "supplied: events without embeddings are set aside as missing_embedding",
+}
+
 _CHECKS: tuple[Callable[[Settings], Check], ...] = (
     _scorer,
     _checkpoint,
+    _embedder,
     _faust,
     _data_dir,
     _java,

@@ -20,6 +20,12 @@ class Metrics:
         self.dead_letters = Counter(
             "tierstream_dead_letters_total", "Records set aside, by reason", ["reason"], registry=self.registry
         )
+        self.embeddings = Counter(
+            "tierstream_embeddings_total", "Embeddings, by where they came from", ["source"], registry=self.registry
+        )
+        self.embedding_seconds = Counter(
+            "tierstream_embedding_seconds_total", "Time spent on embedding texts", registry=self.registry
+        )
         self.latency = Histogram(
             "tierstream_feedback_to_score_seconds",
             "From a feedback's arrival on the broker to its published score update",

@@ -20,6 +20,7 @@ def status(app: TierstreamApp) -> dict[str, Any]:
         "reason": reason,
         "events": app.services.metrics.totals(),
         "scorer": agents.scorer.status(),
+        "embedding": agents.join.embedding(),
     }
     if reason is not None:
         return result

@@ -1,9 +1,12 @@
-"""Embeddings of texts: hashed word n-grams that need no model, or a refusal where events must bring their own."""
+"""Embeddings of texts: hashed word n-grams, a sentence model (`trainers.minilm`), or a refusal; cached by text."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
@@ -27,7 +30,7 @@ class MissingEmbeddingError(ValueError):
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors; used by one thread at a time."""
+    """Turns texts into vectors."""
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """Return one row of 384 floats a text."""
@@ -73,27 +76,57 @@ class SuppliedOnly:
         if texts:
             raise MissingEmbeddingError(
                 f"{len(texts)} text(s) without an embedding; send query_embedding and item_embeddings, "
-                'or set scorer.embedder = "hash"'
+                'or set scorer.embedder = "hash" or "minilm"'
             )
         return np.zeros((0, EMBEDDING_SIZE), dtype=np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingStats:
+    """What embedding has cost so far."""
+
+    hits: int = 0
+    """Texts that were found in the cache."""
+    misses: int = 0
+    """Texts that were embedded."""
+    seconds: float = 0.0
+    """Time spent embedding them."""
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of the texts that cost nothing; None before the first."""
+        return self.hits / (self.hits + self.misses) if self.hits + self.misses else None
+
+    @property
+    def seconds_per_text(self) -> float | None:
+        """Mean cost of a text that was not in the cache; None before the first."""
+        return self.seconds / self.misses if self.misses else None
+
+
 class CachedEmbedder:
-    """Keeps the embeddings of the texts used last."""
+    """Keeps the embeddings of the texts used last; several threads may use it, one at a time is served."""
 
     def __init__(self, inner: Embedder, capacity: int = CACHED_TEXTS) -> None:
         self._inner = inner
         self._capacity = capacity
         self._rows: OrderedDict[str, Floats] = OrderedDict()
-        self.hits = 0
-        self.misses = 0
+        self._turn = threading.Lock()
+        self.stats = EmbeddingStats()
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """Return one row of 384 floats a text; only texts not seen of late cost anything."""
+        with self._turn:
+            return self._embed(texts)
+
+    def _embed(self, texts: Sequence[str]) -> Floats:
         missing = list(dict.fromkeys(text for text in texts if text not in self._rows))
+        begun = time.perf_counter()
         fresh = dict(zip(missing, self._inner.embed(missing), strict=True)) if missing else {}
-        self.hits += len(texts) - len(missing)
-        self.misses += len(missing)
+        self.stats = EmbeddingStats(
+            self.stats.hits + len(texts) - len(missing),
+            self.stats.misses + len(missing),
+            self.stats.seconds + (time.perf_counter() - begun if missing else 0.0),
+        )
         result = np.zeros((len(texts), EMBEDDING_SIZE), dtype=np.float32)
         for row, text in zip(result, texts, strict=True):
             if text not in fresh:
@@ -105,6 +138,15 @@ class CachedEmbedder:
         return result
 
 
-def build_embedder(settings: ScorerSettings) -> Embedder:
-    """Return the embedder that the settings name."""
-    return SuppliedOnly() if settings.embedder == "supplied" else CachedEmbedder(HashEmbedder())
+def build_embedder(settings: ScorerSettings) -> CachedEmbedder:
+    """Return the embedder that the settings name, with its cache.
+
+    Raises:
+        InputError: its model is not there; names the remedy.
+    """
+    if settings.embedder == "minilm":
+        # Loaded only where it is asked for: it reads 90 MB.
+        from trainers.minilm import MiniLmEmbedder
+
+        return CachedEmbedder(MiniLmEmbedder())
+    return CachedEmbedder(SuppliedOnly() if settings.embedder == "supplied" else HashEmbedder())

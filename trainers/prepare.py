@@ -49,6 +49,11 @@ def prepare(experience: Experience, embedder: Embedder) -> ItemFeatures:
     return ItemFeatures(tuple(i.item_id for i in items), tuple(i.item_type for i in items), vector.tobytes())
 
 
+def count_supplied(experience: Experience) -> int:
+    """Return how many embeddings the event brings."""
+    return (experience.query_embedding is not None) + len(experience.item_embeddings or {})
+
+
 @lru_cache(maxsize=8192)
 def query_hash(query: str) -> str:
     """Return 16 hex digits of BLAKE2b of the query's UTF-8."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
+from typing import Any
 
 from schemas.events import DeadLetter, Experience, Feedback
 from streams import topology
@@ -15,8 +17,10 @@ from streams.join.expiry import ExpiryIndex
 from streams.publisher import Outgoing, partition_for
 from streams.tables import Overlay, write_state
 from streams.transport.batch import RecordBatch
-from trainers.embedding import MissingEmbeddingError, build_embedder
-from trainers.prepare import ItemFeatures, prepare, query_hash
+from trainers.embedding import EmbeddingStats, MissingEmbeddingError, build_embedder
+from trainers.prepare import ItemFeatures, count_supplied, prepare, query_hash
+
+log = logging.getLogger("tierstream.join")
 
 Prepared = list[tuple[Record, Experience, ItemFeatures]]
 
@@ -28,6 +32,8 @@ class JoinAgent:
         self._services = services
         self._settings = services.settings
         self._embedder = build_embedder(services.settings.scorer)
+        self._published = EmbeddingStats()
+        self._supplied = 0
         self._expiry: dict[int, ExpiryIndex] = {}
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._experiences = services.tables[topology.EXPERIENCES_TABLE]
@@ -71,6 +77,7 @@ class JoinAgent:
         fresh = [(record, event) for record, event in intake.events if not joiner.knows(event.experience_id)]
         joiner.out.counts["duplicate_experience"] += len(intake.events) - len(fresh)
         prepared, letters = await asyncio.to_thread(self._prepare, batch, fresh)
+        self._count_embeddings(sum(count_supplied(event) for _, event, _ in prepared))
         intake.letters += letters
         for record, event, items in prepared:
             joiner.arrive(event, query_hash(event.query), items, record.offset, record.timestamp / 1000)
@@ -87,6 +94,37 @@ class JoinAgent:
             except MissingEmbeddingError as error:
                 letters.append(letter(batch, record, "missing_embedding", str(error)))
         return prepared, letters
+
+    def embedding(self) -> dict[str, Any]:
+        """Return where embeddings came from so far and what they cost, ready for JSON."""
+        made = self._embedder.stats
+        return {
+            "embedder": self._settings.scorer.embedder,
+            "supplied": self._supplied,
+            "cache": made.hits,
+            "model": made.misses,
+            "hit_rate": made.hit_rate,
+            "seconds_per_text": made.seconds_per_text,
+            "mixed": self._is_mixed(made),
+        }
+
+    def _is_mixed(self, made: EmbeddingStats) -> bool:
+        """Say whether vectors of two models meet; whoever brings some beside `minilm` has to use that model."""
+        return self._settings.scorer.embedder == "hash" and self._supplied > 0 and made.misses > 0
+
+    def _count_embeddings(self, supplied: int) -> None:
+        made, before, metrics = self._embedder.stats, self._published, self._services.metrics
+        was_mixed = self._is_mixed(before)
+        self._supplied, self._published = self._supplied + supplied, made
+        metrics.embeddings.labels("supplied").inc(supplied)
+        metrics.embeddings.labels("cache").inc(made.hits - before.hits)
+        metrics.embeddings.labels("model").inc(made.misses - before.misses)
+        metrics.embedding_seconds.inc(made.seconds - before.seconds)
+        if self._is_mixed(made) and not was_mixed:
+            log.warning(
+                'some events bring embeddings, others get those of scorer.embedder = "hash", and those do not '
+                'compare: let all bring theirs ("supplied"), or set "minilm" where they are of all-MiniLM-L6-v2'
+            )
 
     def _judge(self, batch: RecordBatch, joiner: Joiner) -> list[Outgoing]:
         partitions = self._settings.topics.partitions

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -62,9 +63,26 @@ def test_cache_embeds_a_text_once_and_forgets_the_one_used_longest_ago():
     assert inner.texts == ["a", "b", "c"]
     cache.embed(["b"])
     assert inner.texts == ["a", "b", "c", "b"]
-    assert (cache.hits, cache.misses) == (3, 4)
+    assert (cache.stats.hits, cache.stats.misses) == (3, 4)
+    assert cache.stats.hit_rate == pytest.approx(3 / 7)
+    assert cache.stats.seconds_per_text is not None
+
+
+def test_cache_serves_several_threads_with_the_right_vectors():
+    cache = CachedEmbedder(HashEmbedder(), capacity=3)
+    texts = [f"pump {n}" for n in range(12)]
+    expected = HashEmbedder().embed(texts)
+
+    def ask(seed: int) -> bool:
+        order = np.random.default_rng(seed).integers(len(texts), size=200)
+        return all((cache.embed([texts[n]])[0] == expected[n]).all() for n in order)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(ask, range(8)))
+    assert cache.stats.hits + cache.stats.misses == 1600
 
 
 def test_settings_choose_the_embedder():
-    assert isinstance(build_embedder(ScorerSettings(embedder="supplied")), SuppliedOnly)
+    with pytest.raises(MissingEmbeddingError):
+        build_embedder(ScorerSettings(embedder="supplied")).embed(["x"])
     assert build_embedder(ScorerSettings(embedder="hash")).embed(["x"]).any()

@@ -1,12 +1,11 @@
-"""The producers' library: validated events, delivery confirmed, and which model calls to capture."""
+"""Publishing events: validated, in batches, with delivery confirmed and a bounded number under way."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
 
@@ -15,11 +14,27 @@ from schemas.settings import Settings
 from streams.contract import CONTRACTS
 from streams.kafka_options import MAX_RECORD_BYTES, broker_errors, client_options
 
-CAPTURE_VARIABLE = "ENABLE_TIER3_CAPTURE"
+MAX_UNDER_WAY = 10_000
+"""Events that may wait for the broker's word; the next one waits until there is room."""
+
+_BATCH_BYTES = 256 * 1024
+
+
+class Receipt(NamedTuple):
+    """Where the broker put an event."""
+
+    topic: str
+    """Name on the broker."""
+    partition: int
+    offset: int
 
 
 class Producer:
     """Publishes events to their topics; an async context manager.
+
+    Args:
+        settings: where the broker is.
+        max_under_way: how many events may wait for the broker's word at a time.
 
     Example::
 
@@ -27,10 +42,15 @@ class Producer:
             await producer.send("feedback", Feedback(...))
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, max_under_way: int = MAX_UNDER_WAY) -> None:
         self._settings = settings
+        self._room = asyncio.Semaphore(max_under_way)
         self._producer = AIOKafkaProducer(
-            **client_options(settings), acks="all", linger_ms=2, max_request_size=MAX_RECORD_BYTES
+            **client_options(settings),
+            acks="all",
+            linger_ms=2,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=MAX_RECORD_BYTES,
         )
 
     async def __aenter__(self) -> Self:
@@ -47,7 +67,7 @@ class Producer:
     ) -> None:
         await self._producer.stop()
 
-    async def send(self, topic: str, event: Event, key: bytes | None = None) -> None:
+    async def send(self, topic: str, event: Event, key: bytes | None = None) -> Receipt:
         """Publish an event and wait until the broker has it.
 
         Args:
@@ -60,10 +80,11 @@ class Producer:
         """
         delivery = await self.enqueue(topic, event, key)
         with broker_errors(self._settings):
-            await delivery
+            metadata = await delivery
+        return Receipt(metadata.topic, metadata.partition, metadata.offset)
 
     async def enqueue(self, topic: str, event: Event, key: bytes | None = None) -> Awaitable[Any]:
-        """Hand an event to the sender, waiting only where its buffer is full; the result is its delivery.
+        """Hand an event to the sender, waiting only where too many are under way; the result is its delivery.
 
         Raises:
             TypeError: the event is not of the topic's model.
@@ -73,22 +94,14 @@ class Producer:
             raise TypeError(f"{topic} carries {contract.event.__name__}, not {type(event).__name__}")
         if contract.key is not None:
             key = str(getattr(event, contract.key)).encode()
-        with broker_errors(self._settings):
-            delivery: asyncio.Future[Any] = await self._producer.send(
-                self._settings.topic(topic), event.to_json(), key=key
-            )
+        await self._room.acquire()
+        try:
+            with broker_errors(self._settings):
+                delivery: asyncio.Future[Any] = await self._producer.send(
+                    self._settings.topic(topic), event.to_json(), key=key
+                )
+        except BaseException:
+            self._room.release()
+            raise
+        delivery.add_done_callback(lambda _: self._room.release())
         return delivery
-
-
-def should_capture(trace_id: str, confidence: float | None, settings: Settings, environ: Mapping[str, str]) -> bool:
-    """Tell whether a model call is to be published as a trace: off unless `ENABLE_TIER3_CAPTURE=true`.
-
-    Calls of at least `traces.capture_confidence` always are, and of the rest the share
-    `traces.capture_rate`, chosen by the trace id's hash, so that every process decides alike.
-    """
-    if environ.get(CAPTURE_VARIABLE, "").lower() != "true":
-        return False
-    if confidence is not None and confidence >= settings.traces.capture_confidence:
-        return True
-    digest = hashlib.blake2b(trace_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < settings.traces.capture_rate * 2**64

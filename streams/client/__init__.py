@@ -1,0 +1,41 @@
+"""The library of producers and consumers: publish events, read score updates and model versions, capture traces.
+
+Example::
+
+    from streams.client import Client, Experience, Feedback
+
+    with Client() as client:
+        client.publish(Experience(...))
+        client.publish(Feedback(...))
+        for update in client.score_updates():
+            print(update.experience_id, [item.score for item in update.items])
+
+`Client` is for threads, `AsyncClient` for an event loop; both take their settings from `TIERSTREAM_*` variables
+unless they are handed in. `producer` publishes, `reading` follows topics, `capture` makes traces of model calls.
+"""
+
+from schemas.events import Experience, Feedback, ModelVersion, ScoreUpdate, Trace
+from streams.client.aio import AsyncClient
+from streams.client.capture import CAPTURE_VARIABLE, CaptureError, Redact, should_capture, to_trace
+from streams.client.producer import Producer, Receipt
+from streams.client.reading import Freshness, follow
+from streams.client.sync import Client
+
+__all__ = [
+    "CAPTURE_VARIABLE",
+    "AsyncClient",
+    "CaptureError",
+    "Client",
+    "Experience",
+    "Feedback",
+    "Freshness",
+    "ModelVersion",
+    "Producer",
+    "Receipt",
+    "Redact",
+    "ScoreUpdate",
+    "Trace",
+    "follow",
+    "should_capture",
+    "to_trace",
+]

@@ -2,20 +2,19 @@
 
 Example::
 
-    from streams.client import Client, Experience, Feedback
+    from streams.client import Client, Experience, Feedback, load_settings
 
-    with Client() as client:
+    with Client(load_settings()) as client:
         client.publish(Experience(...))
         client.publish(Feedback(...))
         for update in client.score_updates():
             print(update.experience_id, [item.score for item in update.items])
 
-`Client` is for threads, `AsyncClient` for an event loop; both take their settings from `TIERSTREAM_*` variables
-unless they are handed in. `producer` publishes, `reading` follows topics, `capture` makes traces of model calls.
+`Client` is for threads, `AsyncClient` for an event loop. `producer` publishes, `reading` follows topics, `capture` makes traces of model calls.
 """
 
 from schemas.events import Experience, Feedback, ModelVersion, ScoreUpdate, Trace
-from streams.client.aio import AsyncClient
+from streams.client.aio import AsyncClient, load_settings
 from streams.client.capture import CAPTURE_VARIABLE, CaptureError, Redact, should_capture, to_trace
 from streams.client.producer import Producer, Receipt
 from streams.client.reading import Freshness, follow
@@ -36,6 +35,7 @@ __all__ = [
     "ScoreUpdate",
     "Trace",
     "follow",
+    "load_settings",
     "should_capture",
     "to_trace",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,27 +23,31 @@ from streams.kafka_options import broker_errors
 _TOPIC_OF: Mapping[type[Event], str] = {CONTRACTS[topic].event: topic for topic in PRODUCIBLE}
 
 
+def load_settings(config_file: Path | None = None) -> Settings:
+    """Return the settings in effect here: defaults, then the file, then `TIERSTREAM_*` variables.
+
+    Raises:
+        SettingsError: a key is unknown or a value cannot be.
+    """
+    return load(config_file, os.environ, {}).settings
+
+
 class AsyncClient:
     """Publishes experiences, feedback and traces; reads score updates and model versions.
 
     Args:
-        settings: by default from `TIERSTREAM_*` variables.
+        settings: where the broker is; `load_settings()` takes them from the environment.
         max_under_way: how many events may wait for the broker's word at a time; the next one waits.
         redact: applied to every text of a captured trace before it leaves the process.
 
-    Raises:
-        SettingsError: a variable is no setting.
-
     Example::
 
-        async with AsyncClient() as client:
+        async with AsyncClient(load_settings()) as client:
             await client.publish(Feedback(...))
     """
 
-    def __init__(
-        self, settings: Settings | None = None, *, max_under_way: int = MAX_UNDER_WAY, redact: Redact | None = None
-    ) -> None:
-        self.settings = load(None, os.environ, {}).settings if settings is None else settings
+    def __init__(self, settings: Settings, *, max_under_way: int = MAX_UNDER_WAY, redact: Redact | None = None) -> None:
+        self.settings = settings
         self._producer = Producer(self.settings, max_under_way)
         self._redact = redact
         self._under_way: set[asyncio.Future[Receipt]] = set()

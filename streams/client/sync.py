@@ -25,19 +25,17 @@ class Client:
     """`AsyncClient` for code without an event loop; a context manager that many threads may share.
 
     Args:
-        settings: by default from `TIERSTREAM_*` variables.
+        settings: where the broker is; `load_settings()` takes them from the environment.
         max_under_way: how many events may wait for the broker's word at a time; the next one waits.
         redact: applied to every text of a captured trace before it leaves the process.
 
     Example::
 
-        with Client() as client:
+        with Client(load_settings()) as client:
             client.publish(Feedback(...))
     """
 
-    def __init__(
-        self, settings: Settings | None = None, *, max_under_way: int = MAX_UNDER_WAY, redact: Redact | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, *, max_under_way: int = MAX_UNDER_WAY, redact: Redact | None = None) -> None:
         self._arguments = (settings, max_under_way, redact)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tierstream-client", daemon=True)

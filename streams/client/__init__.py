@@ -10,7 +10,8 @@ Example::
         for update in client.score_updates():
             print(update.experience_id, [item.score for item in update.items])
 
-`Client` is for threads, `AsyncClient` for an event loop. `producer` publishes, `reading` follows topics, `capture` makes traces of model calls.
+`Client` is for threads, `AsyncClient` for an event loop.
+`producer` publishes, `reading` follows topics, `capture` makes traces of model calls.
 """
 
 from schemas.events import Experience, Feedback, ModelVersion, ScoreUpdate, Trace

@@ -1,6 +1,6 @@
 # Every command of the project: `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow check format real throughput clean
+.PHONY: help demo up test test-slow chaos check format real throughput clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,9 @@ test: $(READY) ## Run the tests that take minutes at most, as CI does
 
 test-slow: $(READY) ## Run the long tests: crash storms
 	$(BIN)/python -m pytest -m slow --timeout=3600
+
+chaos: $(READY) ## Break a running deployment for half an hour: kills, pauses, cuts, full disks
+	$(BIN)/python -m tests.chaos --minutes 30
 
 check: $(READY) ## Formatting, lint, types, and the arrows between packages
 	$(BIN)/ruff format --check .

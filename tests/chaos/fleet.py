@@ -1,0 +1,95 @@
+"""Workers and trainer of a deployment under faults, started again whenever they end unasked."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from tests.live import Deployment, Process
+
+PAUSE_SECONDS = 0.5
+
+
+class Slot:
+    """A place for one process: with its own state folder and its own way to the brokers."""
+
+    def __init__(self, deployment: Deployment, command: str, number: int, bootstrap: str) -> None:
+        self.name = f"{command}-{number}"
+        self.process: Process | None = None
+        self.wanted = False
+        self.endings: list[int] = []
+        """Exit codes of processes that ended without being told to."""
+        self.variables: dict[str, str] = {}
+        self._deployment, self._command, self._bootstrap = deployment, command, bootstrap
+
+    def start(self) -> None:
+        """Start a process here."""
+        self.wanted = True
+        self.process = self._deployment.start(
+            self._command,
+            TIERSTREAM_KAFKA__BOOTSTRAP_SERVERS=self._bootstrap,
+            TIERSTREAM_STATE_DIR=str(self._deployment.data_dir.parent / f"state-{self.name}"),
+            **self.variables,
+        )
+
+    def send(self, how: signal.Signals) -> None:
+        """Send a signal where a process runs."""
+        if self.process is not None and self.process.popen.poll() is None:
+            self.process.popen.send_signal(how)
+
+    def ended(self) -> int | None:
+        """Return the exit code of a process that has ended."""
+        return None if self.process is None else self.process.popen.poll()
+
+    def leave(self, seconds: float) -> tuple[int, float]:
+        """Tell the process to stop; return its exit code and how long it took, by force after `seconds`."""
+        self.wanted = False
+        began = time.monotonic()
+        code = 0 if self.process is None else self.process.end(seconds)
+        return code, time.monotonic() - began
+
+    def ready(self) -> bool:
+        """Whether the process says that it is ready."""
+        return self.process is not None and self.process.get("/readyz")[0] == 200
+
+
+class Fleet:
+    """All slots, and the thread that starts again what has ended; a context manager."""
+
+    def __init__(self, deployment: Deployment, link: Callable[[int], str], workers: int = 3) -> None:
+        self.workers = [Slot(deployment, "worker", n, link(n % 2)) for n in range(workers)]
+        self.trainer = Slot(deployment, "trainer", 0, link(0))
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep_running, daemon=True)
+
+    @property
+    def slots(self) -> list[Slot]:
+        """Workers and trainer."""
+        return [*self.workers, self.trainer]
+
+    def running(self) -> list[Slot]:
+        """Return the workers that should be running."""
+        return [slot for slot in self.workers if slot.wanted]
+
+    def __enter__(self) -> Fleet:
+        for slot in (self.workers[0], self.trainer):
+            slot.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join()
+        for slot in self.slots:
+            slot.send(signal.SIGCONT)
+            slot.leave(30)
+
+    def _keep_running(self) -> None:
+        while not self._closing.wait(PAUSE_SECONDS):
+            for slot in self.slots:
+                code = slot.ended()
+                if slot.wanted and code is not None:
+                    slot.endings.append(code)
+                    slot.start()

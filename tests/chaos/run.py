@@ -1,0 +1,162 @@
+"""Rounds: events are published while a fault happens, then all of them are waited for."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.brokers import Cluster
+from tests.chaos.faults import FAULTS, PREPARATIONS, SESSION_SECONDS, WEIGHTS, Stage, mount_small_disk, unmount
+from tests.chaos.fleet import Fleet
+from tests.chaos.load import Load
+from tests.chaos.verify import Findings, verify
+from tests.chaos.watch import Watcher
+from tests.live import Deployment
+
+SETTLE_SECONDS = 150.0
+"""A round whose events are not all learned so long after its fault has hung."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "kafka": {"session_timeout": SESSION_SECONDS},
+    "scorer": {"checkpoint_every_steps": 10, "groups_per_step": 8, "checkpoint_idle": 1.0},
+    "stream": {"stall_timeout": 20.0},
+    "pairs": {"threshold": 20},
+    "traces": {"threshold": 15},
+}
+
+
+@dataclass
+class Round:
+    """One round's figures."""
+
+    fault: str
+    messages: int = 0
+    recovery_seconds: float = 0.0
+    """From the end of the fault until everything published had its score update."""
+    settled: bool = True
+
+
+@dataclass
+class Report:
+    """All rounds, and what was found after them."""
+
+    seed: int
+    brokers: int
+    rounds: list[Round] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+    round_of: dict[str, int] = field(default_factory=dict)
+    endings: dict[str, list[int]] = field(default_factory=dict)
+    """Exit codes of processes that ended by themselves or by a kill, by slot."""
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost or done twice, and no round hung."""
+        return self.findings.good and all(one.settled for one in self.rounds)
+
+
+def schedule(seed: int, names: list[str]) -> Iterator[str]:
+    """Draw faults for ever: each named one first, then by weight."""
+    rng = random.Random(f"schedule {seed}")
+    yield from rng.sample(names, len(names))
+    while True:
+        yield rng.choices(names, [WEIGHTS.get(name, 1) for name in names])[0]
+
+
+def run(
+    folder: Path,
+    seed: int,
+    faults: list[str],
+    goes_on: Callable[[int], bool],
+    brokers: int = 1,
+    events: int = 120,
+    say: Callable[[str], None] = print,
+) -> Report:
+    """Run rounds while `goes_on(count so far)`, stop everything, and compare.
+
+    Args:
+        folder: for all files; must be empty.
+        seed: of faults, moments and events.
+        faults: names of `FAULTS`, or none to draw from all.
+        goes_on: asked before each round.
+        brokers: 1 or 3.
+        events: experiences of one round; as many feedbacks, and a fifth of traces.
+        say: takes a line a round.
+    """
+    report, began = Report(seed, brokers), time.monotonic()
+    data = folder / "data"
+    with ExitStack() as exits:
+        disk = mount_small_disk(data)
+        exits.callback(unmount, disk)
+        names = [name for name in faults or list(FAULTS) if disk or name != "disk full"]
+        cluster = exits.enter_context(Cluster(folder / "brokers", brokers))
+        settings = {**SETTINGS, "topics": {"prefix": "chaos-", "replication_factor": brokers}}
+        stream = exits.enter_context(Deployment(cluster.bootstrap, "chaos-", data, **settings))
+        load = Load(stream.settings, cluster.bootstrap, seed)
+        watcher = exits.enter_context(Watcher(stream.settings, cluster.bootstrap))
+        fleet = Fleet(stream, cluster.link)
+        stage = Stage(fleet, cluster, random.Random(f"faults {seed}"), disk, report.findings.problems)
+        with fleet:
+            for number, name in enumerate(schedule(seed, names)):
+                if not goes_on(number) or (report.rounds and not report.rounds[-1].settled):
+                    break
+                report.rounds.append(_round(stage, load, watcher, number, name, events))
+                say(_line(number, report.rounds[-1], stage))
+            _leave_all(stage)
+        report.endings = {slot.name: slot.endings for slot in fleet.slots}
+        problems = report.findings.problems
+        report.findings = verify(stream, load.produced)
+        report.findings.problems[:0] = problems
+        made = load.produced
+        report.round_of = {**made.experiences, **made.feedback, **made.traces}
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def _round(stage: Stage, load: Load, watcher: Watcher, number: int, name: str, events: int) -> Round:
+    rng, done = stage.rng, Round(name)
+    if name in PREPARATIONS:
+        PREPARATIONS[name](stage)
+    seconds = rng.uniform(3.0, 12.0)
+
+    def publish() -> None:
+        done.messages = load.publish(number, events, seconds)
+
+    publishing = threading.Thread(target=publish, daemon=True)
+    publishing.start()
+    time.sleep(rng.uniform(0.0, seconds / 2))
+    FAULTS[name](stage)
+    ended = time.monotonic()
+    publishing.join(SETTLE_SECONDS)
+    while not _settled(load, watcher) and time.monotonic() < ended + SETTLE_SECONDS:
+        time.sleep(0.1)
+    done.settled = _settled(load, watcher)
+    done.recovery_seconds = time.monotonic() - ended
+    return done
+
+
+def _settled(load: Load, watcher: Watcher) -> bool:
+    made = load.produced
+    return made.feedback.keys() <= watcher.judged.keys() and made.experiences.keys() <= watcher.arrived
+
+
+def _leave_all(stage: Stage) -> None:
+    """Let traces and jobs end, too, then stop everything in order."""
+    time.sleep(10)
+    for slot in stage.fleet.slots:
+        code, seconds = slot.leave(30)
+        if code not in (0, -signal.SIGTERM):
+            stage.problems.append(f"{slot.name} ended with code {code} after {seconds:.1f} s when told to stop")
+
+
+def _line(number: int, one: Round, stage: Stage) -> str:
+    codes = [code for slot in stage.fleet.slots for code in slot.endings]
+    state = f"all learned {one.recovery_seconds:.1f} s after it" if one.settled else "NOT SETTLED"
+    return f"round {number + 1}: {one.fault}: {one.messages} messages, {state}; exits so far {codes[-8:]}"

@@ -1,0 +1,218 @@
+"""Compares every produced id with all that came of it; shares with the system only the readers of its formats."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.records import Answer, ScorerEntry, StepRecord
+from streams import topology
+from tests.chaos.load import Produced
+from tests.live import Deployment
+from trainers.jobs.accumulate import RunBook
+from trainers.jobs.snapshot import job_id
+from trainers.pairs.book import PairBook
+from trainers.prepare import is_held_out
+from trainers.scorer.entries import Origins
+from trainers.scorer.steps import valid_steps
+from trainers.traces.store import TraceStore
+
+END_STATES = frozenset({"finished", "validated", "failed", "cancelled"})
+
+
+@dataclass
+class Findings:
+    """What does not add up, and what does."""
+
+    lost: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """Ids without their effect, by effect."""
+    twice: set[str] = field(default_factory=set)
+    """Feedback that was learned more than once."""
+    jobs_twice: set[str] = field(default_factory=set)
+    """Jobs that ran on after they had ended."""
+    problems: list[str] = field(default_factory=list)
+    """All else, one line each."""
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """Whether everything had its effect, exactly once."""
+        return not (any(self.lost.values()) or self.twice or self.jobs_twice or self.problems)
+
+    def missing(self, known: Iterable[str]) -> set[str]:
+        """Return the ids, of the known ones, that lack an effect."""
+        return set().union(*self.lost.values()) & set(known)
+
+    def lines(self) -> list[str]:
+        """Return what is wrong, in lines."""
+        lost = [f"lost, {name}: {len(ids)}: {sorted(ids)[:8]}" for name, ids in self.lost.items() if ids]
+        twice = [f"learned twice: {sorted(self.twice)[:8]}"] if self.twice else []
+        again = [f"jobs that ran again: {sorted(self.jobs_twice)}"] if self.jobs_twice else []
+        return lost + twice + again + self.problems
+
+
+def verify(stream: Deployment, produced: Produced) -> Findings:
+    """Read everything a stopped deployment has left and compare it with what was produced."""
+    found = Findings()
+    steps = _check_learned(stream, produced, found)
+    _check_updates(stream, produced, steps, found)
+    _check_weights(stream, found)
+    _check_pairs(stream, produced, found)
+    _check_jobs(stream, found)
+    _check_traces(stream, produced, found)
+    _check_dead_letters(stream, produced, found)
+    return found
+
+
+def _check_learned(stream: Deployment, produced: Produced, found: Findings) -> dict[str, int]:
+    """Every event is in the scorer's log once, and every learned one in one valid step; return the steps."""
+    log = stream.records(stream.settings.topic(topology.SCORER_STEPS))
+    steps = valid_steps((record.offset, StepRecord.from_json(record.value)) for record in log)
+    numbers = [step.step for step in steps]
+    if numbers != list(range(1, len(steps) + 1)):
+        found.problems.append("the valid steps are not numbered without a gap")
+    ends = [step.last_offset for step in steps]
+    applied, counts = Origins(), {"arrived": Counter[str](), "feedback": Counter[str]()}
+    step_of: dict[str, int] = {}
+    repeated = 0
+    for record in stream.records(stream.settings.topic(topology.SCORER_ENTRIES)):
+        entry = ScorerEntry.decode(record.value)
+        if entry.origin in applied:
+            repeated += 1
+            continue
+        applied.add(entry.origin)
+        counts[entry.kind][entry.feedback_id or entry.experience_id] += 1
+        if entry.kind == "feedback" and not is_held_out(entry.query_hash, stream.settings.scorer.validation_one_in):
+            place = bisect_left(ends, record.offset)
+            if place < len(steps) and steps[place].first_offset <= record.offset:
+                step_of[str(entry.feedback_id)] = steps[place].step
+            else:
+                found.lost["in no valid step"].add(str(entry.feedback_id))
+    found.lost["experience never scored"] = produced.experiences.keys() - counts["arrived"].keys()
+    found.lost["feedback never learned or held out"] = produced.feedback.keys() - counts["feedback"].keys()
+    found.twice = {name for counted in counts.values() for name, count in counted.items() if count > 1}
+    found.figures |= {
+        "feedbacks learned": len(step_of),
+        "feedbacks held out": len(counts["feedback"]) - len(step_of),
+        "steps": len(steps),
+        "void step records": len(log) - len(steps) - sum(1 for r in log if b'"claim"' in r.value),
+        "epochs": sum(1 for r in log if b'"claim"' in r.value),
+        "repeated entries passed over": repeated,
+    }
+    return step_of
+
+
+def _check_updates(stream: Deployment, produced: Produced, step_of: dict[str, int], found: Findings) -> None:
+    """What a reader that follows the highest epoch sees of a feedback is one step, and the log's."""
+    by_feedback: defaultdict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    arrived: set[str] = set()
+    for update in stream.read(topology.SCORE_UPDATES):
+        if name := update.get("feedback_id"):
+            by_feedback[name][update["scorer_epoch"]].add(update["scorer_step"])
+        else:
+            arrived.add(update["experience_id"])
+    found.lost["score update of an experience"] = produced.experiences.keys() - arrived
+    found.lost["score update of a feedback"] = produced.feedback.keys() - by_feedback.keys()
+    void = 0
+    for name, epochs in by_feedback.items():
+        valid = epochs[max(epochs)]
+        if len(valid) != 1 or (name in step_of and valid != {step_of[name]}):
+            found.problems.append(f"updates of {name} say steps {epochs}, the log says {step_of.get(name)}")
+        void += sum(steps != valid for steps in epochs.values())
+    found.figures["updates void by a higher epoch"] = void
+
+
+def _check_weights(stream: Deployment, found: Findings) -> None:
+    done = stream.command("replay", "--tier", "scorer", "--verify", "--json")
+    if done.returncode != 0 or not json.loads(done.stdout)["agrees"]:
+        found.problems.append(f"the log's replay gives other weights: {(done.stdout or done.stderr)[-500:]}")
+    else:
+        found.figures["weights"] = json.loads(done.stdout)["checkpoint"]
+
+
+def _check_pairs(stream: Deployment, produced: Produced, found: Findings) -> None:
+    """The answers' topic, decided again in one go, gives exactly the pairs that were published."""
+    rules = stream.settings.pairs
+    books: defaultdict[int, PairBook] = defaultdict(lambda: PairBook(rules))
+    expected: set[str] = set()
+    judged: set[tuple[str, str]] = set()
+    for record in stream.records(stream.settings.topic(topology.ANSWERS)):
+        answer = Answer.from_json(record.value)
+        judged.add((answer.kind, answer.experience_id))
+        expected |= {pair.pair_id for pair in books[record.partition].decide(answer, record.offset).pairs}
+    pairs = {pair["pair_id"]: pair for pair in stream.read(topology.PAIRS)}
+    wanted = {(kind, of) for of in produced.of.values() for kind in ("widget", "voice")}
+    found.lost["answer never handed to the pairing"] = {f"{kind} of {of}" for kind, of in wanted - judged}
+    found.lost["pair"] = expected - pairs.keys()
+    if more := pairs.keys() - expected:
+        found.problems.append(f"{len(more)} pairs that the answers do not give: {sorted(more)[:4]}")
+    used = Counter((p["kind"], p[f"{side}_experience_id"]) for p in pairs.values() for side in ("chosen", "rejected"))
+    if again := [answer for answer, count in used.items() if count > 1]:
+        found.problems.append(f"answers used in two pairs: {again[:4]}")
+    for name, pair in pairs.items():
+        chosen, rejected = pair["chosen_reward"], pair["rejected_reward"]
+        if not (chosen > 0.1 and rejected < -0.1 and chosen - rejected >= 0.3 and pair["shared_domains"]):
+            found.problems.append(f"pair {name} breaks the rules: {pair}")
+    found.figures["pairs"] = len(pairs)
+
+
+def _check_jobs(stream: Deployment, found: Findings) -> None:
+    """Every full run of distinct examples is one job, with the dataset it names, and none runs on after its end."""
+    announced = {j["job_id"]: j for j in stream.read(topology.JOBS) if "dataset_sha256" in j}
+    expected = _expected_jobs(stream, "dpo", topology.PAIRS, "pair_id", stream.settings.pairs.threshold)
+    expected |= _expected_jobs(stream, "sft", topology.ELIGIBLE_TRACES, "trace_id", stream.settings.traces.threshold)
+    found.lost["job"] = expected - announced.keys()
+    if more := announced.keys() - expected:
+        found.problems.append(f"jobs that the examples do not give: {sorted(more)}")
+    for name, job in announced.items():
+        data = (stream.data_dir / job["dataset_path"]).read_bytes()
+        if hashlib.sha256(data).hexdigest() != job["dataset_sha256"]:
+            found.problems.append(f"the dataset of {name} is not the one that was announced")
+    states: defaultdict[str, list[str]] = defaultdict(list)
+    for update in stream.read(topology.JOB_UPDATES):
+        states[update["job_id"]].append(update["state"])
+    found.lost["end of a job"] = {name for name in announced if not END_STATES & set(states[name])}
+    for name, said in states.items():
+        first_end = next((place for place, state in enumerate(said) if state in END_STATES), len(said))
+        if "running" in said[first_end:]:
+            found.jobs_twice.add(name)
+    found.figures["jobs"] = len(announced)
+
+
+def _expected_jobs(stream: Deployment, tier: Any, topic: str, key: str, threshold: int) -> set[str]:
+    book, jobs = RunBook(threshold), set()
+    for place, example in enumerate(stream.read(topic)):
+        completed = book.add(example[key], b"{}", place).completed
+        if completed is not None:
+            jobs.add(job_id(tier, completed.ids))
+    return jobs
+
+
+def _check_traces(stream: Deployment, produced: Produced, found: Findings) -> None:
+    store = TraceStore(stream.data_dir / "traces")
+    stored = [stored.trace.trace_id for stored in store.read()]
+    eligible = {trace["trace_id"] for trace in stream.read(topology.ELIGIBLE_TRACES)}
+    found.lost["line of a trace"] = produced.traces.keys() - set(stored)
+    found.lost["eligible trace handed on"] = produced.traces.keys() - eligible
+    if len(stored) != len(set(stored)) or store.skipped:
+        found.problems.append(f"{len(stored) - len(set(stored))} traces come twice, unreadable lines {store.skipped}")
+    lines = sum(len(path.read_bytes().splitlines()) for path in (stream.data_dir / "traces").glob("traces-*.jsonl"))
+    found.figures |= {"traces": len(set(stored)), "lines of traces that a reader drops": lines - len(stored)}
+
+
+def _check_dead_letters(stream: Deployment, produced: Produced, found: Findings) -> None:
+    letters: Iterable[dict[str, Any]] = stream.read(topology.DEAD_LETTERS)
+    values: Counter[bytes] = Counter()
+    for letter in letters:
+        value = base64.b64decode(letter["value"] or "")
+        values[value] += 1
+        if value not in produced.corrupt:
+            found.problems.append(f"dead letter that was no corrupt message: {letter['error_type']}: {value[:200]!r}")
+    found.lost["dead letter"] = {repr(value) for value in produced.corrupt.keys() - values.keys()}
+    found.figures |= {"corrupt": len(produced.corrupt), "dead letters that came again": values.total() - len(values)}

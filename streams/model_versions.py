@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import get_args
 
 from schemas.events import ModelTier, ModelVersion
+from schemas.settings import Settings
+from streams import topology
+from streams.client import Producer
 from trainers.files import write_atomically
 from trainers.versions import VersionStore
 
@@ -51,6 +54,24 @@ async def publish_changes(data_dir: Path | str, send: Send) -> list[ModelVersion
                 write_atomically(folder / PUBLISHED, b"%d\n" % number)
                 done.append(event)
     return done
+
+
+async def publish_now(settings: Settings) -> list[ModelVersion]:
+    """Publish what the topic does not have yet, with a producer of its own; connects only where there is something.
+
+    Raises:
+        VersionError: the registry cannot be read.
+        ConnectionFailedError: the broker cannot be reached.
+    """
+    data_dir, store = Path(settings.data_dir), VersionStore(settings.data_dir)
+    if all(published(data_dir / "models" / tier) >= len(store.in_use(tier).history) for tier in TIERS):
+        return []
+    async with Producer(settings) as producer:
+
+        async def send(event: ModelVersion) -> None:
+            await producer.send(topology.MODEL_VERSIONS, event)
+
+        return await publish_changes(data_dir, send)
 
 
 def published(folder: Path) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from schemas.errors import TierstreamError
-from streams.cli import lag, produce, replay, report, run, topics
+from streams.cli import lag, models, produce, replay, report, run, topics
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -26,7 +26,15 @@ def cli() -> None:
     """
 
 
-for command in (*run.COMMANDS, *topics.COMMANDS, *lag.COMMANDS, *produce.COMMANDS, *replay.COMMANDS, *report.COMMANDS):
+for command in (
+    *run.COMMANDS,
+    *topics.COMMANDS,
+    *lag.COMMANDS,
+    *models.COMMANDS,
+    *produce.COMMANDS,
+    *replay.COMMANDS,
+    *report.COMMANDS,
+):
     cli.add_command(command)
 
 

@@ -1,0 +1,192 @@
+"""Command group `models`: trained versions of all tiers, and which one is in use."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, get_args
+
+import click
+
+from schemas.config import LoadedSettings
+from schemas.errors import TierstreamError, VersionError
+from schemas.events import ModelTier, ModelVersion
+from schemas.versions import VersionRecord
+from streams.cli.options import json_option, settings_options
+from streams.cli.tables import print_table
+
+TIERS: tuple[ModelTier, ...] = get_args(ModelTier)
+
+_tier_argument = click.argument("tier", type=click.Choice(TIERS))
+_version_argument = click.argument("version", metavar="VERSION")
+_reason_option = click.option("--reason", metavar="TEXT", help="Why; it stands in the history and in the event.")
+
+
+@click.group()
+def models() -> None:
+    """List, compare, promote and roll back trained versions; each takes --config, --data-dir and --json.
+
+    Example: tierstream models list
+    """
+
+
+@models.command("list")
+@click.option("--tier", type=click.Choice(TIERS), help="Only this tier.")
+@settings_options(broker=False)
+@json_option
+def list_versions(loaded: LoadedSettings, tier: ModelTier | None, as_json: bool) -> None:
+    """List the versions, the oldest first, and mark those in use.
+
+    Example: tierstream models list --tier dpo
+    """
+    store, rows = _store(loaded), []
+    for each in (tier,) if tier else TIERS:
+        in_use = store.in_use(each).version
+        rows += [
+            {
+                "version": record.version,
+                "in_use": record.version == in_use,
+                "status": record.status,
+                "created_at": record.created_at.isoformat(timespec="seconds"),
+                "parent_version": record.parent_version,
+                "reason": record.reason,
+            }
+            for record in store.versions(each)
+        ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        print_table([{**row, "in_use": "*" if row["in_use"] else ""} for row in rows])
+    else:
+        click.echo("no versions yet: jobs add them at their thresholds, and `tierstream retrain` adds scorers")
+
+
+@models.command()
+@_version_argument
+@click.option("--lineage", is_flag=True, help="Also the examples that it was trained on, one JSON line each.")
+@settings_options(broker=False)
+@json_option
+def show(loaded: LoadedSettings, version: str, lineage: bool, as_json: bool) -> None:
+    """Show what a version is made of, how it was judged and when it was in use.
+
+    Example: tierstream models show dpo-0123456789ab --lineage
+    """
+    from trainers.versions.store import LINEAGE
+
+    store, tier = _store(loaded), _tier_of(version)
+    record = store.get(tier, version)
+    history = [s.model_dump(mode="json") for s in store.in_use(tier).history if s.version == version]
+    told = {**_plain(record), "folder": str(store.folder(tier, version)), "history": history}
+    path = store.folder(tier, version) / LINEAGE
+    lines = path.read_text("utf-8").splitlines() if lineage and path.exists() else []
+    if as_json:
+        click.echo(json.dumps({**told, "lineage": [json.loads(line) for line in lines]} if lineage else told, indent=2))
+        return
+    print_table([{"field": key, "value": _short(value)} for key, value in told.items()])
+    if lineage:
+        click.echo(f"\nlineage: {len(lines)} examples" if lines else "\nlineage: this version came without one")
+        for line in lines:
+            click.echo(line)
+
+
+@models.command()
+@_version_argument
+@_reason_option
+@settings_options()
+@json_option
+def promote(loaded: LoadedSettings, version: str, reason: str | None, as_json: bool) -> None:
+    """Put a version into use, whatever its gate said, and tell consumers.
+
+    Example: tierstream models promote dpo-0123456789ab --reason "reviewed by hand"
+    """
+    event = _store(loaded).promote(_tier_of(version), version, reason or "by hand")
+    _tell(loaded, event, as_json)
+
+
+@models.command()
+@_tier_argument
+@click.option("--to", metavar="VERSION", help="Back to this one; by default the one before.")
+@_reason_option
+@settings_options()
+@json_option
+def rollback(loaded: LoadedSettings, tier: ModelTier, to: str | None, reason: str | None, as_json: bool) -> None:
+    """Go back to the version that was in use before, and tell consumers.
+
+    Example: tierstream models rollback scorer --reason "worse in the night shift"
+    """
+    _tell(loaded, _store(loaded).rollback(tier, to, reason or ""), as_json)
+
+
+@models.command()
+@click.argument("one", metavar="VERSION")
+@click.argument("other", metavar="OTHER")
+@settings_options(broker=False)
+@json_option
+def diff(loaded: LoadedSettings, one: str, other: str, as_json: bool) -> None:
+    """Show in what two versions differ: settings, figures, data, files.
+
+    Example: tierstream models diff dpo-0123456789ab dpo-ba9876543210
+    """
+    store = _store(loaded)
+    sides = [_flat(_plain(store.get(_tier_of(name), name))) for name in (one, other)]
+    keys = sorted({*sides[0], *sides[1]})
+    rows = [
+        {"field": key, one: sides[0].get(key), other: sides[1].get(key)}
+        for key in keys
+        if sides[0].get(key) != sides[1].get(key)
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        print_table([{key: _short(value) for key, value in row.items()} for row in rows])
+    else:
+        click.echo("they do not differ")
+
+
+def _store(loaded: LoadedSettings) -> Any:
+    from trainers.versions import VersionStore
+
+    return VersionStore(loaded.settings.data_dir)
+
+
+def _tier_of(version: str) -> ModelTier:
+    for tier in TIERS:
+        if version.startswith(f"{tier}-"):
+            return tier
+    raise VersionError(f"{version!r} is no name of a version", "`tierstream models list` has them")
+
+
+def _tell(loaded: LoadedSettings, event: ModelVersion, as_json: bool) -> None:
+    """Publish the change, or say that it stands and who will publish it."""
+    from streams.model_versions import publish_now
+
+    try:
+        asyncio.run(publish_now(loaded.settings))
+    except TierstreamError as error:
+        raise type(error)(
+            f"{event.version} is in use now, but its event is not published yet: {error.message}",
+            "the next worker or trainer that starts publishes it, and so does this command",
+        ) from error
+    if as_json:
+        click.echo(event.to_json().decode())
+    else:
+        click.echo(f"{event.version} is in use: {event.reason}")
+
+
+def _plain(record: VersionRecord) -> dict[str, Any]:
+    return record.model_dump(mode="json", exclude={"schema_version"})
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    inner = (_flat(part, f"{prefix}.{key}" if prefix else key) for key, part in value.items())
+    return {key: part for flat in inner for key, part in flat.items()}
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else "-" if value in (None, {}, []) else json.dumps(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+COMMANDS = (models,)

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 from trainers.scorer.model import Arrays
 from trainers.scorer.network import ArchitectureMismatchError, architecture
 from trainers.scorer.progress import Counts
+from trainers.scorer.reading import FORM
 from trainers.scorer.samples import NAMES, SampleBuffer, Samples
 
 if TYPE_CHECKING:
     from trainers.scorer.learner import OnlineLearner
-
-FORM = 3
-"""Version of the checkpoint's form."""
 
 
 @dataclass(frozen=True, slots=True)

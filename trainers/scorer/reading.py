@@ -1,0 +1,118 @@
+"""Reading checkpoint files without the learner: what a scorer's follower needs, and the store too. No torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+FORM = 3
+"""Version of the checkpoint's form."""
+
+KEY = "tierstream"
+"""Where a file's metadata has everything that is no array, as JSON."""
+
+_NAME = re.compile(r"scorer-(\d{8})-(\d{12})\.safetensors")
+
+
+class CheckpointUnreadableError(ValueError):
+    """A checkpoint file is truncated, damaged or of another program."""
+
+
+def file_name(epoch: int, step: int) -> str:
+    """Return the name of a checkpoint's file."""
+    return f"scorer-{epoch:08d}-{step:012d}.safetensors"
+
+
+def newest_first(checkpoints: Path) -> list[Path]:
+    """Return the checkpoint files in a folder, the newest epoch and step first."""
+    if not checkpoints.is_dir():
+        return []
+    found = [(match, path) for path in checkpoints.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2])), reverse=True)]
+
+
+def claims(epochs: Path) -> list[tuple[int, int]]:
+    """Return every claimed epoch with the time of its claim in nanoseconds."""
+    if not epochs.is_dir():
+        return []
+    numbers = ((int(path.name.rpartition("-")[2]), path) for path in epochs.glob("epoch-*"))
+    return [(number, path.stat().st_mtime_ns) for number, path in numbers]
+
+
+def is_void(epoch: int, written: int, claimed: list[tuple[int, int]]) -> bool:
+    """Tell whether a checkpoint was written after a higher epoch was claimed: its writer had lost the scorer."""
+    return any(later > epoch and at <= written for later, at in claimed)
+
+
+def checksum(arrays: Arrays) -> str:
+    """Return a hash of names, types, shapes and values."""
+    digest = blake2b(digest_size=16)
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()
+
+
+def encode(arrays: Arrays, meta: dict[str, Any]) -> bytes:
+    """Return a checkpoint file's content."""
+    return safetensors.numpy.save(arrays, {KEY: json.dumps({**meta, "checksum": checksum(arrays)})})
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the JSON part of a checkpoint without its arrays.
+
+    Raises:
+        CheckpointUnreadableError: it has none of this form.
+    """
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            meta = json.loads((file.metadata() or {})[KEY])
+        if meta["form"] != FORM:
+            raise CheckpointUnreadableError(f"checkpoint {path} has form {meta['form']}, this program reads {FORM}")
+        return dict(meta)
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointUnreadableError(f"checkpoint {path} is truncated or foreign: {error}") from error
+
+
+def read_checkpoint(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Return a checkpoint's arrays and the rest.
+
+    Raises:
+        CheckpointUnreadableError: it is truncated, damaged, or of another form.
+        FileNotFoundError: it was deleted meanwhile.
+    """
+    meta = read_header(path)
+    arrays = safetensors.numpy.load_file(path)
+    if checksum(arrays) != meta.pop("checksum", None):
+        raise CheckpointUnreadableError(f"checkpoint {path} is damaged: its content does not match its checksum")
+    return arrays, meta
+
+
+def readable_checkpoints(folder: Path) -> Iterator[tuple[Arrays, dict[str, Any]]]:
+    """Yield the scorer's checkpoints in `folder` that can be read and count, the newest first."""
+    claimed = claims(folder / "epochs")
+    for path in newest_first(folder / "checkpoints"):
+        try:
+            written = path.stat().st_mtime_ns
+            arrays, meta = read_checkpoint(path)
+        except (CheckpointUnreadableError, FileNotFoundError):
+            continue
+        if not is_void(int(meta["epoch"]), written, claimed):
+            yield arrays, meta
+
+
+def weights_in(arrays: Arrays) -> tuple[npt.NDArray[np.float32], ...]:
+    """Return the five parameters: down, hidden and its bias, out and its bias."""
+    names = ("down.weight", "hidden.weight", "hidden.bias", "out.weight", "out.bias")
+    return tuple(arrays[f"weights.{name}"] for name in names)

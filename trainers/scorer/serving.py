@@ -1,0 +1,117 @@
+"""The newest scorer for scoring alone: numpy on a checkpoint's weights, without torch, optimizer or buffers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import InputError
+from schemas.records import FEATURES_PER_ITEM
+from schemas.vectors import EMBEDDING_SIZE
+from trainers.scorer.reading import (
+    Arrays,
+    CheckpointUnreadableError,
+    read_checkpoint,
+    readable_checkpoints,
+    weights_in,
+)
+from trainers.versions import VersionStore
+
+Floats = npt.NDArray[np.float32]
+
+VERSION_FILE = "scorer.safetensors"
+"""The file of a scorer's version: a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedScorer:
+    """Which scorer it is."""
+
+    epoch: int
+    """Ownership count of the worker that wrote it."""
+    step: int
+    """Optimizer updates in its life."""
+    rank: int
+    """Rank of its first layer."""
+    version: str | None
+    """The registry's version that it continues from; None where there was none."""
+    embedder: str
+    """What made the embeddings that it was trained on."""
+
+
+class FrozenScorer:
+    """Scores items with the weights of one moment."""
+
+    def __init__(self, arrays: Arrays, meta: dict[str, Any]) -> None:
+        """Take the weights of a checkpoint.
+
+        The features' scales go into the first layer's weights, so that features are taken as they are.
+        """
+        of = meta["architecture"]
+        down, hidden, self._hidden_bias, out, out_bias = weights_in(arrays)
+        scale = np.full(EMBEDDING_SIZE + FEATURES_PER_ITEM, of["embedding_scale"], np.float32)
+        scale[2 * EMBEDDING_SIZE :] = of["structured_scale"]
+        scaled = np.ascontiguousarray((down * scale).T)
+        self._query, self._item = scaled[:EMBEDDING_SIZE], scaled[EMBEDDING_SIZE:]
+        self._hidden, self._out, self._out_bias = np.ascontiguousarray(hidden.T), out[0].copy(), float(out_bias[0])
+        self.about = ServedScorer(
+            int(meta["epoch"]), int(meta["step"]), int(of["rank"]), meta.get("base"), str(of["embedder"])
+        )
+
+    def scores(self, features: bytes) -> Floats:
+        """Return one score an item.
+
+        Args:
+            features: what `trainers.prepare.prepare` makes: the query's embedding, then for each item its embedding
+                and structured features, little-endian float32.
+        """
+        vector = np.frombuffer(features, "<f4")
+        rows = vector[EMBEDDING_SIZE:].reshape(-1, FEATURES_PER_ITEM)
+        return self.score_rows(vector[:EMBEDDING_SIZE], rows)
+
+    def score_rows(self, query: Floats, items: Floats) -> Floats:
+        """Return one score a row of `items` (384 + 45 floats each) under a query's embedding (384 floats)."""
+        low = items @ self._item
+        low += query @ self._query
+        active = low @ self._hidden
+        active += self._hidden_bias
+        np.maximum(active, 0.0, out=active)
+        result: Floats = active @ self._out
+        result += self._out_bias
+        return result
+
+    def score_one(self, query: Floats, item: Floats) -> float:
+        """Return the score of one item (384 + 45 floats) under a query's embedding (384 floats)."""
+        low = query @ self._query
+        low += item @ self._item
+        active = low @ self._hidden
+        active += self._hidden_bias
+        np.maximum(active, 0.0, out=active)
+        return float(active @ self._out) + self._out_bias
+
+
+def newest_scorer(data_dir: Path | str) -> FrozenScorer:
+    """Return the scorer in use: the newest checkpoint of the version in use, or that version where none is yet.
+
+    Raises:
+        InputError: there is no checkpoint yet.
+        VersionError: the version in use is not as it was added.
+    """
+    folder, store = Path(data_dir) / "scorer", VersionStore(data_dir)
+    version = store.in_use("scorer").version
+    newest = next(readable_checkpoints(folder), None)
+    if newest is not None and newest[1].get("base") == version:
+        return FrozenScorer(*newest)
+    if version is None:
+        raise InputError(f"{folder} holds no scorer yet", "let a worker learn first, or name its --data-dir")
+    path = store.verified("scorer", version) / VERSION_FILE
+    try:
+        arrays, meta = read_checkpoint(path)
+    except CheckpointUnreadableError as error:
+        raise InputError(str(error), "restore it, or run `tierstream models rollback scorer`") from error
+    return FrozenScorer(arrays, {**meta, "base": version})
+

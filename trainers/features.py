@@ -84,6 +84,12 @@ FEATURES: tuple[Feature, ...] = (
 )
 """The layout: place, name, range and meaning."""
 
+
+def layout_hash() -> str:
+    """Return a hash of the layout's names, in order: weights of one layout do not fit another."""
+    return blake2b("\n".join(f.name for f in FEATURES).encode(), digest_size=8).hexdigest()
+
+
 _ALL = frozenset(words("all every everything both each whole entire"))
 _NEGATION = frozenset(words("not no none never nothing don't doesn't didn't isn't aren't wasn't won't without"))
 _APOLOGY = frozenset(words("sorry apologize apologise apology unfortunately afraid regret oops"))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from schemas.errors import TierstreamError
-from streams.cli import lag, models, produce, replay, report, run, topics
+from streams.cli import lag, models, produce, replay, report, run, score, topics
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -34,6 +34,7 @@ for command in (
     *produce.COMMANDS,
     *replay.COMMANDS,
     *report.COMMANDS,
+    *score.COMMANDS,
 ):
     cli.add_command(command)
 

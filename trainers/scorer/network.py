@@ -6,7 +6,6 @@ a test compares the two.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from schemas.errors import TierstreamError
 from schemas.records import FEATURES_PER_ITEM
 from schemas.settings import ScorerSettings
 from schemas.vectors import EMBEDDING_SIZE
-from trainers.features import FEATURES
+from trainers.features import layout_hash
 
 Floats = npt.NDArray[np.float32]
 
@@ -130,7 +129,7 @@ def architecture(settings: ScorerSettings) -> dict[str, Any]:
         "embedding_scale": settings.embedding_scale,
         "structured_scale": settings.structured_scale,
         "embedder": settings.embedder,
-        "features": blake2b("\n".join(f.name for f in FEATURES).encode(), digest_size=8).hexdigest(),
+        "features": layout_hash(),
     }
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from schemas.errors import InputError
 from schemas.records import FEATURES_PER_ITEM
 from schemas.vectors import EMBEDDING_SIZE
+from trainers.features import layout_hash
 from trainers.scorer.reading import (
     Arrays,
     CheckpointUnreadableError,
@@ -50,8 +51,16 @@ class FrozenScorer:
         """Take the weights of a checkpoint.
 
         The features' scales go into the first layer's weights, so that features are taken as they are.
+
+        Raises:
+            InputError: they were trained on another layout of the structured features.
         """
         of = meta["architecture"]
+        if of["features"] != layout_hash():
+            raise InputError(
+                "the scorer was trained on another layout of the structured features than this program makes",
+                "use the release that trained it, or run `tierstream retrain`",
+            )
         down, hidden, self._hidden_bias, out, out_bias = weights_in(arrays)
         scale = np.full(EMBEDDING_SIZE + FEATURES_PER_ITEM, of["embedding_scale"], np.float32)
         scale[2 * EMBEDDING_SIZE :] = of["structured_scale"]
@@ -114,4 +123,3 @@ def newest_scorer(data_dir: Path | str) -> FrozenScorer:
     except CheckpointUnreadableError as error:
         raise InputError(str(error), "restore it, or run `tierstream models rollback scorer`") from error
     return FrozenScorer(arrays, {**meta, "base": version})
-

@@ -114,8 +114,7 @@ def _write_trainable(source: Path, folder: Path, stage: Stage) -> None:
     stage(STAGES[1])
     model = AutoModelForCausalLM.from_pretrained(str(source.parent), gguf_file=source.name, dtype="float32")
     # Without the quantizer it is a plain model, which can be trained and saved.
-    model.hf_quantizer = None
-    model.is_quantized = False
+    model.__dict__.update(hf_quantizer=None, is_quantized=False)
     for owner, attribute in ((model, "quantization_method"), (model.config, "quantization_config")):
         if hasattr(owner, attribute):
             delattr(owner, attribute)

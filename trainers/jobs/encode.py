@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from schemas.events import Trace
 from trainers.jobs.formats import Message, trace_messages
@@ -68,7 +68,7 @@ def fit_trace(tokenizer: PreTrainedTokenizerBase, trace: Trace, max_length: int)
     return None, True
 
 
-def likelihoods(model: PreTrainedModel, examples: Sequence[Encoded]) -> list[Likelihood]:
+def likelihoods(model: torch.nn.Module, examples: Sequence[Encoded]) -> list[Likelihood]:
     """Return the likelihood of what the assistant said in each example, under the active adapter.
 
     One example at a time: without padding, a CPU does not work on nothing, and the figures of an example do not

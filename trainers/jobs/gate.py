@@ -77,7 +77,8 @@ def decide(
         return Verdict(False, f"not shown to be better {on}: {found}, needed is above {margin:+.4f}")
     if regression is not None and not regression <= max_regression:
         return Verdict(
-            False, f"better {on}: {found}, but the other tier's text loses {regression:.4f} nats a token, "
-            f"more than {max_regression:.4f}"
+            False,
+            f"better {on}: {found}, but the other tier's text loses {regression:.4f} nats a token, "
+            f"more than {max_regression:.4f}",
         )
     return Verdict(True, f"better {on}: {found}")

@@ -34,7 +34,7 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
 
 
 def load_policy(base: BaseModel, parent: Path | None, settings: TrainingSettings) -> PeftModel:
-    """Return the base model with the adapter to train: that of the parent version, else a new one, which changes nothing.
+    """Return the base model with the adapter to train: the parent version's, or a new one, which is neutral.
 
     Raises:
         JobError: the model cannot be loaded, or has no layer of the names that are set.
@@ -69,6 +69,8 @@ def save_adapter(policy: PeftModel, base: BaseModel, folder: Path) -> None:
     config.base_model_name_or_path, config.inference_mode = base.name, True
     policy.save_pretrained(str(folder), selected_adapters=[POLICY])
     (folder / "README.md").unlink(missing_ok=True)
+    for path in folder.iterdir():
+        path.chmod(0o644)
 
 
 def _loaded(kind: Any, base: BaseModel, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a running job says on its standard output, and the trainer's callbacks: progress, checkpoints, a loss that is lost."""
+"""What a running job says on its standard output, and the trainer's callback: progress, checkpoints, a lost loss."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from trainers.files import sync_folder, write_atomically
 
 TRAINING_SHARE = (0.05, 0.9)
 """Share of a job's progress at which training begins and ends; before it is the base model, after it the gate."""
+
+_REPORTED = ("loss", "grad_norm", "learning_rate", "rewards/accuracies", "rewards/margins", "mean_token_accuracy")
 
 COMPLETE_NAME = "complete"
 """Marks a checkpoint that was written as a whole."""
@@ -40,7 +42,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-class JobCallback(TrainerCallback):  # type: ignore[misc]
+class JobCallback(TrainerCallback):
     """Reports each step, stops at a loss that is no number, and asks for checkpoints by the clock.
 
     Args:
@@ -79,8 +81,10 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]
             raise JobError(f"the loss became {loss} at step {state.global_step}", "lower the learning rate, then retry")
         begin, end = TRAINING_SHARE
         done = begin + (end - begin) * state.global_step / max(state.max_steps, 1)
-        figures: dict[str, JsonValue] = {"step": state.global_step, "steps": state.max_steps, "loss": round(loss, 5)}
-        say(done, stage="train", **figures)
+        figures: dict[str, JsonValue] = {
+            name.rpartition("/")[2]: round(value, 5) for name, value in (logs or {}).items() if name in _REPORTED
+        }
+        say(done, stage="train", step=state.global_step, steps=state.max_steps, **figures)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Make the checkpoint durable, then mark it as whole.

@@ -95,9 +95,10 @@ def plan_job(tier: JobTier, run: CompletedRun, snapshot: Snapshot, settings: Set
 
 
 def tier_settings(tier: JobTier, settings: Settings) -> dict[str, JsonValue]:
-    """Return `rules` (what an example must obey) and `training` of a tier, as JSON."""
+    """Return `rules` (what an example must obey), `training` of a tier, and `gate`, as JSON."""
     rules, training = (settings.pairs, settings.jobs.dpo) if tier == "dpo" else (settings.traces, settings.jobs.sft)
-    return {"rules": rules.model_dump(mode="json"), "training": training.model_dump(mode="json")}
+    parts = {"rules": rules, "training": training, "gate": settings.jobs.gate}
+    return {name: part.model_dump(mode="json") for name, part in parts.items()}
 
 
 def freeze_job(data_dir: Path, tier: JobTier, run: CompletedRun, settings: Settings, at: datetime) -> TrainingJob:

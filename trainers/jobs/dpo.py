@@ -1,0 +1,58 @@
+"""`python -m trainers.jobs.dpo JOB_DIR`: preference pairs make a better version by DPO, if the gate finds it better."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+
+from schemas.events import PreferencePair
+from schemas.settings import DpoSettings
+from trainers.jobs.arguments import common_arguments
+from trainers.jobs.formats import pair_messages
+from trainers.jobs.heldout import held_out_pairs, held_out_traces
+from trainers.jobs.judge import Judge, Judgement, judge_dpo
+from trainers.jobs.process import Tier, main
+from trainers.jobs.progress import JobCallback
+from trainers.jobs.work import Work, prepare
+
+DpoWork = Work[DpoSettings, PreferencePair]
+
+
+def dpo_trainer(work: DpoWork, policy: PeftModel, tokenizer: PreTrainedTokenizerBase) -> DPOTrainer:
+    """Return the trainer; its reference is the policy as it begins, which is the version in use.
+
+    TRL copies the adapter that the policy carries into a frozen one named `ref`.
+    """
+    settings = work.training
+    return DPOTrainer(
+        model=policy,
+        ref_model=None,
+        args=DPOConfig(**common_arguments(settings, work.checkpoints), beta=settings.beta),
+        train_dataset=Dataset.from_list([pair_messages(pair) for pair in work.examples.training]),
+        processing_class=tokenizer,
+        callbacks=[JobCallback(settings.checkpoint_interval)],
+    )
+
+
+def judge(work: DpoWork, judge: Judge, trained: frozenset[str]) -> Judgement:
+    """Judge the trained version on the held-out pairs of all jobs."""
+    one_in, size = work.gate.held_out_one_in, work.gate.held_out_size
+    pairs = held_out_pairs(work.data_dir, one_in, size, trained)
+    traces = held_out_traces(work.data_dir, one_in, size, frozenset())
+    return judge_dpo(judge, pairs, traces, work.training.beta, work.gate.confidence)
+
+
+def _prepare(folder: Path) -> DpoWork:
+    return prepare(folder, "dpo", DpoSettings, PreferencePair)
+
+
+DPO = Tier("dpo", "implicit reward", _prepare, dpo_trainer, judge, lambda work: float(work.gate.dpo_margin))
+
+if __name__ == "__main__":
+    sys.exit(main(DPO, sys.argv[1:]))

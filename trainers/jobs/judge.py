@@ -1,0 +1,166 @@
+"""The gate's figures: the trained adapter and the version in use on held-out examples, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from peft import PeftModel
+from pydantic import JsonValue
+from transformers import PreTrainedTokenizerBase
+
+from schemas.events import PreferencePair, Trace
+from trainers.jobs.encode import Encoded, Likelihood, encode, fit_trace, likelihoods
+from trainers.jobs.formats import pair_messages, trace_messages
+from trainers.jobs.gate import Interval, mean_interval, means_of_prompts
+from trainers.jobs.heldout import id_of, prompts_of
+from trainers.jobs.lora import IN_USE, POLICY
+
+Row = dict[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the gate decides on, and what it is made of."""
+
+    improvement: Interval | None
+    """Of the candidate on the version in use, over prompts: implicit reward (dpo) or nats a token (sft)."""
+    regression: float | None
+    """Loss that the other tier's text gains, nats a token; None where there is none."""
+    figures: dict[str, JsonValue]
+    rows: list[Row]
+    """One held-out example each."""
+
+
+class Judge:
+    """Rates conversations with the trained adapter and with the version in use.
+
+    Args:
+        policy: the model with the trained adapter.
+        tokenizer: its tokenizer.
+        in_use: folder of the version in use; None where that is the base model.
+        max_length: tokens of a conversation; a longer one is cut.
+    """
+
+    def __init__(
+        self, policy: PeftModel, tokenizer: PreTrainedTokenizerBase, in_use: Path | None, max_length: int
+    ) -> None:
+        self._policy = policy
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._has_version = in_use is not None
+        if in_use is not None:
+            policy.load_adapter(str(in_use), IN_USE)
+        policy.eval()
+
+    def sides(self, pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], list[Encoded], list[Encoded]]:
+        """Return the pairs of which both answers fit, and those answers, each after the pair's prompt."""
+        kept, chosen, rejected = [], [], []
+        for pair in pairs:
+            messages = pair_messages(pair)
+            good, bad = (
+                encode(self._tokenizer, messages["prompt"] + messages[side], self._max_length)
+                for side in ("chosen", "rejected")
+            )
+            if any(good.said) and any(bad.said):
+                kept.append(pair)
+                chosen.append(good)
+                rejected.append(bad)
+        return kept, chosen, rejected
+
+    def conversations(self, traces: Sequence[Trace]) -> tuple[list[Trace], list[Encoded]]:
+        """Return the traces that fit, as they are trained on."""
+        fitting = [fit_trace(self._tokenizer, trace, self._max_length)[0] for trace in traces]
+        kept = [trace for trace in fitting if trace is not None]
+        return kept, [encode(self._tokenizer, trace_messages(trace), self._max_length) for trace in kept]
+
+    def both(self, encoded: Sequence[Encoded]) -> tuple[list[Likelihood], list[Likelihood]]:
+        """Return the likelihoods under the candidate, then those under the version in use."""
+        self._policy.set_adapter(POLICY)
+        candidate = likelihoods(self._policy, encoded)
+        if not self._has_version:
+            with self._policy.disable_adapter():
+                return candidate, likelihoods(self._policy, encoded)
+        self._policy.set_adapter(IN_USE)
+        in_use = likelihoods(self._policy, encoded)
+        self._policy.set_adapter(POLICY)
+        return candidate, in_use
+
+
+def judge_dpo(
+    judge: Judge, pairs: Sequence[PreferencePair], traces: Sequence[Trace], beta: float, confidence: float
+) -> Judgement:
+    """Judge a DPO candidate on held-out pairs, and on held-out traces for what else it does.
+
+    A pair's margin is beta·((log p(chosen) - log p(rejected)) under the candidate minus the same under the version
+    in use): the difference of implicit rewards, after equation 7 of Rafailov et al. 2023, with the version in use as
+    the reference.
+    """
+    kept, chosen, rejected = judge.sides(pairs)
+    good, bad = judge.both(chosen), judge.both(rejected)
+    gaps, gaps_in_use = (
+        [one.logprob - other.logprob for one, other in zip(good[side], bad[side], strict=True)] for side in (0, 1)
+    )
+    margins = [beta * (gap - before) for gap, before in zip(gaps, gaps_in_use, strict=True)]
+    rows: list[Row] = [
+        {"id": id_of(pair), "prompt": prompts_of(pair)[0], "margin": margin, "gap": gap, "gap_in_use": before}
+        for pair, margin, gap, before in zip(kept, margins, gaps, gaps_in_use, strict=True)
+    ]
+    regression = _mean([-gain for gain in _gains(judge, judge.conversations(traces)[1])])
+    improvement = _over_prompts(margins, rows, confidence)
+    figures: dict[str, JsonValue] = {
+        "held_out": len(kept),
+        "implicit_accuracy": _share(margins),
+        "implicit_margin": _mean(margins),
+        "accuracy": _share(gaps),
+        "accuracy_in_use": _share(gaps_in_use),
+    }
+    return Judgement(improvement, regression, figures | _common(improvement, regression, len(traces)), rows)
+
+
+def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferencePair], confidence: float) -> Judgement:
+    """Judge an SFT candidate on held-out traces, and on the good answers of held-out pairs for what else it does."""
+    kept, encoded = judge.conversations(traces)
+    candidate, in_use = judge.both(encoded)
+    rows: list[Row] = [
+        {"id": id_of(trace), "prompt": prompts_of(trace)[0], "loss": one.loss, "loss_in_use": before.loss}
+        for trace, one, before in zip(kept, candidate, in_use, strict=True)
+    ]
+    gains = [before.loss - one.loss for one, before in zip(candidate, in_use, strict=True)]
+    regression = _mean([-gain for gain in _gains(judge, judge.sides(pairs)[1])])
+    improvement = _over_prompts(gains, rows, confidence)
+    figures: dict[str, JsonValue] = {
+        "held_out": len(kept),
+        "loss": _mean([one.loss for one in candidate]),
+        "loss_in_use": _mean([one.loss for one in in_use]),
+    }
+    return Judgement(improvement, regression, figures | _common(improvement, regression, len(pairs)), rows)
+
+
+def _gains(judge: Judge, encoded: Sequence[Encoded]) -> list[float]:
+    """Return what each conversation's loss falls by, in nats a token."""
+    candidate, in_use = judge.both(encoded)
+    return [before.loss - one.loss for one, before in zip(candidate, in_use, strict=True)]
+
+
+def _over_prompts(values: Sequence[float], rows: Sequence[Row], confidence: float) -> Interval | None:
+    return mean_interval(means_of_prompts(values, [str(row["prompt"]) for row in rows]), confidence)
+
+
+def _common(improvement: Interval | None, regression: float | None, others: int) -> dict[str, JsonValue]:
+    return {
+        "improvement": None if improvement is None else improvement.figures(),
+        "other_tier_held_out": others,
+        "other_tier_regression": regression,
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _share(values: Sequence[float]) -> float | None:
+    """Return the share of values above 0."""
+    return _mean([float(value > 0) for value in values])

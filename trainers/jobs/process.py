@@ -1,0 +1,221 @@
+"""A job's process from its folder to `result.json`; `dpo` and `sft` say how they train and judge."""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import disable_progress_bars
+from peft import PeftModel
+from pydantic import JsonValue
+from safetensors import SafetensorError
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
+from transformers.utils import logging as transformers_logging
+
+from schemas.errors import TierstreamError
+from schemas.events import JobTier
+from schemas.versions import VersionRecord
+from trainers.files import write_atomically
+from trainers.jobs.gate import Verdict, decide
+from trainers.jobs.judge import Judge, Judgement
+from trainers.jobs.lineage import lineage_lines
+from trainers.jobs.lora import load_policy, load_tokenizer, save_adapter
+from trainers.jobs.progress import TRAINING_SHARE, is_main_process, newest_checkpoint, say
+from trainers.jobs.snapshot import RESULT_NAME
+from trainers.jobs.work import CHECKPOINTS, Work, trained_prompts
+from trainers.versions import library_versions
+from trainers.versions.store import LINEAGE
+
+GATE_NAME = "gate.jsonl"
+"""In a version's folder: the held-out examples that it was judged on, with both sides' figures."""
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors", "tokenizers")
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
+_NO_SPACE = ("No space left", "File too large", "PytorchStreamWriter failed", "Disk quota exceeded")
+
+AnyWork = Work[Any, Any]
+
+
+@dataclass(frozen=True)
+class Tier:
+    """How the jobs of a tier are prepared, trained and judged."""
+
+    name: JobTier
+    unit: str
+    """Of the improvement that the gate judges."""
+    prepare: Callable[[Path], AnyWork]
+    trainer: Callable[[AnyWork, PeftModel, PreTrainedTokenizerBase], Trainer]
+    judge: Callable[[AnyWork, Judge, frozenset[str]], Judgement]
+    margin: Callable[[AnyWork], float]
+
+
+def run(tier: Tier, folder: Path) -> dict[str, JsonValue]:
+    """Train, judge and register a job's version, and return the job's result.
+
+    Raises:
+        TierstreamError: the job cannot be run as it is.
+        OSError: the disk is full or read-only.
+    """
+    work = tier.prepare(folder)
+    known = {record.version for record in work.store.versions(tier.name)}
+    if work.version not in known:
+        if work.training.threads:
+            torch.set_num_threads(work.training.threads)
+        tokenizer = load_tokenizer(work.base)
+        policy = load_policy(work.base, work.adapter(work.parent), work.training)
+        costs = _train(tier.trainer(work, policy, tokenizer), work)
+        if not is_main_process():
+            return {}
+        _add_judged(tier, work, policy, tokenizer, costs)
+    record = work.store.get(tier.name, work.version)
+    if record.status == "candidate":
+        work.store.promote(tier.name, record.version, record.reason)
+    shutil.rmtree(work.checkpoints, ignore_errors=True)
+    promoted = record.status != "rejected"
+    metrics: dict[str, JsonValue] = {**record.metrics, "reason": record.reason}
+    return {"state": "finished", "metrics": metrics, "error": None, "version": record.version, "promoted": promoted}
+
+
+def main(tier: Tier, arguments: Sequence[str]) -> int:
+    """Run a job's folder and return the exit status: 0 finished, 1 failed, 2 wrong usage."""
+    usage = f"usage: python -m trainers.jobs.{tier.name} JOB_DIR\nTrains the job of that folder and writes result.json."
+    if list(arguments) in (["-h"], ["--help"]):
+        print(usage)
+        return 0
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        print(usage, file=sys.stderr)
+        return 2
+    folder = Path(arguments[0]).absolute()
+    if not folder.is_dir():
+        print(f"error: {folder} is no folder; name a job's, jobs/<job_id> in the data directory", file=sys.stderr)
+        return 2
+    disable_progress_bars()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        result = run(tier, folder)
+    except (TierstreamError, OSError, MemoryError, RuntimeError, SafetensorError) as error:
+        reason = reason_of(error)
+        if reason is None:
+            raise
+        result = {"state": "failed", "metrics": {}, "error": reason}
+    if not is_main_process():
+        return 0
+    return _finish(folder, result)
+
+
+def reason_of(error: BaseException) -> str | None:
+    """Return in one line why a job failed; None for what nobody foresaw, which is a crash with its traceback."""
+    if isinstance(error, TierstreamError):
+        return " ".join(str(error).split())
+    for one in _chain(error):
+        if (isinstance(one, OSError) and one.errno in _DISK) or any(words in str(one) for words in _NO_SPACE):
+            return "the disk is full, or a limit on it is reached: free some space, then retry"
+        if isinstance(one, (MemoryError, torch.OutOfMemoryError)) or any(words in str(one) for words in _NO_MEMORY):
+            return "out of memory: lower batch_size or max_length, or set gradient_checkpointing, in the job's settings"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
+    return None
+
+
+def _train(trainer: Trainer, work: AnyWork) -> dict[str, JsonValue]:
+    """Train from the newest checkpoint, or from the start, and return what it took."""
+    checkpoint = newest_checkpoint(work.checkpoints)
+    say(TRAINING_SHARE[0], stage="train", resumed_from=None if checkpoint is None else checkpoint.name)
+    trainer.remove_callback(PrinterCallback)
+    begun = time.perf_counter()
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    seconds = time.perf_counter() - begun
+    losses: list[JsonValue] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    steps = trainer.state.global_step
+    done_here = steps - (0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]))
+    tokens = max((entry.get("num_tokens", 0) for entry in trainer.state.log_history), default=0)
+    return {
+        "steps": steps,
+        "losses": losses,
+        "loss_first": losses[0],
+        "loss_last": losses[-1],
+        "seconds_per_step": seconds / max(done_here, 1),
+        "train_tokens": tokens,
+        "device": str(trainer.args.device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _add_judged(
+    tier: Tier, work: AnyWork, policy: PeftModel, tokenizer: PreTrainedTokenizerBase, costs: dict[str, JsonValue]
+) -> None:
+    say(TRAINING_SHARE[1], stage="gate")
+    in_use = work.store.in_use(tier.name).version
+    judge = Judge(policy, tokenizer, work.adapter(in_use), work.training.max_length)
+    trained = trained_prompts(work.store, tier.name, in_use) | trained_prompts(work.store, tier.name, work.parent)
+    judgement = tier.judge(work, judge, trained)
+    gate = work.gate
+    verdict = decide(judgement.improvement, tier.margin(work), judgement.regression, gate.max_regression, tier.unit)
+    record = _record(work, verdict, {**judgement.figures, **costs, "judged_against": in_use or work.base.name})
+    with work.store.staging(tier.name, work.version) as staging:
+        save_adapter(policy, work.base, staging)
+        write_atomically(staging / LINEAGE, b"".join(lineage_lines(work.examples)))
+        write_atomically(staging / GATE_NAME, b"".join(json.dumps(row).encode() + b"\n" for row in judgement.rows))
+        work.store.add(record, staging)
+
+
+def _record(work: AnyWork, verdict: Verdict, figures: dict[str, JsonValue]) -> VersionRecord:
+    counts: dict[str, JsonValue] = {
+        "examples": work.job.example_count,
+        "trained_on": len(work.examples.training),
+        "left_out": len(work.examples.left_out),
+        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    return VersionRecord(
+        tier=work.job.tier,
+        version=work.version,
+        status="candidate" if verdict.promoted else "rejected",
+        parent_version=work.parent,
+        created_at=datetime.now(UTC),
+        job_id=work.job.job_id,
+        reason=verdict.reason,
+        metrics={**figures, **counts},
+        settings={**work.job.settings, "format_version": work.format_version},
+        base_model=work.base.name,
+        base_model_sha256=work.base.sha256,
+        libraries=library_versions(*LIBRARIES),
+        seed=work.training.seed,
+        dataset_sha256=work.job.dataset_sha256,
+    )
+
+
+def _finish(folder: Path, result: dict[str, JsonValue]) -> int:
+    """Write the result; on a full disk the checkpoints give way to it, since it says what happened."""
+    data = json.dumps(result).encode()
+    try:
+        write_atomically(folder / RESULT_NAME, data)
+    except OSError as error:
+        if error.errno not in _DISK:
+            print(f"error: {folder / RESULT_NAME} cannot be written: {error.strerror}", file=sys.stderr)
+            return 1
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        write_atomically(folder / RESULT_NAME, data)
+    if result["error"] is not None:
+        print(f"error: {result['error']}", file=sys.stderr)
+        return 1
+    say(1.0, stage="done", version=result["version"], promoted=result["promoted"])
+    return 0
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,173 @@
+"""What a job's process works with: the job, checked; its examples, parted; the version that it continues from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import ValidationError
+
+from schemas.base import StrictModel
+from schemas.errors import JobError
+from schemas.events import JobTier, PreferencePair, Trace, TrainingJob
+from schemas.settings import DpoSettings, GateSettings, SftSettings
+from trainers.files import write_atomically
+from trainers.jobs.base_model import BaseModel, ensure_base_model
+from trainers.jobs.formats import FORMAT_VERSION
+from trainers.jobs.heldout import Split, split
+from trainers.jobs.progress import is_main_process, say
+from trainers.jobs.validate import check_examples, load_job, read_dataset
+from trainers.versions import VersionStore, version_name
+from trainers.versions.store import LINEAGE
+
+CHECKPOINTS = "checkpoints"
+START_NAME = "start.json"
+"""What the job began from, so that it resumes from the same."""
+
+FIXED = ("lora_rank", "lora_alpha", "lora_targets")
+"""Settings of an adapter's form, which a version that continues from another one cannot change."""
+
+_Training = TypeVar("_Training", DpoSettings, SftSettings)
+_Example = TypeVar("_Example", PreferencePair, Trace)
+_Section = TypeVar("_Section", bound=StrictModel)
+
+
+@dataclass(frozen=True)
+class Work(Generic[_Training, _Example]):
+    """One job, ready to be trained."""
+
+    folder: Path
+    job: TrainingJob
+    training: _Training
+    gate: GateSettings
+    examples: Split[_Example]
+    base: BaseModel
+    store: VersionStore
+    parent: str | None
+    """The version that training continues from, and refers to."""
+
+    @property
+    def data_dir(self) -> Path:
+        """The data directory."""
+        return self.folder.parent.parent
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the job's own checkpoints."""
+        return self.folder / CHECKPOINTS
+
+    @property
+    def format_version(self) -> int:
+        """Of the prompts and answers that it is trained on."""
+        return FORMAT_VERSION
+
+    @property
+    def version(self) -> str:
+        """Name of the version that the job makes: of its examples, settings, base model, parent and format."""
+        made_of = (self.job.job_id, self.job.dataset_sha256, json.dumps(self.job.settings, sort_keys=True))
+        return version_name(self.job.tier, *made_of, self.base.sha256, self.parent or "", str(FORMAT_VERSION))
+
+    def adapter(self, version: str | None) -> Path | None:
+        """Return the folder of a version of this tier, its files checked; None for the base model itself.
+
+        Raises:
+            VersionError: a file is missing or has changed.
+        """
+        return None if version is None else self.store.verified(self.job.tier, version)
+
+
+def prepare(
+    folder: Path, tier: JobTier, settings: type[_Training], example: type[_Example]
+) -> Work[_Training, _Example]:
+    """Check a job and make everything ready that its training needs.
+
+    Raises:
+        JobError: the job, its dataset or its base model cannot be used.
+        VersionError: the version in use cannot be read.
+        OSError: the disk is full or read-only.
+    """
+    job = load_job(folder)
+    if job.tier != tier:
+        raise JobError(f"job {job.job_id} is of tier {job.tier}, not {tier}", f"run trainers.jobs.{job.tier}")
+    training, gate = _section(job, "training", settings), _section(job, "gate", GateSettings)
+    say(0.0, stage="checking the dataset", settings={"training": training.model_dump(mode="json")})
+    data = read_dataset(folder, job)
+    check_examples(job, data, lambda *_: None)
+    examples = split([example.from_json(line) for line in data.splitlines()], gate.held_out_one_in)
+    if not examples.training:
+        raise JobError(f"all {job.example_count} examples of job {job.job_id} are held out", "wait for further ones")
+    data_dir = folder.parent.parent
+    base = ensure_base_model(job.base_model, data_dir, lambda words: say(0.01, stage=f"base model: {words}"))
+    store = VersionStore(data_dir)
+    parent = _pinned_parent(folder / CHECKPOINTS, base, store.in_use(tier).version)
+    work = Work(folder, job, training, gate, examples, base, store, parent)
+    _check_parent(work)
+    return work
+
+
+def ancestors(store: VersionStore, tier: JobTier, version: str | None) -> Iterator[str]:
+    """Yield a version and those that it continues from, the newest first.
+
+    Raises:
+        VersionError: one of them cannot be read.
+    """
+    while version is not None:
+        yield version
+        version = store.get(tier, version).parent_version
+
+
+def trained_prompts(store: VersionStore, tier: JobTier, version: str | None) -> frozenset[str]:
+    """Return the hashes of the prompts that a version and its ancestors were trained on."""
+    found: set[str] = set()
+    for name in ancestors(store, tier, version):
+        lineage = store.folder(tier, name) / LINEAGE
+        for line in lineage.read_bytes().splitlines() if lineage.is_file() else ():
+            content = json.loads(line)
+            if content.get("use") == "training":
+                found.update(content.get("prompts", ()))
+    return frozenset(found)
+
+
+def _pinned_parent(checkpoints: Path, base: BaseModel, in_use: str | None) -> str | None:
+    """Return the version in use when the job began; checkpoints on another base model are dropped."""
+    path = checkpoints / START_NAME
+    if path.is_file():
+        start = json.loads(path.read_bytes())
+        if start["base_model_sha256"] == base.sha256:
+            return str(start["parent_version"]) if start["parent_version"] is not None else None
+    if is_main_process():
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        start = {"parent_version": in_use, "base_model_sha256": base.sha256}
+        write_atomically(path, json.dumps(start).encode())
+    return in_use
+
+
+def _check_parent(work: Work[_Training, _Example]) -> None:
+    """See that the version in use can be continued with these settings: what is set is in effect, or nothing starts."""
+    if work.parent is None:
+        return
+    record = work.store.get(work.job.tier, work.parent)
+    back = (
+        f"set it back, or promote or roll back to a version that has it (tierstream models list --tier {work.job.tier})"
+    )
+    if record.base_model_sha256 not in (None, work.base.sha256):
+        raise JobError(f"version {work.parent} in use adapts {record.base_model}, not {work.base.name}", back)
+    before, now = record.settings.get("training"), work.training.model_dump(mode="json")
+    for name in FIXED:
+        if isinstance(before, dict) and before.get(name, now[name]) != now[name]:
+            raise JobError(
+                f"jobs.{work.job.tier}.{name} = {now[name]}, but version {work.parent} in use has {before[name]}", back
+            )
+
+
+def _section(job: TrainingJob, name: str, model: type[_Section]) -> _Section:
+    try:
+        return model.model_validate(job.settings.get(name, {}))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join([name, *map(str, first["loc"])])
+        raise JobError(f"job {job.job_id}'s setting {where} cannot be: {first['msg']}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import JsonValue, TypeAdapter, with_config
 from pydantic_core import from_json, to_json
@@ -15,8 +15,7 @@ FEATURES_PER_ITEM = 384 + 45
 """Floats that an item brings: its embedding, then its structured features."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Origin:
+class Origin(NamedTuple):
     """The input record that carried the event, however and whenever it was joined: its identity.
 
     They come in no promised order: feedback that waited for its experience comes late, and what one owner of a
@@ -29,12 +28,19 @@ class Origin:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class ScorerEntry:
+class Arrival(NamedTuple):
+    """The place of an experience's record: it names the features that were made of it, which never change."""
+
+    partition: int
+    offset: int
+
+
+class ScorerEntry(NamedTuple):
     """One unit of work for the scorer: the items of an experience, with rewards where it was judged.
 
-    The wire format is one line of JSON, a newline, and the features as little-endian float32:
-    the query's embedding (384), then for each item its embedding (384) and structured features (45).
+    The wire format is one line of JSON, a newline, and for `arrived` the features as little-endian float32:
+    the query's embedding (384), then for each item its embedding (384) and structured features (45). A feedback
+    names the arrival that they came with, and whoever reads it fills them in.
     """
 
     kind: Literal["arrived", "feedback"]
@@ -50,24 +56,15 @@ class ScorerEntry:
     item_types: tuple[ItemType, ...]
     rewards: tuple[float | None, ...]
     """One an item for `feedback`; empty for `arrived`."""
-    features: bytes
+    arrival: Arrival
+    features: bytes = b""
+    """Empty where a feedback's are not filled in."""
 
     def encode(self) -> bytes:
         """Return the wire format."""
-        o = self.origin
-        head = {
-            "kind": self.kind,
-            "experience_id": self.experience_id,
-            "feedback_id": self.feedback_id,
-            "origin": [o.topic, o.partition, o.offset],
-            "received_at": self.received_at,
-            "query_hash": self.query_hash,
-            "intent_type": self.intent_type,
-            "item_ids": self.item_ids,
-            "item_types": self.item_types,
-            "rewards": self.rewards,
-        }
-        return to_json(head) + b"\n" + self.features
+        fields = self._asdict()
+        del fields["features"]
+        return to_json(fields) + b"\n" + (self.features if self.kind == "arrived" else b"")
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -79,21 +76,28 @@ class ScorerEntry:
         head, newline, features = data.partition(b"\n")
         fields = from_json(head)
         count = len(fields["item_ids"])
-        if not newline or len(features) != 4 * (384 + count * FEATURES_PER_ITEM):
-            raise ValueError(f"scorer entry of {count} items has {len(features)} bytes of features")
+        expected = features_size(count) if fields["kind"] == "arrived" else 0
+        if not newline or len(features) != expected:
+            raise ValueError(f"scorer entry of {count} items has {len(features)} bytes of features, not {expected}")
         return cls(
-            kind=fields["kind"],
-            experience_id=fields["experience_id"],
-            feedback_id=fields["feedback_id"],
-            origin=Origin(*fields["origin"]),
-            received_at=fields["received_at"],
-            query_hash=fields["query_hash"],
-            intent_type=fields["intent_type"],
-            item_ids=tuple(fields["item_ids"]),
-            item_types=tuple(fields["item_types"]),
-            rewards=tuple(fields["rewards"]),
-            features=features,
+            fields["kind"],
+            fields["experience_id"],
+            fields["feedback_id"],
+            Origin(*fields["origin"]),
+            fields["received_at"],
+            fields["query_hash"],
+            fields["intent_type"],
+            tuple(fields["item_ids"]),
+            tuple(fields["item_types"]),
+            tuple(fields["rewards"]),
+            Arrival(*fields["arrival"]),
+            features,
         )
+
+
+def features_size(items: int) -> int:
+    """Return the bytes of features that an experience of so many items has."""
+    return 4 * (384 + items * FEATURES_PER_ITEM)
 
 
 class StepRecord(Event):
@@ -153,8 +157,7 @@ class Answer:
 _ANSWER = TypeAdapter(Answer)
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """What the scorer made of one entry: the body of a score update."""
 
     entry: ScorerEntry

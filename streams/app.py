@@ -41,6 +41,9 @@ TABLE_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 TABLES_OF_KEYED_TOPICS = (topology.EXPERIENCES_TABLE, topology.JUDGEMENTS_TABLE, topology.ANSWERS_TABLE)
 TABLES_OF_ONE_PARTITION = (topology.DPO_EXAMPLES_TABLE, topology.SFT_EXAMPLES_TABLE)
 
+TAKE_OVER_SECONDS = 0.5
+"""How often a worker looks whether the scorer has become its own."""
+
 Body = Callable[[RecordBatch], Awaitable[None]]
 
 
@@ -199,6 +202,12 @@ def _keep_time(app: TierstreamApp, agents: Agents) -> None:
         await agents.scorer.checkpoint()
 
     app.every(settings.join.tick_interval, "send-ticks", tick)
+
+    async def own_scorer() -> None:
+        mine = not app.rebalancing and TP(settings.topic(topology.SCORER_ENTRIES), 0) in app.consumer.assignment()
+        await agents.scorer.take_over_when_assigned(mine)
+
+    app.every(TAKE_OVER_SECONDS, "own-scorer", own_scorer)
     app.every(settings.scorer.checkpoint_idle / 2, "checkpoint-when-idle", agents.scorer.checkpoint_when_idle)
     app.every(app.watchdog.interval, "watch-progress", app.watchdog.check)
     app.on_partitions_revoked.connect(give_up_partitions, weak=False)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.errors import InputError
 from schemas.records import ScorerEntry, StepRecord
 from schemas.settings import Settings
 from streams import topology
-from streams.kafka_options import broker_errors, client_options
+from streams.entry_log import complete_entries, read_chunks
+from streams.kafka_options import broker_errors
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.snapshot import Snapshot
@@ -54,8 +53,9 @@ async def verify_scorer(settings: Settings, progress: Progress) -> Verification:
         raise InputError(f"{folder} holds no checkpoint yet", "let a worker learn first, or name its --data-dir")
     with broker_errors(settings):
         records = [
-            (offset, StepRecord.from_json(value))
-            async for offset, value in _records(settings, topology.SCORER_STEPS, None)
+            (record.offset, StepRecord.from_json(record.value or b""))
+            async for chunk in read_chunks(settings, topology.SCORER_STEPS, 0, None)
+            for record in chunk
         ]
         steps = [step for step in valid_steps(records) if step.step <= snapshot.step]
         learner = await _relearn(settings, snapshot, steps, progress)
@@ -69,15 +69,13 @@ async def _relearn(
     learner = OnlineLearner(settings.scorer)
     todo = list(reversed(steps))
     waiting: list[tuple[int, ScorerEntry]] = []
-    async for offset, value in _records(settings, topology.SCORER_ENTRIES, snapshot.next_offset):
-        try:
-            waiting.append((offset, ScorerEntry.decode(value)))
-        except (ValueError, KeyError, TypeError):
-            continue  # the worker has set it aside, too
-        if todo and offset == todo[-1].last_offset:
-            learner.apply(waiting, [todo.pop()])
-            waiting = []
-            progress(offset + 1, snapshot.next_offset)
+    async for entries in complete_entries(settings, snapshot.next_offset):
+        for offset, entry in entries:
+            waiting.append((offset, entry))
+            if todo and offset == todo[-1].last_offset:
+                learner.apply(waiting, [todo.pop()])
+                waiting = []
+        progress(entries[-1][0] + 1 if entries else 0, snapshot.next_offset)
     learner.apply(waiting, [])
     progress(snapshot.next_offset, snapshot.next_offset)
     if todo:
@@ -86,28 +84,3 @@ async def _relearn(
             "name the deployment that the data directory belongs to",
         )
     return learner
-
-
-async def _records(settings: Settings, name: str, end: int | None) -> AsyncIterator[tuple[int, bytes]]:
-    """Yield a one-partition topic's records from its first offset, 0, up to `end`, or to where it ends now."""
-    partition = TopicPartition(settings.topic(name), 0)
-    async with AIOKafkaConsumer(
-        enable_auto_commit=False, auto_offset_reset="earliest", **client_options(settings)
-    ) as consumer:
-        consumer.assign([partition])
-        first = (await consumer.beginning_offsets([partition]))[partition]
-        if first > 0:
-            raise InputError(
-                f"{partition.topic} starts at offset {first}: what was before is gone",
-                "a replay needs them all: keep topics.retention at forever",
-            )
-        position = 0
-        while end is None or position < end:
-            fetched = (await consumer.getmany(partition, timeout_ms=1000)).get(partition, [])
-            for record in fetched:
-                if end is None or record.offset < end:
-                    yield record.offset, record.value or b""
-                position = record.offset + 1
-            # The high watermark comes with a fetch; the end that ListOffsets tells can fall short on the lite broker.
-            if not fetched and position >= (consumer.highwater(partition) or 0):
-                return

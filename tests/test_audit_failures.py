@@ -39,7 +39,7 @@ from tests.effects.learning import trace
 from tests.scenarios.audit_day import write_legacy_traces
 from tests.streams.offline import KeptPublisher, batch, offline_app, record
 from tests.test_every_setting_has_an_effect import EFFECTS, ONE_CHOICE
-from tests.trainers.scorer.making import entry
+from tests.trainers.scorer.making import arrival_of, entry
 from trainers.scorer.network import ArchitectureMismatchError, ScorerNetwork
 from trainers.traces import store as trace_store
 from trainers.traces.store import TraceStore
@@ -69,7 +69,7 @@ def of_rank(rank: int | None, folder: Path) -> Settings:
 
 @pytest.mark.parametrize(("rank", "parameters"), [(None, 28_193), (8, 7_145), (32, 28_193), (3, 2_760)])
 def test_the_rank_that_is_set_is_the_rank_that_learns(rank: int | None, parameters: int, tmp_path: Path) -> None:
-    with offline_app(of_rank(rank, tmp_path)) as (app, kept):
+    with offline_app(of_rank(rank, tmp_path), [arrival_of(entry(0))]) as (app, kept):
         status = scorer_of(app)
         assert (status["rank"], status["parameters"], status["groups_learned"]) == (rank or 32, parameters, 1)
         [update] = map(json.loads, kept.values("score-updates"))
@@ -87,7 +87,7 @@ def test_a_network_of_another_rank_than_the_settings_stops_the_start(
 
 def test_a_checkpoint_of_another_rank_stops_the_start_and_stays_as_it_was(tmp_path: Path) -> None:
     """The replaced system said "rank changed: 32 -> 8, starting fresh" and went on."""
-    with offline_app(of_rank(8, tmp_path)) as (app, _):
+    with offline_app(of_rank(8, tmp_path), [arrival_of(entry(0))]) as (app, _):
         scorer_of(app, checkpoint=True)
     [path] = tmp_path.rglob("*.safetensors")
     content = path.read_bytes()

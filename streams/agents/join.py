@@ -51,18 +51,18 @@ class JoinAgent:
     async def _process(self, batch: RecordBatch) -> None:
         experiences = Overlay(self._experiences, batch.partition)
         judgements = Overlay(self._judgements, batch.partition)
-        joiner = Joiner(self._settings.reward, experiences, judgements)
+        joiner = Joiner(self._settings.reward, self._settings.join.retention, experiences, judgements)
         name = batch.topic.removeprefix(self._settings.topics.prefix)
         outgoing: list[Outgoing] = []
         # What tells whether an experience is known is written last when it comes, and first when it goes.
-        overlays = [judgements, experiences]
+        overlays = [experiences, judgements]
         if name == topology.EXPERIENCES:
             outgoing += await self._arrive(batch, joiner)
+            overlays.reverse()
         elif name == topology.FEEDBACK:
             outgoing += self._judge(batch, joiner)
         else:
             self._tick(batch, joiner)
-            overlays.reverse()
         outgoing += self._address(joiner.out)
         await self._services.publisher.publish(outgoing)
         await write_state(self._services.publisher, overlays)

@@ -14,6 +14,8 @@ from schemas.records import Scored, ScorerEntry, StepRecord
 from streams import topology
 from streams.agents.intake import letter
 from streams.agents.services import Services
+from streams.entry_log import read_entries, recent_start
+from streams.feature_store import Entries, FeatureStore
 from streams.publisher import Outgoing, partition_for
 from streams.step_log import read_steps
 from streams.transport.batch import RecordBatch
@@ -24,6 +26,8 @@ from trainers.scorer.steps import valid_steps
 
 log = logging.getLogger("tierstream.scorer")
 
+FEATURES_FOLDER = "scorer-features"
+
 INLINE_ENTRIES = 8
 """Up to so many entries are learned on the event loop; a hand-over to a thread would cost more."""
 
@@ -31,15 +35,21 @@ INLINE_ENTRIES = 8
 class Ownership:
     """One worker's turn at the scorer: from taking over until the partition is revoked."""
 
-    def __init__(self, learner: OnlineLearner, epoch: int, logged: list[StepRecord], log_offset: int) -> None:
+    def __init__(
+        self, learner: OnlineLearner, epoch: int, logged: list[StepRecord], log_offset: int, features: FeatureStore
+    ) -> None:
         self.learner = learner
         self.epoch = epoch
+        self.features = features
         self.logged = logged
         """Steps of earlier owners that are still to be applied, as they were logged."""
         self.log_offset = log_offset
         """Offset in the log of steps up to which every valid step is applied."""
-        self.waiting: list[tuple[int, ScorerEntry]] = []
+        self.waiting: Entries = []
         """Entries that the next logged step covers only in part."""
+        self.saved_clocks = features.clocks
+        self.read_again = False
+        """Whether the features were read from the topic's start, because some were not there."""
         self.saved_step = learner.step
         self.saved_offset = learner.next_offset
         self.changed_at = time.monotonic()
@@ -69,7 +79,9 @@ class ScorerAgent:
 
     def forget(self) -> None:
         """Give the scorer up."""
-        self._owner = None
+        if self._owner is not None:
+            self._owner.features.close()
+            self._owner = None
 
     def durable_through(self) -> int:
         """Return the input offset that may be committed: what the newest checkpoint has learned up to."""
@@ -84,9 +96,20 @@ class ScorerAgent:
     async def process(self, batch: RecordBatch) -> None:
         """Score and learn one chunk."""
         async with self._turn:
-            owner = self._owner or await self._take_over()
-            await self._publish(owner, await self._work(owner, batch))
+            owner = await self._owned()
+            try:
+                await self._publish(owner, await self._work(owner, batch))
+            except BaseException:
+                # What was learned and not published must not come into a checkpoint.
+                self.forget()
+                raise
         await self._checkpoint_when_due(owner)
+
+    async def take_over_when_assigned(self, assigned: bool) -> None:
+        """Take the scorer over where its partition is this worker's: the first feedback need not wait for it."""
+        if assigned and self._owner is None:
+            async with self._turn:
+                await self._owned()
 
     async def checkpoint_when_idle(self) -> None:
         """Write a checkpoint where something changed and then nothing happened for a while."""
@@ -105,6 +128,11 @@ class ScorerAgent:
         owner = self._owner
         return None if owner is None else {"epoch": owner.epoch, **owner.learner.status()}
 
+    async def _owned(self) -> Ownership:
+        if self._owner is None:
+            self._owner = await self._take_over()
+        return self._owner
+
     async def _take_over(self) -> Ownership:
         epoch = await asyncio.to_thread(self._store.claim_epoch)
         topic = self._settings.topic(topology.SCORER_STEPS)
@@ -118,20 +146,36 @@ class ScorerAgent:
             raise RuntimeError(f"the checkpoint at offset {self._started_at} has gone, {learner.next_offset} is left")
         records = await read_steps(self._settings, topic, learner.log_offset, receipt.offset)
         logged = [step for step in valid_steps(records, learner.log_epoch) if step.step > learner.step]
-        self._owner = Ownership(learner, epoch, logged, learner.log_offset)
+        features = FeatureStore(self._services.state_dir / FEATURES_FOLDER, self._settings.join.retention)
+        try:
+            await self._read_features(features, learner.next_offset)
+        except BaseException:
+            features.close()
+            raise
         log.info("scorer taken over: epoch %d, step %d, %d logged steps to apply", epoch, learner.step, len(logged))
-        return self._owner
+        return Ownership(learner, epoch, logged, learner.log_offset, features)
+
+    async def _read_features(self, features: FeatureStore, end: int) -> None:
+        """Keep the features of every arrival before offset `end` that the store does not cover yet."""
+        if features.covered >= end:
+            return
+        start = features.covered or await recent_start(self._settings, end)
+        log.info("reading features: entries %d to %d", start, end)
+        async for after, entries in read_entries(self._settings, start, end, strict=False):
+            features.keep(entries, after)
 
     async def _work(self, owner: Ownership, batch: RecordBatch) -> list[Scored]:
         seen = owner.waiting[-1][0] if owner.waiting else owner.learner.next_offset - 1
         letters = []
+        entries: Entries = []
         for record in batch.records:
             if record.offset > seen:
                 try:
-                    owner.waiting.append((record.offset, ScorerEntry.decode(record.value or b"")))
+                    entries.append((record.offset, ScorerEntry.decode(record.value or b"")))
                 except (ValueError, KeyError, TypeError) as error:
                     letters.append(letter(batch, record, "invalid_entry", repr(error)))
         await self._services.publisher.publish(self._services.dead_letters(letters))
+        owner.waiting += await self._with_features(owner, entries, batch.records[-1].offset + 1)
         scored = await self._replay_logged(owner)
         if owner.waiting and not owner.logged:
             steps = owner.learner.plan(owner.waiting, owner.epoch)
@@ -140,6 +184,18 @@ class ScorerAgent:
             owner.log_offset = max(owner.log_offset, logged_through)
             owner.waiting = []
         return scored
+
+    async def _with_features(self, owner: Ownership, entries: Entries, end: int) -> Entries:
+        """Keep the features that came, and fill in those that are lacking, from the topic's start if need be."""
+        owner.features.keep(entries, end)
+        filled = owner.features.fill(entries)
+        if not owner.read_again and any(not entry.features for _, entry in filled):
+            owner.read_again = True
+            owner.features.forget()
+            async for after, more in read_entries(self._settings, 0, end, strict=False):
+                owner.features.keep(more, after)
+            filled = owner.features.fill(entries)
+        return filled
 
     async def _replay_logged(self, owner: Ownership) -> list[Scored]:
         scored: list[Scored] = []
@@ -155,9 +211,7 @@ class ScorerAgent:
         receipts = await self._services.publisher.publish([Outgoing(topic, 0, None, s.to_json()) for s in steps])
         return max((receipt.offset + 1 for receipt in receipts), default=0)
 
-    async def _apply(
-        self, owner: Ownership, entries: list[tuple[int, ScorerEntry]], steps: list[StepRecord]
-    ) -> list[Scored]:
+    async def _apply(self, owner: Ownership, entries: Entries, steps: list[StepRecord]) -> list[Scored]:
         owner.changed_at = time.monotonic()
         if len(entries) <= INLINE_ENTRIES:
             return owner.learner.apply(entries, steps)
@@ -171,8 +225,11 @@ class ScorerAgent:
             owner = self._owner
             if owner is None or owner.learner.next_offset == owner.saved_offset:
                 return
+            # What the last checkpoint has learned is not learned again.
+            owner.features.expire(owner.saved_clocks)
             snapshot = owner.learner.snapshot(owner.epoch, owner.log_offset)
             owner.saved_step, owner.saved_offset = snapshot.step, snapshot.next_offset
+            owner.saved_clocks = owner.features.clocks
             self._saving = asyncio.create_task(asyncio.to_thread(self._store.save, snapshot))
 
     async def _checkpoint_when_due(self, owner: Ownership) -> None:

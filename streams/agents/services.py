@@ -30,6 +30,11 @@ class Services:
         """The data directory."""
         return Path(self.settings.data_dir)
 
+    @property
+    def state_dir(self) -> Path:
+        """This worker's own directory of local state, which can be made again from the topics."""
+        return Path(self.settings.state_dir or self.data_dir / "state")
+
     def dead_letters(self, letters: Sequence[DeadLetter]) -> list[Outgoing]:
         """Address dead letters and count them by reason."""
         for reason, number in Counter(letter.error_type for letter in letters).items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from schemas.events import Experience, Feedback
-from schemas.records import Answer, Origin, ScorerEntry
+from schemas.records import Answer, Arrival, Origin, ScorerEntry
 from schemas.settings import RewardSettings
 from streams.join.state import EarlyFeedback, JoinedExperience, Judgements
 from streams.tables import Overlay
@@ -41,8 +41,11 @@ class Decisions:
 class Joiner:
     """Decides over one partition's state; every change goes into the overlays."""
 
-    def __init__(self, settings: RewardSettings, experiences: Overlay, judgements: Overlay) -> None:
+    def __init__(
+        self, settings: RewardSettings, retention: float, experiences: Overlay, judgements: Overlay
+    ) -> None:
         self.settings = settings
+        self.retention = retention
         self.experiences = experiences
         self.judgements = judgements
         self.out = Decisions()
@@ -60,11 +63,12 @@ class Joiner:
         if self.knows(experience.experience_id):
             self.out.counts["duplicate_experience"] += 1
             return
-        joined = JoinedExperience.of(experience, query_hash, items)
+        joined = JoinedExperience.of(experience, query_hash, items, offset)
         self._decoded[key] = joined
         self.experiences.set(key, joined.encode())
         origin = Origin(EXPERIENCES, self.experiences.partition, offset)
-        self.out.entries.append(self._entry("arrived", experience.experience_id, None, joined, origin, received_at, ()))
+        entry = self._entry("arrived", experience.experience_id, None, joined, origin, received_at, ())
+        self.out.entries.append(entry._replace(features=items.features))
         self.out.counts["arrived"] += 1
         state = self._state(key) or Judgements(since=received_at)
         state.since = received_at
@@ -76,9 +80,12 @@ class Joiner:
         self.judgements.set(key, state.encode())
 
     def judge(self, feedback: Feedback, offset: int, received_at: float) -> None:
-        """Join a feedback, or let it wait for its experience."""
+        """Join a feedback, or let it wait for its experience; one that came after the retention is early for a next."""
         key = feedback.experience_id.encode()
         state = self._state(key)
+        if state is not None and received_at - state.since > self.retention:
+            self.expire(key, received_at - self.retention)
+            state = None
         if state is None:
             state = Judgements(since=received_at)
             self.out.started.append((received_at, key))
@@ -105,6 +112,7 @@ class Joiner:
         self.out.counts["expired"] += 1
         if self.experiences.get(key) is not None:
             self.experiences.set(key, None)
+        self._decoded.pop(key, None)
         self.judgements.set(key, None)
 
     def _state(self, key: bytes) -> Judgements | None:
@@ -169,8 +177,8 @@ class Joiner:
                 )
             )
 
-    @staticmethod
     def _entry(
+        self,
         kind: Literal["arrived", "feedback"],
         experience_id: str,
         feedback_id: str | None,
@@ -190,5 +198,5 @@ class Joiner:
             item_ids=joined.item_ids,
             item_types=joined.item_types,
             rewards=rewards,
-            features=joined.features,
+            arrival=Arrival(self.experiences.partition, joined.offset),
         )

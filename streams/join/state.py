@@ -15,7 +15,7 @@ from trainers.reward import Judgement
 
 @dataclass(frozen=True, slots=True)
 class JoinedExperience:
-    """An experience as later feedback needs it; its features are computed once, on arrival."""
+    """An experience as later feedback needs it; its features went to the scorer, once, on arrival."""
 
     query: str
     query_hash: str
@@ -27,11 +27,12 @@ class JoinedExperience:
     voice_reply: str | None
     item_ids: tuple[str, ...]
     item_types: tuple[ItemType, ...]
-    features: bytes
+    offset: int
+    """Of its record: with the partition it names the features."""
 
     @classmethod
-    def of(cls, experience: Experience, query_hash: str, items: ItemFeatures) -> Self:
-        """Keep what is needed of an experience and its prepared features."""
+    def of(cls, experience: Experience, query_hash: str, items: ItemFeatures, offset: int) -> Self:
+        """Keep what is needed of an experience and its items."""
         types = dict.fromkeys(device.type for device in experience.intent.devices)
         return cls(
             query=experience.query,
@@ -43,22 +44,20 @@ class JoinedExperience:
             voice_reply=experience.voice_reply,
             item_ids=items.item_ids,
             item_types=items.item_types,
-            features=items.features,
+            offset=offset,
         )
 
     def encode(self) -> bytes:
-        """Return one line of JSON, a newline, and the features."""
-        head = {name: getattr(self, name) for name in self.__slots__ if name != "features"}
-        return orjson.dumps(head) + b"\n" + self.features
+        """Return JSON."""
+        return orjson.dumps({name: getattr(self, name) for name in self.__slots__})
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Read what `encode` wrote."""
-        head, _, features = data.partition(b"\n")
-        fields = orjson.loads(head)
+        fields = orjson.loads(data)
         for name in ("domains", "device_types", "item_ids", "item_types"):
             fields[name] = tuple(fields[name])
-        return cls(**fields, features=features)
+        return cls(**fields)
 
 
 @dataclass(slots=True)

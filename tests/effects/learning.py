@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from schemas.settings import PairsSettings, Settings
 from streams.app import TierstreamApp
 from streams.client import should_capture
 from tests.streams.offline import KeptPublisher, batch, offline_app
-from tests.trainers.scorer.making import HELD_OUT, LEARNED, entry
+from tests.trainers.scorer.making import HELD_OUT, LEARNED, arrival_of, entry
 from trainers.pairs.rules import make_pair
 from trainers.scorer.learner import OnlineLearner
 
@@ -23,7 +23,9 @@ Seen = Any
 
 
 def work(
-    settings: Settings, body: Callable[[TierstreamApp], Coroutine[Any, Any, None]]
+    settings: Settings,
+    body: Callable[[TierstreamApp], Coroutine[Any, Any, None]],
+    earlier: Sequence[ScorerEntry] = (),
 ) -> tuple[TierstreamApp, KeptPublisher]:
     """Let the agents of an offline app work, and wait for what they have begun beside it."""
 
@@ -31,7 +33,7 @@ def work(
         await body(app)
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
-    with offline_app(settings) as (app, kept):
+    with offline_app(settings, earlier) as (app, kept):
         asyncio.run(whole(app))
         return app, kept
 
@@ -108,6 +110,7 @@ def without_embeddings(settings: Settings) -> Seen:
 
 STREAM = [entry(n, query=HELD_OUT[n % 4] if n % 3 == 2 else LEARNED[n % 12]) for n in range(36)]
 """Feedback, every third of it on a query that is held out."""
+ARRIVALS = [arrival_of(one) for one in STREAM]
 
 
 def learned(*figures: str) -> Callable[[Settings], Seen]:
@@ -120,7 +123,7 @@ def learned(*figures: str) -> Callable[[Settings], Seen]:
                 part = [one.encode() for one in STREAM[start : start + 6]]
                 await scorer.process(batch("scorer-entries", *part, start=start))
 
-        status = work(settings, body)[0].agents_of_ours.scorer.status()
+        status = work(settings, body, ARRIVALS)[0].agents_of_ours.scorer.status()
         assert status is not None
         return {name: status[name] for name in figures}
 
@@ -134,7 +137,7 @@ def scores(settings: Settings) -> Seen:
         for offset, one in enumerate(STREAM[:2]):
             await app.agents_of_ours.scorer.process(batch("scorer-entries", one.encode(), start=offset))
 
-    updates = map(orjson.loads, work(settings, body)[1].values("score-updates"))
+    updates = map(orjson.loads, work(settings, body, ARRIVALS)[1].values("score-updates"))
     return [update["items"] for update in updates]
 
 
@@ -152,7 +155,7 @@ def checkpoints(settings: Settings) -> Seen:
             await scorer.process(batch("scorer-entries", *part, start=start))
             await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
-    work(settings, body)
+    work(settings, body, ARRIVALS)
     return sorted(path.name for path in Path(settings.data_dir).rglob("*.safetensors"))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from schemas.base import Event
-from schemas.records import StepRecord
+from schemas.records import ScorerEntry, StepRecord
 from schemas.settings import Settings
 from streams.app import TierstreamApp, build_app
 from streams.publisher import Outgoing, Publisher, Receipt
@@ -42,8 +42,18 @@ class KeptPublisher(Publisher):
 
 
 @contextmanager
-def offline_app(settings: Settings) -> Iterator[tuple[TierstreamApp, KeptPublisher]]:
-    """Build the app as the worker does, with a publisher that keeps what it is given, the log of steps too."""
+def offline_app(
+    settings: Settings, earlier: Sequence[ScorerEntry] = ()
+) -> Iterator[tuple[TierstreamApp, KeptPublisher]]:
+    """Build the app as the worker does, with a publisher that keeps what it is given, the log of steps too.
+
+    Args:
+        settings: as the worker loads them.
+        earlier: what the topic of scorer entries is said to hold before anything that a test hands to the scorer.
+    """
+
+    async def read_entries(*_: Any, **__: Any) -> AsyncIterator[tuple[int, list[tuple[int, ScorerEntry]]]]:
+        yield 0, [(0, entry) for entry in earlier]
 
     async def read_steps(_: Settings, topic: str, start: int, end: int) -> list[tuple[int, StepRecord]]:
         values = list(enumerate(kept.values(topic)))[start : end + 1]
@@ -52,11 +62,17 @@ def offline_app(settings: Settings) -> Iterator[tuple[TierstreamApp, KeptPublish
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streams.app.Publisher", KeptPublisher)
         patch.setattr("streams.agents.scorer.read_steps", read_steps)
+        patch.setattr("streams.agents.scorer.read_entries", read_entries)
         app = build_app(settings)
         app.finalize()
         kept = app.services.publisher
         assert isinstance(kept, KeptPublisher)
-        yield app, kept
+        try:
+            yield app, kept
+        finally:
+            owner = app.agents_of_ours.scorer._owner
+            if owner is not None:
+                owner.features.close()
 
 
 def record(value: bytes | None, offset: int = 0, *, at: float = 0.0, key: bytes | None = None, **more: Any) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import random
@@ -16,6 +17,7 @@ from confluent_kafka import Producer as LibrdkafkaProducer
 from schemas.events import Experience, Feedback, Trace
 from schemas.records import ScorerEntry, StepRecord
 from streams import topology
+from streams.entry_log import complete_entries
 from streams.publisher import partition_for
 from tests.live import Deployment
 from trainers.scorer.checkpoint import CheckpointStore
@@ -77,10 +79,13 @@ def replayed_weights(deployment: Deployment) -> tuple[str, int]:
     """Learn the whole stream again from the log of steps, in this process."""
     settings = deployment.settings
     steps = deployment.records(settings.topic(topology.SCORER_STEPS))
-    entries = deployment.records(settings.topic(topology.SCORER_ENTRIES))
     learner = OnlineLearner(settings.scorer)
     logged = valid_steps((record.offset, StepRecord.from_json(record.value)) for record in steps)
-    learner.apply([(record.offset, ScorerEntry.decode(record.value)) for record in entries], logged)
+
+    async def entries() -> list[tuple[int, ScorerEntry]]:
+        return [entry async for chunk in complete_entries(settings) for entry in chunk]
+
+    learner.apply(asyncio.run(entries()), logged)
     return learner.weights_hash(), learner.step
 
 

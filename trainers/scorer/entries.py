@@ -31,10 +31,13 @@ class Use(Enum):
     LEARNED = "learned"
     NO_REWARD = "skipped: no reward for an item that is there"
     NOT_FINITE = "skipped: NaN, infinite or beyond bounds"
+    NO_FEATURES = "skipped: the experience's features are gone"
 
 
 def use_of(entry: ScorerEntry, settings: ScorerSettings) -> Use:
     """Return what the entry is for; depends on nothing but the entry and the settings."""
+    if not entry.features:
+        return Use.NO_FEATURES
     vectors = np.frombuffer(entry.features, dtype="<f4")
     # NaN fails the comparison too.
     if not np.dot(vectors, vectors) <= MAX_LENGTH**2:

@@ -205,6 +205,7 @@ class OnlineLearner:
             duplicates=len(entries) - len(works),
             skipped_not_finite=uses.count(Use.NOT_FINITE),
             skipped_no_reward=uses.count(Use.NO_REWARD),
+            skipped_no_features=uses.count(Use.NO_FEATURES),
         )
 
     def _count(self, **more: int) -> None:

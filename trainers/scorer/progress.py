@@ -30,6 +30,8 @@ class Counts:
     """Entries with NaN, infinite or boundless vectors or rewards."""
     skipped_no_reward: int = 0
     """Feedbacks without a reward for any item."""
+    skipped_no_features: int = 0
+    """Feedbacks on an experience whose features the retained stream does not hold any more."""
     skipped_updates: int = 0
     """Steps whose loss was not finite: no update."""
     decays: int = 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from schemas.events import ScoreUpdate
@@ -11,7 +9,7 @@ from schemas.records import Scored
 from streams.agents.scorer import to_update
 from tests.trainers.scorer.making import entry
 
-JUDGED = replace(entry(7, (1.0, -1.0)), received_at=100.0, item_types=("widget", "voice"), item_ids=("w", "voice"))
+JUDGED = entry(7, (1.0, -1.0))._replace(received_at=100.0, item_types=("widget", "voice"), item_ids=("w", "voice"))
 
 
 def test_an_update_carries_scores_before_and_after_and_where_they_are_from() -> None:

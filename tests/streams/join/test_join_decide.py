@@ -53,7 +53,7 @@ class Partition:
 
     def joiner(self) -> Joiner:
         overlays = Overlay(self.experiences, 0), Overlay(self.judgements, 0)  # type: ignore[arg-type]
-        return Joiner(RewardSettings(), *overlays)
+        return Joiner(RewardSettings(), 7 * 86_400.0, *overlays)
 
     def run(self, topic: str, events: list[tuple[int, Any]], at: float = 1000.0, persist: bool = True) -> Joiner:
         joiner = self.joiner()
@@ -205,7 +205,7 @@ def test_what_arrived_later_than_the_expiry_stays() -> None:
 
 def test_state_reads_back_what_it_wrote() -> None:
     event = experience()
-    joined = JoinedExperience.of(event, query_hash(event.query), prepare(event, EMBEDDER))
+    joined = JoinedExperience.of(event, query_hash(event.query), prepare(event, EMBEDDER), 17)
     assert JoinedExperience.decode(joined.encode()) == joined
     state = Judgements(
         since=1.5,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from schemas.records import FEATURES_PER_ITEM, Origin, ScorerEntry
+from schemas.records import FEATURES_PER_ITEM, Arrival, Origin, ScorerEntry
 from schemas.settings import ScorerSettings
 from trainers.prepare import is_held_out, query_hash
 from trainers.scorer.learner import OnlineLearner
@@ -56,8 +56,14 @@ def entry(
         item_ids=tuple(f"w{n}" for n in range(count)),
         item_types=("widget",) * count,
         rewards=tuple(rewards) if kind == "feedback" else (),
+        arrival=Arrival(0, number),
         features=vectors.astype("<f4").tobytes() if features is None else features,
     )
+
+
+def arrival_of(judged: ScorerEntry) -> ScorerEntry:
+    """Return the arrival that brought a feedback's features."""
+    return judged._replace(kind="arrived", feedback_id=None, rewards=())
 
 
 def random_stream(seed: int, count: int) -> list[tuple[int, ScorerEntry]]:

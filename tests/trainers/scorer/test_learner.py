@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -78,10 +76,10 @@ def test_every_feedback_is_learned_or_held_out_exactly_once():
 def test_repeated_origin_gives_nothing_and_is_counted():
     learner = OnlineLearner(SMALL)
     first = entry(0, origin=Origin("feedback", 2, 5))
-    again = replace(entry(1), origin=Origin("feedback", 2, 5))
-    other = replace(entry(2), origin=Origin("experiences", 2, 5))
+    again = entry(1)._replace(origin=Origin("feedback", 2, 5))
+    other = entry(2)._replace(origin=Origin("experiences", 2, 5))
     assert apply_all(learner, first, again, other) == ["feedback_learned"] * 2
-    late = [(3, replace(entry(3), origin=Origin("feedback", 2, 5)))]
+    late = [(3, entry(3)._replace(origin=Origin("feedback", 2, 5)))]
     assert learner.plan(late, 1) == []
     assert learner.apply(late, []) == []
     assert learner.status()["duplicates"] == 2

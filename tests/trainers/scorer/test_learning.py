@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.accuracy import Judged, within_query_accuracy
 from benchmarks.home_assistant import DATA, load_rows, to_experience
-from schemas.records import Origin, ScorerEntry
+from schemas.records import Arrival, Origin, ScorerEntry
 from schemas.settings import ScorerSettings
 from tests.trainers.scorer.making import run
 from trainers.embedding import build_embedder
@@ -31,7 +31,8 @@ def judged_entries() -> list[tuple[ScorerEntry, int]]:
         reward = 1.0 if row.good else -1.0
         entry = ScorerEntry(
             "feedback", row.experience_id, None, Origin("feedback", 0, row.number), 0.0, query_hash(row.query),
-            event.intent.type, items.item_ids, items.item_types, (reward,) * len(items.item_ids), items.features,
+            event.intent.type, items.item_ids, items.item_types, (reward,) * len(items.item_ids), Arrival(0, row.number),
+            items.features,
         )  # fmt: skip
         fold = int(md5(row.query.encode(), usedforsecurity=False).hexdigest(), 16) % FOLDS
         made.append((entry, fold))
@@ -45,7 +46,7 @@ def accuracy(fold: int, shuffled: bool = False) -> float:
         order = np.random.default_rng(fold).permutation(len(learned))
         rewards = [(learned[n].rewards or (1.0,))[0] for n in order]
         learned = [
-            ScorerEntry(**{**fields(entry), "rewards": (reward,) * len(entry.item_ids)})
+            entry._replace(rewards=(reward,) * len(entry.item_ids))
             for entry, reward in zip(learned, rewards, strict=True)
         ]
     learner = OnlineLearner(ScorerSettings())
@@ -56,10 +57,6 @@ def accuracy(fold: int, shuffled: bool = False) -> float:
     ).value
     assert found is not None
     return found
-
-
-def fields(entry: ScorerEntry) -> dict[str, object]:
-    return {name: getattr(entry, name) for name in ScorerEntry.__slots__}
 
 
 def test_scorer_ranks_answers_to_queries_it_never_saw():

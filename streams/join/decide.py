@@ -41,9 +41,7 @@ class Decisions:
 class Joiner:
     """Decides over one partition's state; every change goes into the overlays."""
 
-    def __init__(
-        self, settings: RewardSettings, retention: float, experiences: Overlay, judgements: Overlay
-    ) -> None:
+    def __init__(self, settings: RewardSettings, retention: float, experiences: Overlay, judgements: Overlay) -> None:
         self.settings = settings
         self.retention = retention
         self.experiences = experiences

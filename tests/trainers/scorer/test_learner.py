@@ -88,7 +88,7 @@ def test_repeated_origin_gives_nothing_and_is_counted():
 
 def test_an_origin_that_comes_after_a_later_one_is_learned():
     learner = OnlineLearner(SMALL)
-    assert apply_all(learner, *(replace(entry(n), origin=Origin("feedback", 2, 9 - n)) for n in range(4))) == (
+    assert apply_all(learner, *(entry(n)._replace(origin=Origin("feedback", 2, 9 - n)) for n in range(4))) == (
         ["feedback_learned"] * 4
     )
 

@@ -31,8 +31,8 @@ def judged_entries() -> list[tuple[ScorerEntry, int]]:
         reward = 1.0 if row.good else -1.0
         entry = ScorerEntry(
             "feedback", row.experience_id, None, Origin("feedback", 0, row.number), 0.0, query_hash(row.query),
-            event.intent.type, items.item_ids, items.item_types, (reward,) * len(items.item_ids), Arrival(0, row.number),
-            items.features,
+            event.intent.type, items.item_ids, items.item_types, (reward,) * len(items.item_ids),
+            Arrival(0, row.number), items.features,
         )  # fmt: skip
         fold = int(md5(row.query.encode(), usedforsecurity=False).hexdigest(), 16) % FOLDS
         made.append((entry, fold))

@@ -194,6 +194,7 @@ class ScorerAgent:
             owner.features.forget()
             async for after, more in read_entries(self._settings, 0, end, strict=False):
                 owner.features.keep(more, after)
+            owner.features.keep(entries, end)
             filled = owner.features.fill(entries)
         return filled
 

@@ -58,7 +58,8 @@ def test_of_a_repeated_arrival_the_first_counts(store: FeatureStore) -> None:
     assert features(store, judged(3)) == [judged(3).features]
 
 
-def test_what_is_kept_outlives_the_process_with_how_far_it_reaches(store: FeatureStore, tmp_path: Path) -> None:
+def test_what_is_kept_outlives_the_process_with_how_far_it_reaches(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "features", RETENTION)
     store.keep([(0, arrived(3))], 5)
     store.keep([(3, arrived(4))], 4)
     store.close()

@@ -63,7 +63,8 @@ def entry(
 
 def arrival_of(judged: ScorerEntry) -> ScorerEntry:
     """Return the arrival that brought a feedback's features."""
-    return judged._replace(kind="arrived", feedback_id=None, rewards=())
+    origin = Origin("experiences", *judged.arrival)
+    return judged._replace(kind="arrived", feedback_id=None, rewards=(), origin=origin)
 
 
 def random_stream(seed: int, count: int) -> list[tuple[int, ScorerEntry]]:

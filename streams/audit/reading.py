@@ -1,0 +1,108 @@
+"""Reading topics once, from their first record to where they end now."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from schemas.settings import Settings
+from streams.admin import admin_client
+from streams.kafka_options import client_options
+
+_POLL_MS = 200
+
+Progress = Callable[[str, int], None]
+"""Told the topic and how many records more were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableContent:
+    """A table as its changelog has it: the last value of every key."""
+
+    partitions: dict[int, dict[bytes, bytes]] = field(default_factory=dict)
+
+    def items(self) -> Iterable[tuple[int, bytes, bytes]]:
+        """Yield partition, key and value."""
+        for partition, values in self.partitions.items():
+            for key, value in values.items():
+                yield partition, key, value
+
+
+class TopicReader:
+    """Reads whole topics with one consumer that belongs to no group, so that nobody is disturbed.
+
+    Args:
+        settings: where the broker is.
+        progress: told of every batch.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress = lambda topic, count: None) -> None:
+        self._settings = settings
+        self._progress = progress
+        self._consumer: AIOKafkaConsumer | None = None
+        self.partitions: dict[str, int] = {}
+        """How many partitions each topic has."""
+
+    async def __aenter__(self) -> TopicReader:
+        async with admin_client(self._settings) as admin:
+            described = await admin.describe_topics()
+        self.partitions = {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
+        self._consumer = AIOKafkaConsumer(
+            enable_auto_commit=False, auto_offset_reset="earliest", **client_options(self._settings)
+        )
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await self._consumer.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        assert self._consumer is not None
+        await self._consumer.stop()
+
+    async def records(self, topic: str, partition: int | None = None) -> AsyncIterator[ConsumerRecord]:
+        """Yield the records of a topic, each partition's in order; nothing where the topic does not exist.
+
+        Args:
+            topic: its name on the broker.
+            partition: only this one.
+        """
+        consumer = self._consumer
+        assert consumer is not None
+        reading = {
+            TopicPartition(topic, p) for p in range(self.partitions.get(topic, 0)) if partition in (None, p)
+        }
+        if not reading:
+            return
+        consumer.assign(list(reading))
+        await consumer.seek_to_beginning(*reading)
+        positions: dict[TopicPartition, int] = {}
+        while reading:
+            fetched = await consumer.getmany(*reading, timeout_ms=_POLL_MS)
+            for tp, records in fetched.items():
+                positions[tp] = records[-1].offset + 1
+                self._progress(topic, len(records))
+                for record in records:
+                    yield record
+            # The high watermark comes with a fetch; the end that ListOffsets tells can fall short on the lite broker.
+            ended = set()
+            for tp in reading - fetched.keys():
+                end = consumer.highwater(tp)
+                if end is not None and await consumer.position(tp) >= end:
+                    ended.add(tp)
+            reading -= ended
+
+    async def table(self, changelog: str) -> TableContent:
+        """Return a table from its changelog, which is right whether or not a worker has it in hand."""
+        content = TableContent()
+        async for record in self.records(changelog):
+            values = content.partitions.setdefault(record.partition, {})
+            if record.value is None:
+                values.pop(record.key, None)
+            else:
+                values[record.key] = record.value
+        return content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from schemas.config import setting_fields, setting_value
 from streams import topology
 from trainers.pairs.funnel import merge
 
@@ -21,6 +22,7 @@ def status(app: TierstreamApp) -> dict[str, Any]:
         "events": app.services.metrics.totals(),
         "scorer": agents.scorer.status(),
         "embedding": agents.join.embedding(),
+        "settings": {key: setting_value(settings, key) for key, _ in setting_fields()},
     }
     if reason is not None:
         return result

@@ -124,9 +124,9 @@ class Deployment:
             time.sleep(0.2)
         return values
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the command line against this deployment."""
-        variables = {"TIERSTREAM_DATA_DIR": str(self.data_dir), **self.variables()}
+    def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the command line against this deployment, with further variables."""
+        variables = {"TIERSTREAM_DATA_DIR": str(self.data_dir), **self.variables(), **environment}
         return subprocess.run(
             [sys.executable, "-m", "streams.cli", *arguments],
             env={**os.environ, **variables},

@@ -12,7 +12,7 @@ from schemas.settings import Settings
 from streams.admin import admin_client
 from streams.kafka_options import client_options
 
-_POLL_MS = 200
+_POLL_MS = 60
 
 Progress = Callable[[str, int], None]
 """Told the topic and how many records more were read."""
@@ -51,7 +51,10 @@ class TopicReader:
             described = await admin.describe_topics()
         self.partitions = {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
         self._consumer = AIOKafkaConsumer(
-            enable_auto_commit=False, auto_offset_reset="earliest", **client_options(self._settings)
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=50,
+            **client_options(self._settings),
         )
         try:
             await self._consumer.start()
@@ -73,9 +76,7 @@ class TopicReader:
         """
         consumer = self._consumer
         assert consumer is not None
-        reading = {
-            TopicPartition(topic, p) for p in range(self.partitions.get(topic, 0)) if partition in (None, p)
-        }
+        reading = {TopicPartition(topic, p) for p in range(self.partitions.get(topic, 0)) if partition in (None, p)}
         if not reading:
             return
         consumer.assign(list(reading))
@@ -95,6 +96,12 @@ class TopicReader:
                 if end is not None and await consumer.position(tp) >= end:
                     ended.add(tp)
             reading -= ended
+
+    async def end(self, topic: str) -> int:
+        """Return how many records a topic was ever given."""
+        assert self._consumer is not None
+        partitions = [TopicPartition(topic, p) for p in range(self.partitions.get(topic, 0))]
+        return sum((await self._consumer.end_offsets(partitions)).values()) if partitions else 0
 
     async def table(self, changelog: str) -> TableContent:
         """Return a table from its changelog, which is right whether or not a worker has it in hand."""

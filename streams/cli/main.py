@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from schemas.errors import TierstreamError
-from streams.cli import lag, models, produce, replay, report, run, score, topics
+from streams.cli import audit, lag, models, produce, replay, report, run, score, topics
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -35,6 +35,7 @@ for command in (
     *replay.COMMANDS,
     *report.COMMANDS,
     *score.COMMANDS,
+    *audit.COMMANDS,
 ):
     cli.add_command(command)
 

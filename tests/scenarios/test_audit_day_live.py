@@ -8,11 +8,55 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.live import Deployment
+from tests.live import Deployment, Process
 from tests.scenarios.audit_day import audit_day, top_up, traces, write_legacy_traces
 from trainers.traces.store import TraceStore
 
 pytestmark = pytest.mark.live
+
+
+def read_audit(stream: Deployment, worker: Process) -> None:
+    """The audit finds by itself what a person found by hand, and the worker's rank against the configured one."""
+    configured = {"TIERSTREAM_SCORER__RANK": "32", "TIERSTREAM_WEB__PORT": str(worker.port)}
+    done = stream.command("audit", "--json", **configured)
+    assert done.returncode == 1, done.stderr
+    report = orjson.loads(done.stdout)
+    tiers, findings = report["tiers"], {found["code"]: found for found in report["findings"]}
+    assert {name: tier["state"] for name, tier in tiers.items()} == {
+        "scorer": "COMPLETED",
+        "dpo": "SKIPPED",
+        "sft": "SKIPPED",
+    }
+    assert (tiers["dpo"]["have"], tiers["dpo"]["need"], tiers["dpo"]["missing"]) == (15, 80, 65)
+    assert tiers["dpo"]["why"] == "not enough yet: 15/80 pairs, 65 more needed"
+    assert {kind: counts["pairs"] for kind, counts in report["funnel"].items()} == {"widget": 13, "voice": 2}
+    widget, rewards = report["costs"]["widget"], report["rewards"]["widget"]
+    assert (widget["chosen"], widget["rejected"], widget["candidate_pairs"]) == (167, 312, 52_104)
+    assert widget["comparable"] + sum(rule["rejected"] for rule in widget["pair_rules"]) == 52_104
+    assert [rewards[side]["count"] for side in ("positive", "negative", "neutral")] == [297, 312, 121]
+    assert (rewards["with_confidence"], rewards["low_confidence"]) == (167, 0)
+    assert (report["traces"]["on_disk"], report["traces"]["seen_by_stream"]) == (2, 2)
+    assert {(line["output_tokens"], line["grade"]) for line in report["newest_traces"]} == {
+        (504, "excellent"),
+        (679, "limited"),
+    }
+    mismatch = findings["architecture_mismatch"]
+    assert mismatch["severity"] == "critical"
+    assert "rank 8 (7,145 parameters)" in mismatch["text"]
+    assert "rank 32 (28,193 parameters)" in mismatch["text"]
+    assert [f["code"] for f in report["findings"] if f["severity"] == "critical"] == ["architecture_mismatch"]
+    assert stream.command("audit", "--json", TIERSTREAM_WEB__PORT=str(worker.port)).returncode == 0
+
+    pair = stream.read("preference-pairs")[0]
+    told = stream.command("audit", "--explain", pair["chosen_experience_id"], "--json")
+    assert told.returncode == 0, told.stderr
+    lines = [line for chapter in orjson.loads(told.stdout)["chapters"] for line in chapter["lines"]]
+    assert any(f"pair {pair['pair_id']}: chosen, against {pair['rejected_experience_id']}" in line for line in lines)
+    assert any(line.endswith("of the 80 pairs of the next job") for line in lines)
+    assert any("was learned in step" in line or "was held out" in line for line in lines)
+    unknown = stream.command("audit", "--explain", pair["chosen_experience_id"] + "x")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert f"did you mean '{pair['chosen_experience_id']}'?" in unknown.stderr
 
 
 def settled(update: dict[str, Any]) -> bool:
@@ -24,7 +68,7 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
     data = tmp_path / "d"
     (data / "traces").mkdir(parents=True)
     write_legacy_traces(data / "traces")
-    with Deployment(bootstrap, prefix, data, traces={"max_tokens": 16384}) as stream:
+    with Deployment(bootstrap, prefix, data, traces={"max_tokens": 16384}, scorer={"rank": 8}) as stream:
         worker = stream.worker()
         stream.start("trainer")
         stream.publish("experiences", day.experiences)
@@ -45,6 +89,7 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
         assert (found[679].input_tokens, found[679].latency_seconds, found[679].thinking) == (12837, 11.4, None)
         assert (status["sft"]["waiting"], status["sft"]["threshold"]) == (1, 100)
 
+        read_audit(stream, worker)
         more = top_up(day)
         stream.publish("feedback", more.feedbacks)
         stream.publish("experiences", more.experiences)
@@ -58,3 +103,15 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
         assert len({line["pair_id"] for line in lines}) == 80
         assert stream.read("dead-letters") == []
         assert stream.read("model-versions") == []
+
+        worker.end()
+        done = stream.command("audit", "--json")
+        report = orjson.loads(done.stdout)
+        assert done.returncode == 0, report["findings"]
+        assert {name: tier["state"] for name, tier in report["tiers"].items()} == dict.fromkeys(
+            ("scorer", "dpo", "sft"), "COMPLETED"
+        )
+        assert (report["tiers"]["dpo"]["have"], report["tiers"]["sft"]["have"]) == (0, 0)
+        assert report["tiers"]["scorer"]["figures"]["read_from"].startswith("checkpoint scorer-")
+        told = stream.command("audit", "--explain", pairs[0]["chosen_experience_id"])
+        assert f"in job {dpo['job_id']} (validated)" in told.stdout

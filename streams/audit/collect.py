@@ -1,0 +1,219 @@
+"""Collects once what the audit judges: from the broker, the data directory and, where one answers, the worker.
+
+Each source can be missing: what is there is reported, and what is not is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import orjson
+from pydantic import ValidationError
+
+from schemas.config import LoadedSettings, setting_value
+from schemas.errors import ConnectionFailedError
+from schemas.records import Answer
+from schemas.settings import Settings
+from streams import topology
+from streams.admin import admin_client
+from streams.audit.disk import OnDisk, look_at
+from streams.audit.reading import Progress, TableContent, TopicReader
+from streams.kafka_options import broker_errors
+from streams.lag import PartitionLag, measure_lag, trainer_group
+from streams.topology import changelog
+from streams.web_token import web_token
+
+WORKER_TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One record: what it is called, and when the broker had it."""
+
+    name: str
+    at: float
+    """Epoch seconds."""
+    kind: str = ""
+
+
+@dataclass(slots=True)
+class FromBroker:
+    """What the topics hold."""
+
+    lag: list[PartitionLag] = field(default_factory=list)
+    members: dict[str, int] = field(default_factory=dict)
+    """Consumers alive in each group."""
+    records: dict[str, int] = field(default_factory=dict)
+    """Records ever written, by topic without prefix."""
+    answers: dict[int, list[Answer]] = field(default_factory=dict)
+    """Every judged answer in the topic's order, by partition."""
+    answers_table: TableContent = field(default_factory=TableContent)
+    dpo_examples: TableContent = field(default_factory=TableContent)
+    sft_examples: TableContent = field(default_factory=TableContent)
+    pairs: list[Arrival] = field(default_factory=list)
+    """Distinct pairs."""
+    traces: list[Arrival] = field(default_factory=list)
+    """Distinct traces."""
+    eligible: list[Arrival] = field(default_factory=list)
+    """Distinct traces that advance the threshold."""
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    job_updates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The newest update of each job."""
+    versions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The newest model version of each tier."""
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    dead_letters_newest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """All that is known at one moment; a source that could not be had has its reason instead."""
+
+    at: float
+    """Epoch seconds."""
+    settings: Settings
+    configured: Mapping[str, Any]
+    """Every setting that is not secret, by dotted key."""
+    sources: Mapping[str, str]
+    """Where each setting is from."""
+    disk: OnDisk
+    broker: FromBroker | None
+    broker_error: str | None
+    worker: Mapping[str, Any] | None
+    """The worker's `/status`."""
+    worker_error: str | None
+    capture: str | None
+    """`ENABLE_TIER3_CAPTURE` as it is in this environment."""
+
+
+async def collect(loaded: LoadedSettings, environ: Mapping[str, str], progress: Progress) -> Collected:
+    """Ask every source once.
+
+    Raises:
+        OSError: a file of the data directory cannot be read.
+    """
+    settings = loaded.settings
+    broker, broker_error = None, None
+    try:
+        broker = await _from_broker(settings, progress)
+    except ConnectionFailedError as error:
+        broker_error = str(error)
+    worker, worker_error = await ask_worker(settings)
+    return Collected(
+        at=time.time(),
+        settings=settings,
+        configured={key: setting_value(settings, key) for key in loaded.sources},
+        sources=loaded.sources,
+        disk=await asyncio.to_thread(look_at, settings),
+        broker=broker,
+        broker_error=broker_error,
+        worker=worker,
+        worker_error=worker_error,
+        capture=environ.get("ENABLE_TIER3_CAPTURE"),
+    )
+
+
+async def ask_worker(settings: Settings) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the worker's own account, or why there is none."""
+    web = settings.web
+    host = "127.0.0.1" if web.host in ("0.0.0.0", "::") else web.host
+    url = f"http://{host}:{web.port}/status"
+    token = web_token(web)
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    timeout = aiohttp.ClientTimeout(total=WORKER_TIMEOUT_SECONDS)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, headers=headers) as answer:
+            if answer.status != HTTPStatus.OK:
+                return None, f"{url} answers {answer.status}"
+            account: dict[str, Any] = await answer.json()
+            return account, None
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        return None, f"{url} does not answer: {str(error) or type(error).__name__}"
+
+
+async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
+    found = FromBroker(lag=await measure_lag(settings), members=await _members(settings))
+    with broker_errors(settings):
+        async with TopicReader(settings, progress) as reader:
+            await _read_answers(settings, reader, found)
+            for table, content in (
+                (topology.ANSWERS_TABLE, found.answers_table),
+                (topology.DPO_EXAMPLES_TABLE, found.dpo_examples),
+                (topology.SFT_EXAMPLES_TABLE, found.sft_examples),
+            ):
+                content.partitions.update((await reader.table(changelog(settings, table))).partitions)
+            found.pairs = await _distinct(settings, reader, topology.PAIRS)
+            found.traces = await _distinct(settings, reader, topology.TRACES)
+            found.eligible = await _distinct(settings, reader, topology.ELIGIBLE_TRACES)
+            await _read_jobs(settings, reader, found)
+            found.records = await _ends(settings, reader)
+    return found
+
+
+async def _members(settings: Settings) -> dict[str, int]:
+    """Count the consumers of each group, one request a group: aiokafka misreads an answer that describes several."""
+    members: dict[str, int] = {}
+    async with admin_client(settings) as admin:
+        for name in (settings.group_id, trainer_group(settings)):
+            for response in await admin.describe_consumer_groups([name]):
+                for group in response.to_object()["groups"]:
+                    members[group["group"]] = len(group["members"])
+    return members
+
+
+async def _read_answers(settings: Settings, reader: TopicReader, found: FromBroker) -> None:
+    async for record in reader.records(settings.topic(topology.ANSWERS)):
+        try:
+            found.answers.setdefault(record.partition, []).append(Answer.from_json(record.value or b""))
+        except ValidationError:
+            continue  # the worker has set it aside as a dead letter
+
+
+async def _distinct(settings: Settings, reader: TopicReader, topic: str) -> list[Arrival]:
+    seen: dict[bytes, Arrival] = {}
+    async for record in reader.records(settings.topic(topic)):
+        key = record.key or b""
+        if key not in seen:
+            value = fields(record.value) if topic == topology.PAIRS else {}
+            seen[key] = Arrival(key.decode(errors="replace"), record.timestamp / 1000, value.get("kind", ""))
+    return list(seen.values())
+
+
+async def _read_jobs(settings: Settings, reader: TopicReader, found: FromBroker) -> None:
+    requests: dict[str, dict[str, Any]] = {}
+    async for record in reader.records(settings.topic(topology.JOBS)):
+        value = fields(record.value)
+        if "dataset_path" in value:
+            requests[value["job_id"]] = value
+    found.jobs = list(requests.values())
+    async for record in reader.records(settings.topic(topology.JOB_UPDATES)):
+        if (value := fields(record.value)).get("job_id"):
+            found.job_updates[value["job_id"]] = value
+    async for record in reader.records(settings.topic(topology.MODEL_VERSIONS)):
+        if (value := fields(record.value)).get("tier"):
+            found.versions[value["tier"]] = {**value, "at": record.timestamp / 1000}
+    async for record in reader.records(settings.topic(topology.DEAD_LETTERS)):
+        found.dead_letters[fields(record.value).get("error_type", "unreadable")] += 1
+        found.dead_letters_newest = record.timestamp / 1000
+
+
+async def _ends(settings: Settings, reader: TopicReader) -> dict[str, int]:
+    names = (topology.EXPERIENCES, topology.FEEDBACK, topology.TRACES, topology.SCORE_UPDATES, topology.PAIRS)
+    return {name: await reader.end(settings.topic(name)) for name in names}
+
+
+def fields(value: bytes | None) -> dict[str, Any]:
+    """Return a record's JSON object; empty where it is none, which its own reader has set aside."""
+    try:
+        content = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,146 @@
+"""What lies in the data directory: the scorer's checkpoint, traces, jobs, model versions, and how large it all is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.events import ModelTier
+from schemas.settings import Settings
+from streams.job_runner import STATE_NAME, read_result
+from trainers.jobs.snapshot import JOB_NAME, RESULT_NAME
+from trainers.scorer.checkpoint_file import CheckpointFile, newest_file
+from trainers.traces.store import StoredTrace, TraceStore
+from trainers.versions import VersionStore
+
+ADAPTER_NAME = "adapter_config.json"
+TIERS: tuple[ModelTier, ...] = ("scorer", "dpo", "sft")
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A file or folder of the data directory."""
+
+    path: str
+    """Relative to the data directory."""
+    size_bytes: int
+    written_at: float
+    """Epoch seconds; of a folder, when anything in it was last written."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """The data directory at one moment."""
+
+    folder: Path
+    checkpoint: CheckpointFile | None
+    checkpoints_refused: tuple[str, ...]
+    """Unreadable checkpoint files."""
+    traces: tuple[StoredTrace, ...]
+    traces_skipped: dict[str, int]
+    """Undecodable lines by file."""
+    jobs: dict[str, dict[str, Any]]
+    """By id: the request, the newest state and the result, as they are in the job's folder."""
+    versions: dict[str, list[dict[str, Any]]]
+    """By tier: every version's manifest, with `path` and, where it has one, its `adapter`."""
+    in_use: dict[str, dict[str, Any]]
+    """By tier: what is in use, the newest entry of its history."""
+    artefacts: tuple[Artefact, ...]
+
+
+def look_at(settings: Settings) -> OnDisk:
+    """Read the data directory; what is not there yet is empty.
+
+    Raises:
+        OSError: a file that is there cannot be read.
+    """
+    folder = Path(settings.data_dir)
+    checkpoint, refused = newest_file(folder / "scorer")
+    traces = TraceStore(folder / "traces")
+    stored = tuple(traces.read())
+    versions = VersionStore(folder)
+    return OnDisk(
+        folder=folder,
+        checkpoint=checkpoint,
+        checkpoints_refused=tuple(refused),
+        traces=stored,
+        traces_skipped=dict(traces.skipped),
+        jobs={path.name: _job(path) for path in _folders(folder / "jobs")},
+        versions={tier: list(_versions(versions, tier)) for tier in TIERS},
+        in_use={tier: found for tier in TIERS if (found := _in_use(versions, tier))},
+        artefacts=tuple(_artefacts(folder)),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a file's JSON object; None where the file is absent or is being written."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+
+
+def _job(folder: Path) -> dict[str, Any]:
+    ended = folder / RESULT_NAME
+    result = read_result(folder) if read_json(ended) else None
+    return {
+        "request": read_json(folder / JOB_NAME),
+        "state": read_json(folder / STATE_NAME),
+        "result": None if result is None else {**(read_json(ended) or {}), **result},
+        "ended_at": ended.stat().st_mtime if result is not None else None,
+    }
+
+
+def _versions(store: VersionStore, tier: ModelTier) -> Iterator[dict[str, Any]]:
+    for record in store.versions(tier):
+        folder = store.folder(tier, record.version)
+        adapters = sorted(folder.rglob(ADAPTER_NAME))
+        yield {
+            **record.model_dump(mode="json"),
+            "path": f"models/{tier}/{record.version}",
+            "bytes": _size(folder)[0],
+            "adapter": read_json(adapters[0]) if adapters else None,
+        }
+
+
+def _in_use(store: VersionStore, tier: ModelTier) -> dict[str, Any] | None:
+    history = store.in_use(tier).history
+    return history[-1].model_dump(mode="json") if history else None
+
+
+def _artefacts(folder: Path) -> Iterator[Artefact]:
+    for name in ("scorer/checkpoints", "traces"):
+        place = folder / name
+        for path in sorted(place.iterdir()) if place.is_dir() else []:
+            yield _artefact(folder, path)
+    for name in ("jobs", *(f"models/{tier}" for tier in TIERS)):
+        for path in _folders(folder / name):
+            yield _artefact(folder, path)
+    for name in ("state", "broker"):
+        if (folder / name).is_dir():
+            yield _artefact(folder, folder / name)
+
+
+def _artefact(folder: Path, path: Path) -> Artefact:
+    size, written = _size(path)
+    return Artefact(str(path.relative_to(folder)), size, written)
+
+
+def _size(path: Path) -> tuple[int, float]:
+    size, newest = 0, 0.0
+    for file in [path, *path.rglob("*")]:
+        try:
+            there = file.stat()
+        except FileNotFoundError:  # the worker tidies while we look
+            continue
+        newest = max(newest, there.st_mtime)
+        size += there.st_size if file.is_file() else 0
+    return size, newest

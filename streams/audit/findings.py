@@ -1,0 +1,260 @@
+"""What the figures mean: findings with severity and remedy. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from streams.audit.collect import Collected
+from streams.audit.report import SEVERITIES, Effect, Finding, Report, Severity
+
+LATE_SECONDS = 300.0
+"""A record that has waited longer is late."""
+OLD_CHECKPOINT_SECONDS = 600.0
+WORSE = 1.2
+"""Times the best validation loss from which on validation counts as worse."""
+LOW_COVERAGE = 0.5
+
+
+def judge(report: Report, found: Collected) -> list[Finding]:
+    """Return everything that was found, the gravest first."""
+    findings = [finding for look in _LOOKS for finding in look(report, found)]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _broker(report: Report, found: Collected) -> Iterator[Finding]:
+    if found.broker_error:
+        yield Finding("critical", "broker_unreachable", found.broker_error, "then run the audit again: it lacks topics")
+    elif not report.lag:
+        yield Finding(
+            "critical",
+            "no_topics",
+            f"no topic of this deployment (prefix {found.settings.topics.prefix!r}) is on the broker",
+            "tierstream topics --create, or name the prefix and broker that are meant",
+        )
+
+
+def _scorer_effects(report: Report, found: Collected) -> Iterator[Finding]:
+    differing = {effect.name: effect for effect in report.tiers["scorer"].effects if effect.differs}
+    rank, parameters = differing.pop("rank", None), differing.pop("parameters", None)
+    if rank or parameters:
+        yield Finding("critical", "architecture_mismatch", _mismatch(report), _remedy_of(found))
+    for effect in differing.values():
+        yield _differs("critical", "scorer", effect)
+
+
+def _mismatch(report: Report) -> str:
+    by_name = {effect.name: effect for effect in report.tiers["scorer"].effects}
+    rank, parameters = by_name["rank"], by_name["parameters"]
+    return (
+        f"the scorer has rank {rank.effective} ({parameters.effective:,} parameters), read from {rank.read_from}, but "
+        f"rank {rank.configured} ({parameters.configured:,} parameters) is configured"
+    )
+
+
+def _remedy_of(found: Collected) -> str:
+    source = found.sources.get("scorer.rank", "default")
+    return (
+        f"set scorer.rank back ({source}), or run `tierstream retrain`, which relearns the configured one from the "
+        "retained stream"
+    )
+
+
+def _differs(severity: Severity, tier: str, effect: Effect) -> Finding:
+    return Finding(
+        severity,
+        "setting_not_in_effect",
+        f"{tier}: {effect.name} is configured as {effect.configured}, but {effect.effective} is in effect "
+        f"({effect.read_from})",
+        "restart the worker with this configuration, or look at the worker's with `tierstream doctor` there",
+    )
+
+
+def _worker_settings(report: Report, found: Collected) -> Iterator[Finding]:
+    live = (found.worker or {}).get("settings", {})
+    own = ("web.", "broker.", "state_dir", "cache_dir", "data_dir", "stream.log_level", "kafka.bootstrap", "scorer.")
+    keys = [
+        key for key, value in found.configured.items() if key in live and live[key] != value and not key.startswith(own)
+    ]
+    if keys:
+        told = ", ".join(f"{key} {live[key]} (configured {found.configured[key]})" for key in keys[:5])
+        yield Finding(
+            "critical",
+            "worker_runs_with_other_settings",
+            f"the running worker has {len(keys)} other settings than this configuration: {told}",
+            "restart the worker with this configuration, or give the audit the worker's with --config",
+        )
+
+
+def _job_effects(report: Report, found: Collected) -> Iterator[Finding]:
+    for tier in (report.tiers["dpo"], report.tiers["sft"]):
+        for effect in tier.effects:
+            if effect.differs and effect.name == "adapter rank":
+                yield _differs("critical", tier.title, effect)
+            elif effect.differs:
+                yield Finding(
+                    "info",
+                    "changed_since_last_job",
+                    f"{tier.title}: {effect.name} was {effect.effective} in {effect.read_from}, and is "
+                    f"{effect.configured} from the next job on",
+                    "nothing, where that is meant",
+                )
+
+
+def _workers(report: Report, found: Collected) -> Iterator[Finding]:
+    deployment = report.deployment
+    if found.broker is None or not report.lag:
+        return
+    mine = [row for row in report.lag if row["group"] == deployment["group"]]
+    waiting, oldest = sum(row["lag"] for row in mine), max((row["lag_seconds"] for row in mine), default=0.0)
+    if not deployment["workers"]:
+        severity: Severity = "critical" if waiting else "warning"
+        backlog = f"{waiting:,} records wait, the oldest for {oldest:,.0f} s" if waiting else "nothing waits"
+        text = f"no worker is running, and {backlog}"
+        yield Finding(severity, "no_worker", text, "tierstream up, or tierstream worker")
+    elif deployment["worker_ready"] is False:
+        reason = deployment["worker_reason"]
+        yield Finding("critical", "worker_not_ready", f"the worker is not ready: {reason}", "look at its log")
+    elif oldest > LATE_SECONDS:
+        text = f"the worker is behind: {waiting:,} records wait, the oldest for {oldest:,.0f} s"
+        yield Finding("warning", "behind", text, "tierstream lag --watch shows where; add a worker")
+    theirs = sum(row["lag"] for row in report.lag if row["group"] != deployment["group"])
+    if not deployment["trainers"] and theirs:
+        text = f"no trainer is running, and {theirs} jobs wait"
+        yield Finding("critical", "no_trainer", text, "tierstream trainer")
+
+
+def _learning(report: Report, found: Collected) -> Iterator[Finding]:
+    figures = report.tiers["scorer"].figures
+    loss, best = figures.get("validation_loss"), _best_loss(found)
+    every = found.settings.scorer.validate_every_steps
+    if figures.get("steps") and loss is None:
+        text = f"there was no validation round yet: one comes every {every} steps, {figures['steps']:,} are done"
+        yield Finding("info", "not_validated_yet", text, "wait for more feedback")
+    if loss is not None and best and loss > WORSE * best:
+        text = f"validation loss is {loss:.4f}, its best was {best:.4f}"
+        yield Finding("warning", "validation_worse", text, "look at the newest feedback: did its meaning change?")
+    if figures.get("decays_at_floor"):
+        text = (
+            f"validation stopped to improve {figures['decays_at_floor']} times after the learning rate had reached "
+            f"{figures['learning_rate']:g}, the floor; {figures['decays']} decays took effect before"
+        )
+        yield Finding("info", "learning_rate_at_floor", text, "nothing, unless validation is not good enough")
+    for name in ("skipped_not_finite", "skipped_updates"):
+        if figures.get(name):
+            text = f"{name}: {figures[name]} (values that are not finite)"
+            yield Finding("warning", name, text, "find who sends such embeddings or rewards")
+    for name in found.disk.checkpoints_refused:
+        yield Finding("warning", "checkpoint_unreadable", f"checkpoint {name} cannot be read", "look at the disk")
+
+
+def _best_loss(found: Collected) -> float | None:
+    file = found.disk.checkpoint
+    return None if file is None else file.meta["decay"]["best"]
+
+
+def _checkpoint(report: Report, found: Collected) -> Iterator[Finding]:
+    file = found.disk.checkpoint
+    waiting = report.tiers["scorer"].figures["entries_waiting"]
+    if file is not None and waiting and found.at - file.written_at > OLD_CHECKPOINT_SECONDS:
+        age = found.at - file.written_at
+        text = f"the newest checkpoint is {age / 60:,.0f} minutes old, and {waiting:,} entries came since"
+        yield Finding("warning", "checkpoint_old", text, "see that a worker runs and can write to the data directory")
+
+
+def _pairs(report: Report, found: Collected) -> Iterator[Finding]:
+    tier = report.tiers["dpo"]
+    if tier.missing:
+        text = f"{tier.have} of {tier.need} pairs are there, {tier.missing} more are needed"
+        yield Finding("info", "more_pairs_needed", text, _best_looser(report))
+    for kind, cost in report.costs.items():
+        costly = max(cost.pair_rules, key=lambda rule: rule.rejected)
+        if costly.rejected:
+            text = (
+                f"{kind}: {cost.chosen:,} chosen and {cost.rejected:,} rejected answers are {cost.candidate_pairs:,} "
+                f"candidate pairs at most; {costly.rule} rules out {costly.share:.1%} of them, the most of all rules, "
+                f"and {cost.comparable:,} pass all"
+            )
+            yield Finding("info", "costliest_rule", text, "more answers of the same intent and domain make more pairs")
+    for kind, rewards in report.rewards.items():
+        if rewards["judged"] and rewards["confidence_share"] < LOW_COVERAGE:
+            lost = report.costs[kind].positive - report.costs[kind].chosen
+            text = (
+                f"{kind}: only {rewards['with_confidence']:,} of {rewards['judged']:,} judged answers "
+                f"({rewards['confidence_share']:.0%}) have an evaluation confidence; {lost:,} good answers "
+                "are not chosen"
+            )
+            yield Finding(
+                "warning", "low_confidence_coverage", text, "send evaluation_confidence, or set pairs.user_confidence"
+            )
+    evicted = sum(counts["dropped"].get("evicted", 0) for counts in report.funnel.values())
+    if evicted:
+        text = f"{evicted:,} answers had to leave a full side before they were paired"
+        yield Finding("info", "answers_evicted", text, "raise pairs.bucket_size")
+
+
+def _best_looser(report: Report) -> str:
+    best = max(report.looser, key=lambda tried: tried.more, default=None)
+    if best is None or best.more <= 0:
+        return "go on collecting judgements: no threshold one step looser would give more"
+    return f"go on collecting judgements, or loosen {best.change}: {best.more} more pairs"
+
+
+def _traces(report: Report, found: Collected) -> Iterator[Finding]:
+    traces, tier = report.traces, report.tiers["sft"]
+    if found.broker is not None and traces["not_seen"]:
+        severity: Severity = "critical" if report.deployment["workers"] else "warning"
+        text = f"{traces['not_seen']} of {traces['on_disk']} traces on disk are not in the stream"
+        yield Finding(severity, "traces_unseen", text, "start a worker: it takes old trace files in")
+    if traces["skipped_lines"]:
+        told = ", ".join(f"{count} in {name}" for name, count in traces["skipped_lines"].items())
+        yield Finding("warning", "trace_lines_unreadable", f"lines that are no trace: {told}", "look at these files")
+    if traces["reasons"]:
+        told = ", ".join(f"{reason} {count}" for reason, count in traces["reasons"].items())
+        text = f"{traces['on_disk'] - traces['eligible_on_disk']} of {traces['on_disk']} traces do not count: {told}"
+        yield Finding("info", "traces_not_eligible", text, "capture with thinking, within traces.max_tokens")
+    if tier.missing:
+        text = (
+            f"{traces['on_disk']} traces are found; {tier.have} of {tier.need} eligible ones are there, "
+            f"{tier.missing} more are needed"
+        )
+        yield Finding(
+            "info", "more_traces_needed", text, "capture more: ENABLE_TIER3_CAPTURE=true where the assistant runs"
+        )
+    if not traces["capture"]:
+        text = "trace capture is off in this environment"
+        yield Finding("warning", "capture_off", text, "set ENABLE_TIER3_CAPTURE=true where the assistant runs")
+
+
+def _jobs(report: Report, found: Collected) -> Iterator[Finding]:
+    for tier in ("dpo", "sft"):
+        jobs = [job for job in report.jobs if job["tier"] == tier]
+        if jobs and jobs[-1]["state"] == "failed":
+            text = f"job {jobs[-1]['job_id']} failed: {jobs[-1]['error']}"
+            yield Finding("critical", "job_failed", text, "mend the cause, then run it again: its data is kept")
+    for tier, versions in report.versions.items():
+        used, announced = versions["in_use"], versions["announced"]
+        if used and announced and used.get("version") not in (None, announced.get("version")):
+            text = f"{tier}: version {used['version']} is in use on disk, but {announced['version']} was announced last"
+            yield Finding("critical", "version_not_announced", text, "promote the one that is meant once more")
+
+
+def _dead_letters(report: Report, found: Collected) -> Iterator[Finding]:
+    if report.dead_letters:
+        told = ", ".join(f"{reason} {count}" for reason, count in report.dead_letters.items())
+        text = f"{sum(report.dead_letters.values()):,} records were set aside: {told}"
+        yield Finding("warning", "dead_letters", text, "read the topic dead-letters: each names its origin and reason")
+
+
+_LOOKS: tuple[Callable[[Report, Collected], Iterator[Finding]], ...] = (
+    _broker,
+    _scorer_effects,
+    _worker_settings,
+    _job_effects,
+    _workers,
+    _learning,
+    _checkpoint,
+    _pairs,
+    _traces,
+    _jobs,
+    _dead_letters,
+)

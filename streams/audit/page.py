@@ -1,0 +1,106 @@
+"""The audit as one HTML page that needs nothing else: no script, no font, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from importlib import resources
+
+from streams.audit.document import Bars, Block, Card, Document, Note, Section, Table, worth_showing
+from streams.audit.report import Finding
+
+_NUMERIC = frozenset("0123456789.,+-%/() e")
+
+
+def to_html(document: Document) -> str:
+    """Return the document as a page; everything that was read is escaped."""
+    style = resources.files("streams.audit").joinpath("page.css").read_text("utf-8")
+    return "\n".join(
+        (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(document.title)}</title><style>{style}</style></head><body>",
+            f"<header><h1>{escape(document.title)}</h1><p>{escape(document.subtitle)}</p></header><main>",
+            '<section class="cards" aria-label="Tiers">',
+            *map(_card, document.cards),
+            "</section>",
+            *_findings(document.findings),
+            "<nav aria-label='Sections'>",
+            *(f'<a href="#{s.name}">{escape(s.title)}</a>' for s in document.sections),
+            "</nav>",
+            *(line for section in document.sections for line in _section(section)),
+            "</main></body></html>",
+            "",
+        )
+    )
+
+
+def _card(card: Card) -> str:
+    progress = ""
+    if card.progress is not None:
+        progress = f'<progress max="1" value="{card.progress:.4f}" aria-label="{escape(card.headline)}"></progress>'
+    number, _, unit = card.headline.rpartition(" ") if card.progress is None else card.headline.partition(" / ")
+    number_html = f"<b>{escape(number)}</b><span>{'/ ' if card.progress is not None else ''}{escape(unit)}</span>"
+    return (
+        f'<article class="card"><h2>{escape(card.title)}</h2>'
+        f'<span class="state {card.state.lower()}">{card.state}</span>'
+        f'<p class="number">{number_html}</p>{progress}<p>{escape(card.why)}</p></article>'
+    )
+
+
+def _findings(findings: Sequence[Finding]) -> Iterator[str]:
+    yield '<section class="findings"><h2>Findings</h2>'
+    if not findings:
+        yield '<p class="good">Nothing was found.</p>'
+    for finding in findings:
+        yield (
+            f'<div class="finding {finding.severity}"><span class="severity">{finding.severity}</span>'
+            f"<div><p>{escape(finding.text)}</p><p class='remedy'>{escape(finding.remedy)}</p></div></div>"
+        )
+    yield "</section>"
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield f'<section id="{section.name}"><h2>{escape(section.title)}</h2>'
+    for block in worth_showing(section.blocks):
+        yield from _block(block)
+    yield "</section>"
+
+
+def _block(block: Block) -> Iterator[str]:
+    if isinstance(block, Note):
+        yield f"<p>{escape(block.text)}</p>"
+    elif isinstance(block, Bars):
+        yield f"<h3>{escape(block.title)}</h3><div class='bars'>"
+        for bar in block.bars:
+            kind = "kept" if bar.kept else "lost"
+            width = f"{max(bar.share, 0.004 if bar.share else 0.0):.2%}"
+            yield (
+                f'<div class="bar {kind}"><span>{escape(bar.label)}</span>'
+                f'<i><b style="width:{width}"></b></i><span>{escape(bar.text)}</span></div>'
+            )
+        yield "</div>"
+    else:
+        yield from _table(block)
+
+
+def _table(table: Table) -> Iterator[str]:
+    numeric = [
+        bool(table.rows) and all(_is_numeric(row[place]) for row in table.rows) for place in range(len(table.columns))
+    ]
+    yield f"<h3>{escape(table.title)}</h3><div class='scroll'><table><thead><tr>"
+    for place, name in enumerate(table.columns):
+        yield f"<th scope='col'{_right(numeric[place])}>{escape(name)}</th>"
+    yield "</tr></thead><tbody>"
+    for number, row in enumerate(table.rows):
+        cells = "".join(f"<td{_right(numeric[place])}>{escape(cell)}</td>" for place, cell in enumerate(row))
+        yield f"<tr{' class=marked' if number in table.marked else ''}>{cells}</tr>"
+    yield "</tbody></table></div>"
+
+
+def _is_numeric(cell: str) -> bool:
+    return set(cell) <= _NUMERIC
+
+
+def _right(numeric: bool) -> str:
+    return " class=right" if numeric else ""

@@ -1,0 +1,126 @@
+"""The story of one experience, told from records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from schemas.events import Experience, Feedback
+from schemas.records import Answer
+from schemas.settings import Settings
+from streams.audit.explain import compose
+from streams.audit.story import Gathered, Place
+from trainers.pairs.entry import PAIRED, WAITING, Entry
+
+SETTINGS = Settings()
+EXPERIENCE = Experience.model_validate(
+    {
+        "experience_id": "e1",
+        "timestamp": "2026-02-01T00:00:00Z",
+        "query": "why is pump 1 hot",
+        "intent": {"type": "status", "domains": ["pumps"]},
+        "widget_plan": [{"widget_id": "w", "widget_type": "gauge"}],
+    }
+)
+
+
+def feedback(name: str, source: str, at: str, **more: Any) -> Feedback:
+    return Feedback.model_validate(
+        {"feedback_id": name, "experience_id": "e1", "timestamp": f"2026-02-01T{at}Z", "source": source, **more}
+    )
+
+
+def answer(name: str, reward: float, **more: Any) -> Answer:
+    fields = {
+        "kind": "widget",
+        "query": "q",
+        "intent_type": "status",
+        "domains": ("pumps",),
+        "device_types": (),
+        "content": [{"widget_type": name}],
+        "evaluation_confidence": 0.9,
+        "judged_by_user": False,
+    }
+    return Answer(**{**fields, "experience_id": name, "reward": reward, **more})
+
+
+def gathered(**more: Any) -> Gathered:
+    return Gathered(experience_id="e1", experience=EXPERIENCE, arrived_at=0.0, partition=2, **more)
+
+
+def lines(found: Gathered, title: str) -> list[str]:
+    return [line for chapter in compose(found, SETTINGS).chapters if title in chapter.title for line in chapter.lines]
+
+
+def test_rewards_are_told_with_how_they_blended() -> None:
+    found = gathered(
+        feedbacks=[
+            (1.0, feedback("old", "user", "01:00:00", reward=-1.0)),
+            (2.0, feedback("f1", "user", "02:00:00", reward=0.8)),
+            (3.0, feedback("f2", "evaluator", "02:00:00", reward=0.5, evaluation_confidence=0.9)),
+        ]
+    )
+    told = lines(found, "Judgements")
+    assert told[0].endswith("reward -1 (superseded by a later one of this source)")
+    assert "widget answer: reward +0.695, blended of user and evaluator, evaluation confidence 0.9" in told
+
+
+def test_learned_and_held_out_are_told_apart() -> None:
+    item = {"item_id": "w", "score": 0.5, "previous_score": 0.25}
+    update = {"scorer_step": 7, "scorer_epoch": 2, "scorer_version": "v", "items": [item]}
+    found = gathered(
+        updates=[
+            {**update, "reason": "feedback_learned", "feedback_id": "f1"},
+            {**update, "reason": "feedback_held_out", "feedback_id": "f2"},
+        ]
+    )
+    told = lines(found, "Tier 1")
+    assert told[0] == "f1 was learned in step 7 (epoch 2, v): w +0.250 -> +0.500"
+    assert told[1].startswith("f2 was held out for validation, never learned; at step 7")
+
+
+def test_a_pair_is_told_with_its_job_and_version() -> None:
+    pair = {
+        "pair_id": "p1",
+        "kind": "widget",
+        "chosen_experience_id": "e1",
+        "rejected_experience_id": "e9",
+        "reward_gap": 1.2,
+        "shared_domains": ["pumps"],
+    }
+    job = {"job_id": "dpo-1", "state": "finished", "version": "dpo-abc", "promoted": True}
+    found = gathered(
+        entries={"widget": Entry(4, PAIRED, 0.7, "e9")},
+        answers={"widget": answer("e1", 0.7)},
+        pairs=[pair],
+        places={"p1": Place("p1", 3, 0, (job,))},
+    )
+    told = lines(found, "widget")
+    assert told[1] == "pair p1: chosen, against e9, gap 1.2, shared domains pumps"
+    assert told[2] == "  in job dpo-1 (finished), in version dpo-abc, promoted"
+    found.places["p1"] = Place("p1", 3, 0, ())
+    assert lines(found, "widget")[2] == "  4. of the 80 pairs of the next job"
+
+
+def test_a_waiting_answer_is_told_why_none_of_the_others_fits() -> None:
+    others = [answer("a", -0.5, domains=("fans",)), answer("b", -0.5, domains=("fans",)), answer("c", 0.9)]
+    found = gathered(
+        entries={"widget": Entry(4, WAITING, 0.7)}, answers={"widget": answer("e1", 0.7)}, others={"widget": others}
+    )
+    assert lines(found, "widget") == [
+        "not paired: it waits as chosen; 2 answers of intent status are opposite",
+        "why none of them: no_shared_domain 2",
+    ]
+
+
+def test_a_dropped_answer_is_told_its_rule() -> None:
+    found = gathered(
+        entries={"widget": Entry(4, "chosen_no_confidence", 0.7)},
+        answers={"widget": answer("e1", 0.7, evaluation_confidence=None)},
+    )
+    assert lines(found, "widget")[0].startswith("not paired: chosen_no_confidence (reward +0.7, confidence none)")
+
+
+def test_feedback_before_its_experience_is_told() -> None:
+    found = Gathered(experience_id="e1", feedbacks=[(1.0, feedback("f1", "user", "01:00:00", reward=0.5))])
+    assert lines(found, "Arrival")[0].startswith("the experience itself is not in the stream")
+    assert "f1 led to no score update" in lines(found, "Tier 1")[1]

@@ -1,0 +1,127 @@
+"""Each finding comes where its cause is there, with its severity, and not otherwise."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.audit.collect import Collected
+from streams.audit.figures import make_report
+from streams.lag import PartitionLag
+from tests.streams.audit.collecting import NOW, checkpoint, collected
+
+Change = Callable[[Collected], Collected]
+
+
+def broker(**changes: Any) -> Change:
+    def change(found: Collected) -> Collected:
+        assert found.broker is not None
+        for name, value in changes.items():
+            setattr(found.broker, name, value)
+        return found
+
+    return change
+
+
+def disk(**changes: Any) -> Change:
+    return lambda found: replace(found, disk=replace(found.disk, **changes))
+
+
+def worker(**account: Any) -> Change:
+    return lambda found: replace(found, worker={"ready": True, "reason": None, "scorer": None, **account})
+
+
+def counted(**counts: int) -> Change:
+    return lambda found: disk(checkpoint=checkpoint(found.settings, 32, **counts))(found)
+
+
+def waiting(seconds: float, group: str = "tierstream", topic: str = "feedback") -> list[PartitionLag]:
+    return [PartitionLag(group, topic, 0, 1, 8, 7, seconds)]
+
+
+def old_checkpoint(found: Collected) -> Collected:
+    file = replace(checkpoint(found.settings, 32), written_at=NOW - 3600)
+    return broker(lag=waiting(1.0, topic="scorer-entries"))(disk(checkpoint=file)(found))
+
+
+def worse_validation(found: Collected) -> Collected:
+    file = checkpoint(found.settings, 32)
+    return disk(checkpoint=replace(file, meta={**file.meta, "validated": {"validation_loss": 0.2}}))(found)
+
+
+def no_validation(found: Collected) -> Collected:
+    file = checkpoint(found.settings, 32)
+    return disk(checkpoint=replace(file, meta={**file.meta, "validated": {"validation_loss": None}}))(found)
+
+
+CASES: list[tuple[str, str, Change]] = [
+    ("broker_unreachable", "critical", lambda f: replace(f, broker=None, broker_error="cannot be reached")),
+    ("no_topics", "critical", broker(lag=[])),
+    ("worker_runs_with_other_settings", "critical", worker(settings={"pairs.threshold": 60})),
+    ("setting_not_in_effect", "critical", worker(settings={"scorer.groups_per_step": 8})),
+    ("no_worker", "critical", broker(members={}, lag=waiting(9.0))),
+    ("no_worker", "warning", broker(members={})),
+    ("worker_not_ready", "critical", worker(ready=False, reason="no progress on feedback[0]")),
+    ("behind", "warning", broker(lag=waiting(900.0))),
+    ("no_trainer", "critical", broker(members={"tierstream": 1}, lag=waiting(1.0, "tierstream-trainer"))),
+    ("not_validated_yet", "info", no_validation),
+    ("validation_worse", "warning", worse_validation),
+    ("learning_rate_at_floor", "info", counted(decays_at_floor=6)),
+    ("skipped_updates", "warning", counted(skipped_updates=1)),
+    ("checkpoint_unreadable", "warning", disk(checkpoints_refused=("scorer-1",))),
+    ("checkpoint_old", "warning", old_checkpoint),
+    ("traces_unseen", "critical", broker(traces=[])),
+    ("traces_unseen", "warning", broker(traces=[], members={})),
+    ("trace_lines_unreadable", "warning", disk(traces_skipped={"traces.jsonl": 2})),
+    ("capture_off", "warning", lambda f: replace(f, capture=None)),
+    ("dead_letters", "warning", broker(dead_letters=Counter(orphan_feedback=3))),
+    (
+        "version_not_announced",
+        "critical",
+        lambda f: broker(versions={"dpo": {"version": "dpo-b"}})(disk(in_use={"dpo": {"version": "dpo-a"}})(f)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "severity", "change"), CASES, ids=[f"{c}-{s}" for c, s, _ in CASES])
+def test_finding_comes_with_its_cause(code: str, severity: str, change: Change, tmp_path: Path) -> None:
+    findings = make_report(change(collected(tmp_path, few=True))).findings
+    assert (code, severity) in {(one.code, one.severity) for one in findings}
+    assert all(one.text.strip() and one.remedy.strip() and "\n" not in one.text for one in findings)
+
+
+def test_without_a_cause_there_is_nothing_critical(tmp_path: Path) -> None:
+    report = make_report(collected(tmp_path))
+    assert not report.critical
+    assert {one.code for one in report.findings} == {
+        "low_confidence_coverage",
+        "more_pairs_needed",
+        "costliest_rule",
+        "traces_not_eligible",
+        "more_traces_needed",
+    }
+
+
+def test_the_rank_mismatch_is_critical_and_names_both_and_the_source(tmp_path: Path) -> None:
+    report = make_report(collected(tmp_path, rank=8))
+    assert report.critical
+    first = report.findings[0]
+    assert first.code == "architecture_mismatch"
+    assert "rank 8 (7,145 parameters)" in first.text
+    assert "rank 32 (28,193 parameters) is configured" in first.text
+    assert "file tierstream.toml" in first.remedy
+    assert "tierstream retrain" in first.remedy
+
+
+def test_an_adapter_of_another_rank_is_critical(tmp_path: Path) -> None:
+    version = {"version": "dpo-a", "path": "models/dpo/dpo-a", "bytes": 9, "adapter": {"r": 4}}
+    found = disk(versions={"scorer": [], "dpo": [version], "sft": []})(collected(tmp_path))
+    assert [f.text for f in make_report(found).findings if f.severity == "critical"] == [
+        "Tier 2, preference training (DPO): adapter rank is configured as 8, but 4 is in effect "
+        "(adapter of models/dpo/dpo-a)"
+    ]

@@ -18,6 +18,8 @@ The command line prints any of these as `error: <message>` and its remedy, and e
 
 from __future__ import annotations
 
+import errno
+
 
 class TierstreamError(Exception):
     """A failure with a message for a person: one line, and where there is one a remedy.
@@ -70,3 +72,19 @@ class VersionError(TierstreamError):
 
 class LagError(TierstreamError):
     """A consumer is further behind than allowed."""
+
+
+def disk_failure(error: BaseException) -> str | None:
+    """Return one line, with the remedy, where an error says that a disk takes nothing any more; else None."""
+    if not isinstance(error, OSError) or error.errno not in _DISK_REMEDIES:
+        return None
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror}{where}; {_DISK_REMEDIES[error.errno]}"
+
+
+_DISK_REMEDIES = {
+    errno.ENOSPC: "free room where data_dir and state_dir are",
+    errno.EDQUOT: "raise the quota where data_dir and state_dir are",
+    errno.EROFS: "mount data_dir and state_dir writable",
+    errno.EIO: "look at the disk that data_dir and state_dir are on",
+}

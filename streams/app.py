@@ -13,6 +13,7 @@ import faust
 from faust.types import TP
 from yarl import URL
 
+from schemas.errors import disk_failure
 from schemas.settings import Settings
 from streams import topology
 from streams.agents import Agents, build_agents
@@ -49,7 +50,14 @@ Body = Callable[[RecordBatch], Awaitable[None]]
 
 def end_unacknowledged(what: str, error: BaseException) -> None:
     """End the process at once: Faust would acknowledge the event and go on without it."""
-    log.critical("%s failed, nothing of it is acknowledged; the supervisor restarts this worker", what, exc_info=error)
+    disk = disk_failure(error)
+    reason = f": {disk}" if disk else ""
+    log.critical(
+        "%s failed, nothing of it is acknowledged; the supervisor restarts this worker%s",
+        what,
+        reason,
+        exc_info=None if disk else error,
+    )
     logging.shutdown()
     os._exit(EXIT_UNMENDABLE)
 
@@ -209,6 +217,6 @@ def _keep_time(app: TierstreamApp, agents: Agents) -> None:
 
     app.every(TAKE_OVER_SECONDS, "own-scorer", own_scorer)
     app.every(settings.scorer.checkpoint_idle / 2, "checkpoint-when-idle", agents.scorer.checkpoint_when_idle)
-    app.every(app.watchdog.interval, "watch-progress", app.watchdog.check)
+    app.every(app.watchdog.interval, "watch-progress", app.watchdog.run)
     app.on_partitions_revoked.connect(give_up_partitions, weak=False)
     app.on_before_shutdown.connect(save, weak=False)

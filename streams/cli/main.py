@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from schemas.errors import TierstreamError
+from schemas.errors import TierstreamError, disk_failure
 from streams.cli import audit, lag, models, produce, replay, report, run, score, topics
 
 EXIT_FAILURE = 1
@@ -65,6 +65,11 @@ def _exit_code(arguments: list[str]) -> int:
     except BrokenPipeError:
         # The reader of our output has gone: nothing is left to say, nor may the interpreter's last flush fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    except OSError as error:
+        if (line := disk_failure(error)) is None:
+            raise
+        click.echo(f"error: {line}", err=True)
         return EXIT_FAILURE
     return code if isinstance(code, int) else 0
 

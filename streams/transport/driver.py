@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -35,6 +35,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._ledgers: dict[TP, PartitionLedger] = {}
         self._placing = asyncio.Lock()
         self._held_back = False
+        self._ends: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> FetchingThread:
         return FetchingThread(self, loop=self.loop, beacon=self.beacon)
@@ -182,10 +183,24 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def progress(self) -> dict[TP, tuple[int, int]]:
         """Return for every partition of a batched topic what is acknowledged and where the log ends, as offsets.
 
-        The end is what the last fetch reported.
+        The end is what the last fetch reported, or `ask_ends` heard, whichever is higher.
         """
         ends = {tp: self.highwater(tp) for tp in self._ledgers if self._is_batched(tp)}
-        return {tp: (self._ledgers[tp].acknowledged, end) for tp, end in ends.items() if end is not None}
+        return {
+            tp: (self._ledgers[tp].acknowledged, max(end or 0, self._ends.get(tp, 0)))
+            for tp, end in ends.items()
+            if end is not None or tp in self._ends
+        }
+
+    async def ask_ends(self, seconds: float) -> None:
+        """Ask the broker where the logs of batched topics end, whatever fetching does; no answer changes nothing."""
+        tps = [tp for tp in self._ledgers if self._is_batched(tp)]
+        try:
+            ends = await asyncio.wait_for(self._thread.log_ends(tps), seconds) if tps else {}
+        except (TimeoutError, KafkaError, IllegalStateError) as error:
+            self.log.warning("the broker does not tell where the logs end: %r", error)
+            return
+        self._ends = {tp: end for tp, end in ends.items() if tp in self._ledgers}
 
     def refuse(self, batch: RecordBatch) -> None:
         """Let the acknowledgement of a batch in progress count for nothing: it is delivered again after the restart.

@@ -66,6 +66,12 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         bounds: tuple[int, int] = await self.call_thread(self._log_range, tp)
         return bounds
 
+    async def log_ends(self, partitions: Collection[TP]) -> Mapping[TP, int]:
+        """Return where logs end; not by the queue of calls, which a broker that is away would hold up."""
+        asked = self._ensure_consumer().end_offsets(partitions)
+        ends: Mapping[TP, int] = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self.thread_loop))
+        return ends
+
     async def _place(self, tp: TP, offset: int | None) -> tuple[int, int | None]:
         consumer = self._ensure_consumer()
         committed = await consumer.committed(tp)

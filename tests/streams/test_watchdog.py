@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.transport.driver import Consumer
 from streams.watchdog import Watchdog
 
 TIMEOUT = 60.0
@@ -85,6 +88,71 @@ def test_a_rebalance_starts_the_time_anew(watch: Watch) -> None:
     assert watch.after(61, feedback=(5, 9)) == []
     watch.worker.rebalancing = False
     assert watch.after(1, feedback=(5, 9)) == []
+
+
+def test_a_group_that_never_comes_to_rest_ends_the_worker(watch: Watch) -> None:
+    watch.worker.rebalancing = True
+    assert watch.after(0) == []
+    assert watch.after(119) == []
+    watch.worker.rebalancing = False
+    watch.after(2)
+    watch.worker.rebalancing = True
+    watch.after(0)
+    with pytest.raises(TimeoutError, match="rebalancing for 120 s"):
+        watch.after(121)
+
+
+def test_work_that_no_fetch_has_told_of_is_seen() -> None:
+    async def log_ends(tps: list[TP]) -> dict[TP, int]:
+        return dict.fromkeys(tps, 7)
+
+    ledger = SimpleNamespace(acknowledged=4)
+    thread = SimpleNamespace(log_ends=log_ends)
+    silent = SimpleNamespace(
+        _ledgers={FEEDBACK: ledger}, _ends={}, _thread=thread, _is_batched=lambda tp: True, highwater=lambda tp: None
+    )
+    assert Consumer.progress(silent) == {}
+    asyncio.run(Consumer.ask_ends(silent, 1.0))
+    assert Consumer.progress(silent) == {FEEDBACK: (4, 7)}
+
+
+def test_a_broker_that_does_not_answer_changes_nothing() -> None:
+    async def log_ends(tps: list[TP]) -> dict[TP, int]:
+        await asyncio.sleep(60)
+        return {}
+
+    thread, said = SimpleNamespace(log_ends=log_ends), []
+    silent = SimpleNamespace(
+        _ledgers={FEEDBACK: None},
+        _ends={FEEDBACK: 7},
+        _thread=thread,
+        _is_batched=lambda tp: True,
+        log=SimpleNamespace(warning=lambda *words: said.append(words)),
+    )
+    asyncio.run(Consumer.ask_ends(silent, 0.01))
+    assert silent._ends == {FEEDBACK: 7}
+    assert len(said) == 1
+
+
+def test_an_event_loop_that_hangs_ends_the_process_and_says_where() -> None:
+    program = """
+import asyncio, time
+from types import SimpleNamespace
+from streams.transport.driver import Consumer
+from streams.watchdog import Watchdog
+async def ask_ends(seconds): pass
+consumer = SimpleNamespace(progress=dict, ask_ends=ask_ends)
+async def main():
+    await Watchdog(SimpleNamespace(rebalancing=False, consumer=consumer), 0.2).run()
+    def hang():
+        time.sleep(60)
+    hang()
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+    assert "in hang" in done.stderr
 
 
 def test_a_partition_that_went_to_another_worker_is_forgotten(watch: Watch) -> None:

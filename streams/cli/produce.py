@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
 from schemas.config import LoadedSettings
-from schemas.errors import InputError
+from streams.cli.lines import open_lines, progress_bar
 from streams.cli.options import settings_options
 
 _TOPICS = ("experiences", "feedback", "claude-traces")
@@ -29,39 +27,24 @@ def produce(loaded: LoadedSettings, topic: str, file: Path, rate: float | None) 
 
     Example: tierstream produce feedback feedback.jsonl --rate 100
     """
-    if str(file) == "-":
-        _produce(loaded, topic, sys.stdin.buffer, rate)
-        return
-    try:
-        with file.open("rb") as lines:
-            _produce(loaded, topic, lines, rate)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}", "name a file of JSON lines, or -") from error
+    from streams.backfill import from_lines, replay
+    from streams.log_range import Stretch
 
-
-def _produce(loaded: LoadedSettings, topic: str, lines: BinaryIO, rate: float | None) -> None:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
-
-    from streams.produce import produce_lines
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(topic, total=None)
+    with open_lines(file) as (lines, size), progress_bar(topic) as progress:
         done = asyncio.run(
-            produce_lines(
-                loaded.settings,
+            replay(
+                from_lines(lines, topic, Stretch(), size),
                 topic,
-                lines,
+                loaded.settings,
                 rate=rate,
-                on_bad=lambda number, reason: click.echo(f"line {number}: {reason}", err=True),
-                on_line=lambda: progress.advance(task),
+                on_bad=lambda where, reason: click.echo(f"{where}: {reason}", err=True),
+                progress=progress,
             )
         )
-    click.echo(f"{done.delivered} delivered, {done.bad} bad")
+    click.echo(f"{done.published} delivered, {done.bad} bad")
     if done.bad:
         click.get_current_context().exit(1)
 
 
 COMMANDS = (produce,)
+"""What the main group takes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 MAX_ID_CHARACTERS = 256
 MAX_TEXT_CHARACTERS = 64 * 1024
@@ -31,7 +31,9 @@ Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)]
 LongText = Annotated[str, StringConstraints(max_length=MAX_LONG_TEXT_CHARACTERS)]
 """A prompt, a thinking block or a response of a trace: at most 512 Ki characters."""
 
-Timestamp = Annotated[datetime, AfterValidator(_as_utc)]
+_TIMESTAMP_SCHEMA = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}
+
+Timestamp = Annotated[datetime, AfterValidator(_as_utc), WithJsonSchema(_TIMESTAMP_SCHEMA, mode="validation")]
 """RFC 3339 or epoch seconds; a time without a zone is read as UTC."""
 
 Reward = Annotated[float, Field(ge=-1.0, le=1.0, strict=True)]

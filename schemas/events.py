@@ -41,7 +41,9 @@ class Intent(Part):
     """Kind of intent, `status` for one; only answers of one type are ever paired."""
     domains: tuple[Identifier, ...] = Field(default=(), max_length=64)
     """Subject areas, `hvac` for one."""
-    devices: tuple[Annotated[Device, BeforeValidator(_device_from_string)], ...] = Field(default=(), max_length=256)
+    devices: tuple[
+        Annotated[Device, BeforeValidator(_device_from_string, json_schema_input_type=str | Device)], ...
+    ] = Field(default=(), max_length=256)
     """Devices that the query is about; a bare string is a device's type."""
 
 

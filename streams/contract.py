@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic.json_schema import models_json_schema
+
 from schemas import events
 from schemas.base import Event
 from schemas.settings import Settings
@@ -51,13 +53,15 @@ def asyncapi(settings: Settings) -> dict[str, Any]:
     """Return the AsyncAPI 3 document of every public topic under these settings."""
     partitions = {spec.name: spec.partitions for spec in topology.topic_specs(settings)}
     channels, operations, messages = {}, {}, {}
+    modes = [(event, "validation") for event in EVENTS.values()]
+    _, schemas = models_json_schema(modes, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     for topic, contract in CONTRACTS.items():
         name = contract.event.__name__
         messages[name] = {
             "name": name,
             "summary": (contract.event.__doc__ or "").splitlines()[0],
             "contentType": "application/json",
-            "payload": json_schema(contract.event),
+            "payload": {"$ref": f"#/components/schemas/{name}"},
             "bindings": {"kafka": {"key": {"type": "string", "description": contract.key or "the source's key"}}},
         }
         channels[topic] = {
@@ -74,5 +78,5 @@ def asyncapi(settings: Settings) -> dict[str, Any]:
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": operations,
-        "components": {"messages": messages},
+        "components": {"messages": messages, "schemas": schemas["$defs"]},
     }

@@ -95,4 +95,4 @@ def _within(old: Any, new: Any) -> bool:
         )
     if isinstance(old, list):
         return isinstance(new, list) and len(old) == len(new) and all(map(_within, old, new))
-    return bool(old == new)
+    return bool(old == new or new == {"type": old})  # a device may be its type alone

@@ -108,7 +108,9 @@ def test_schema_writes_files(tmp_path: Path) -> None:
     assert document["asyncapi"] == "3.0.0"
     assert document["channels"]["feedback"]["address"] == "feedback"
     assert document["operations"]["receive-feedback"]["action"] == "receive"
-    assert document["components"]["messages"]["Feedback"]["payload"]["title"] == "Feedback"
+    payload = document["components"]["messages"]["Feedback"]["payload"]
+    assert payload == {"$ref": "#/components/schemas/Feedback"}
+    assert document["components"]["schemas"]["Feedback"]["title"] == "Feedback"
 
 
 def test_doctor_tells_values_sources_and_the_effective_network(

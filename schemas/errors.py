@@ -7,6 +7,7 @@
     ├── InputError              a file or record that was handed in cannot be used
     ├── ConnectionFailedError   the broker cannot be reached
     ├── TopicsError             topics are missing, or are not as the settings say
+    ├── StateError              state on disk was written under other settings
     ├── BrokerError             the embedded broker does not start
     │   └── JarsUnavailableError    Apache Kafka's jars cannot be fetched
     ├── JobError                a training job cannot be run as requested
@@ -52,6 +53,10 @@ class ConnectionFailedError(TierstreamError):
 
 class TopicsError(TierstreamError):
     """Topics are missing, or are not as the settings say."""
+
+
+class StateError(TierstreamError):
+    """State on disk was written under other settings, or by another version of the program."""
 
 
 class BrokerError(TierstreamError):

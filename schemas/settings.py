@@ -311,6 +311,17 @@ class JobsSettings(StrictModel):
     """When a version is promoted."""
 
 
+class RetentionSettings(StrictModel):
+    """What `tierstream prune` and a starting trainer delete; what is in use or referenced always stays."""
+
+    job_checkpoints: Retention = 7 * 86400.0
+    """How long the checkpoints of a job that has ended well are kept; they serve to resume it alone."""
+    jobs: Retention = -1.0
+    """How long a job that has ended well is kept, its dataset included, unless a kept version was trained by it."""
+    versions: int = Field(default=20, ge=0)
+    """Newest versions of a tier that are kept of those that were never in use."""
+
+
 class WebSettings(StrictModel):
     """The worker's web server."""
 
@@ -381,6 +392,7 @@ class Settings(StrictModel):
     pairs: PairsSettings = PairsSettings()
     traces: TracesSettings = TracesSettings()
     jobs: JobsSettings = JobsSettings()
+    retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
     broker: BrokerSettings = BrokerSettings()
     stream: StreamSettings = StreamSettings()

@@ -84,26 +84,31 @@ async def ensure_topics(settings: Settings, specs: Iterable[TopicSpec]) -> list[
         return before
 
 
-async def check_cluster(settings: Settings) -> None:
+async def check_cluster(settings: Settings, *further: Path) -> None:
     """See that the data directory belongs to this cluster; the first use records which one it is.
 
     Checkpoints hold offsets, and those of another cluster's topics would skip or repeat events.
 
+    Args:
+        settings: all settings.
+        further: folders of local state, of which the same holds.
+
     Raises:
-        TopicsError: the data directory was used with another cluster.
+        TopicsError: a folder was used with another cluster.
         ConnectionFailedError: the broker cannot be reached.
     """
     async with admin_client(settings) as client:
         cluster_id = str((await client.describe_cluster())["cluster_id"])
-    path = Path(settings.data_dir) / CLUSTER_NAME
-    recorded = path.read_text("utf-8") if path.exists() else cluster_id
-    if recorded != cluster_id:
-        raise TopicsError(
-            f"data directory {settings.data_dir} belongs to cluster {recorded}, and the broker is {cluster_id}",
-            "name that cluster's broker with --bootstrap-servers, or another folder with --data-dir",
-        )
-    if not path.exists():
-        write_atomically(path, cluster_id.encode())
+    for folder in (Path(settings.data_dir), *further):
+        path = folder / CLUSTER_NAME
+        recorded = path.read_text("utf-8") if path.exists() else cluster_id
+        if recorded != cluster_id:
+            raise TopicsError(
+                f"directory {folder} belongs to cluster {recorded}, and the broker is {cluster_id}",
+                "name that cluster's broker with --bootstrap-servers, or another folder with --data-dir and state_dir",
+            )
+        if not path.exists():
+            write_atomically(path, cluster_id.encode())
 
 
 def refuse_unfit(states: Iterable[TopicState]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -14,6 +15,11 @@ from streams.publisher import Outgoing
 
 MAX_VALUE_BYTES = 256 * 1024
 
+ATTEMPT_HEADER = "tierstream-attempt"
+"""Header of a record that is tried again: which attempt it is, from 2."""
+
+_MAX_ATTEMPT = 1_000_000
+
 
 class Record(Protocol):
     """A consumed record."""
@@ -22,10 +28,24 @@ class Record(Protocol):
     timestamp: int
     key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+def attempt_of(headers: Iterable[tuple[str, bytes]]) -> int:
+    """Return which attempt a record is: 1, unless it was tried again."""
+    given = dict(headers).get(ATTEMPT_HEADER) or b"1"
+    return min(int(given), _MAX_ATTEMPT) if given.isdigit() and len(given) < 20 else 1
 
 
 def dead_letter(
-    topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None, error_type: str, error: str
+    topic: str,
+    partition: int,
+    offset: int,
+    key: bytes | None,
+    value: bytes | None,
+    error_type: str,
+    error: str,
+    attempt: int = 1,
 ) -> DeadLetter:
     """Describe a record that cannot be used; its value is cut at 256 KiB, hash and size are of the whole."""
     whole = value or b""
@@ -39,6 +59,7 @@ def dead_letter(
         value_bytes=len(whole),
         error_type=error_type,
         error=error[:500],
+        attempt=max(attempt, 1),
         timestamp=datetime.now(UTC),
     )
 

@@ -16,6 +16,7 @@ from schemas.settings import Settings
 from streams import topology
 from streams.admin import topic_states
 from streams.broker.java import find_java
+from streams.manifest import check_state
 from trainers.embedding import build_embedder
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.network import ArchitectureMismatchError, architecture, build_network, parameter_count
@@ -90,6 +91,14 @@ def _data_dir(settings: Settings) -> Check:
     return Check("data directory", "ok", str(folder))
 
 
+def _state(settings: Settings) -> Check:
+    try:
+        check_state(settings, local=True, record=False)
+    except TierstreamError as error:
+        return Check("state", "failed", str(error))
+    return Check("state", "ok", "what is on disk was written under these settings, or nothing is there yet")
+
+
 def _java(settings: Settings) -> Check:
     try:
         java = find_java()
@@ -134,6 +143,7 @@ _CHECKS: tuple[Callable[[Settings], Check], ...] = (
     _embedder,
     _faust,
     _data_dir,
+    _state,
     _java,
     _broker,
     _partitions,

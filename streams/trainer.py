@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import logging
 import signal
+import time
+from collections import deque
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -17,7 +19,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
 
-from schemas.errors import JobError
+from schemas.errors import JobError, TierstreamError
 from schemas.events import JobUpdate, TrainingJob
 from schemas.settings import Settings
 from streams.admin import ensure_topics
@@ -27,7 +29,9 @@ from streams.job_runner import JobRunner
 from streams.kafka_options import broker_errors, client_options
 from streams.lag import trainer_group
 from streams.launcher import LAUNCHERS, Command
+from streams.manifest import check_state
 from streams.topology import DEAD_LETTERS, JOB_UPDATES, JOBS, topic_specs
+from trainers.retention import remove, superfluous
 
 log = logging.getLogger("tierstream.trainer")
 
@@ -41,6 +45,7 @@ def run(settings: Settings) -> None:
     Raises:
         ConnectionFailedError: the broker cannot be reached.
         TopicsError: the topics are not as the settings say.
+        StateError: the data directory was written under other settings.
     """
     logging.basicConfig(level=settings.stream.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
@@ -57,8 +62,17 @@ async def _run_until_told(settings: Settings) -> None:
 
 
 async def _prepare_and_work(settings: Settings) -> None:
+    check_state(settings)
+    await asyncio.to_thread(_prune, settings)
     await ensure_topics(settings, topic_specs(settings))
     await work(settings)
+
+
+def _prune(settings: Settings) -> None:
+    try:
+        deque(remove(superfluous(settings, time.time())), maxlen=0)
+    except (OSError, TierstreamError) as error:
+        log.warning("nothing was pruned: %s", error)
 
 
 async def work(settings: Settings, command: Command | None = None) -> None:

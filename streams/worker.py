@@ -62,16 +62,19 @@ def run(settings: Settings) -> None:
     from streams.admin import check_cluster, ensure_topics
     from streams.app import build_app
     from streams.legacy import import_legacy_traces
+    from streams.manifest import check_state, state_folder
 
     faulthandler.enable()
     _limit_arenas()
     _log_to_stderr(settings)
     _check_extension()
     make_data_dir(settings)
+    # Before anything is made on the broker under a prefix that may be a mistake.
+    check_state(settings, local=True)
 
     async def prepare() -> None:
         await ensure_topics(settings, topology.topic_specs(settings))
-        await check_cluster(settings)
+        await check_cluster(settings, state_folder(settings))
         await import_legacy_traces(settings)
 
     asyncio.run(prepare())

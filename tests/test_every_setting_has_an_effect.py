@@ -16,7 +16,7 @@ import pytest
 from schemas.config import ENVIRONMENT_PREFIX, load, setting_fields
 from schemas.settings import Settings
 from streams.launcher import LAUNCHERS
-from tests.effects import learning, running
+from tests.effects import learning, retention, running
 
 FIELDS = dict(setting_fields())
 ONE_CHOICE = {key for key, field in FIELDS.items() if len(get_args(field.annotation)) == 1}
@@ -160,6 +160,9 @@ EFFECTS = {
     "jobs.gate.dpo_margin": Effect("0.1", learning.dpo_jobs, ONE_PAIR),
     "jobs.gate.sft_margin": Effect("0.1", learning.dpo_jobs, ONE_PAIR),
     "jobs.gate.max_regression": Effect("0.5", learning.dpo_jobs, ONE_PAIR),
+    "retention.job_checkpoints": Effect("90d", retention.superfluous_folders, {"retention.job_checkpoints": "1d"}),
+    "retention.jobs": Effect("2d", retention.superfluous_folders),
+    "retention.versions": Effect("1", retention.superfluous_folders),
     "web.host": Effect("127.0.0.2", running.listening, WEB),
     "web.port": Effect(SECOND_PORT, running.listening, WEB),
     "web.token": Effect("open sesame", running.status_page, WEB),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from schemas.base import Event
 from schemas.events import DeadLetter
-from streams.dead_letters import Record, dead_letter, explain
+from streams.dead_letters import ATTEMPT_HEADER, Record, attempt_of, dead_letter, explain
 from streams.publisher import Outgoing, partition_for
 from streams.transport.batch import RecordBatch
 
@@ -51,10 +51,14 @@ def take_in(batch: RecordBatch, model: type[E], key_of: Callable[[E], str], part
             reason = f"its key belongs to partition {home} of {partitions}, it was forwarded to {batch.partition}"
             intake.letters.append(letter(batch, record, "misrouted", reason))
         else:
-            intake.forwards.append(Outgoing(batch.topic, home, key, record.value, (FORWARDED,)))
+            kept = [header for header in record.headers if header[0] == ATTEMPT_HEADER]
+            intake.forwards.append(Outgoing(batch.topic, home, key, record.value, (FORWARDED, *kept)))
     return intake
 
 
 def letter(batch: RecordBatch, record: Record, error_type: str, error: str) -> DeadLetter:
     """Describe a record of `batch` that cannot be used."""
-    return dead_letter(batch.topic, batch.partition, record.offset, record.key, record.value, error_type, error)
+    attempt = attempt_of(record.headers)
+    return dead_letter(
+        batch.topic, batch.partition, record.offset, record.key, record.value, error_type, error, attempt
+    )

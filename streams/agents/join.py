@@ -11,7 +11,7 @@ from schemas.events import DeadLetter, Experience, Feedback
 from streams import topology
 from streams.agents.intake import Intake, letter, take_in
 from streams.agents.services import Services
-from streams.dead_letters import Record, dead_letter
+from streams.dead_letters import Record, attempt_of, dead_letter
 from streams.join.decide import Decisions, Joiner
 from streams.join.expiry import ExpiryIndex
 from streams.publisher import Outgoing, partition_for
@@ -130,7 +130,7 @@ class JoinAgent:
         partitions = self._settings.topics.partitions
         intake = take_in(batch, Feedback, lambda event: event.experience_id, partitions)
         for record, event in intake.events:
-            joiner.judge(event, record.offset, record.timestamp / 1000)
+            joiner.judge(event, record.offset, record.timestamp / 1000, attempt_of(record.headers))
         return self._set_aside(intake, joiner)
 
     def _tick(self, batch: RecordBatch, joiner: Joiner) -> None:
@@ -161,6 +161,7 @@ class JoinAgent:
                 early.feedback.to_json(),
                 "orphan_feedback",
                 reason,
+                early.attempt,
             )
             for early in out.orphans
         ]

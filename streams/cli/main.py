@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from schemas.errors import TierstreamError, disk_failure
-from streams.cli import audit, lag, models, produce, replay, report, run, score, topics
+from streams.cli import audit, dead_letters, lag, models, produce, prune, replay, report, run, score, topics
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -29,6 +29,8 @@ def cli() -> None:
 for command in (
     *run.COMMANDS,
     *topics.COMMANDS,
+    *dead_letters.COMMANDS,
+    *prune.COMMANDS,
     *lag.COMMANDS,
     *models.COMMANDS,
     *produce.COMMANDS,

@@ -77,7 +77,7 @@ class Joiner:
             self._join(joined, state, waiting.feedback, origin, waiting.received_at)
         self.judgements.set(key, state.encode())
 
-    def judge(self, feedback: Feedback, offset: int, received_at: float) -> None:
+    def judge(self, feedback: Feedback, offset: int, received_at: float, attempt: int = 1) -> None:
         """Join a feedback, or let it wait for its experience; one that came after the retention is early for a next."""
         key = feedback.experience_id.encode()
         state = self._state(key)
@@ -92,7 +92,8 @@ class Joiner:
             return
         joined = self._experience(key)
         if joined is None:
-            state.early.append(EarlyFeedback(self.judgements.partition, offset, received_at, feedback))
+            early = EarlyFeedback(self.judgements.partition, offset, received_at, feedback, attempt)
+            state.early.append(early)
             state.outcomes[feedback.feedback_id] = "early"
             self.out.counts["early"] += 1
         else:

@@ -68,6 +68,8 @@ class EarlyFeedback:
     offset: int
     received_at: float
     feedback: Feedback
+    attempt: int = 1
+    """Which try of the feedback this is."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,10 @@ class Judgements:
                 "latest": {source: judgement.as_list() for source, judgement in self.latest.items()},
                 "outcomes": self.outcomes,
                 "early": [
-                    [e.partition, e.offset, e.received_at, e.feedback.model_dump(mode="json", exclude_none=True)]
+                    [
+                        *(e.partition, e.offset, e.received_at),
+                        *(e.feedback.model_dump(mode="json", exclude_none=True), e.attempt),
+                    ]
                     for e in self.early
                 ],
                 "answers": self.answers,
@@ -108,6 +113,9 @@ class Judgements:
             since=fields["since"],
             latest={source: Judgement.from_list(f) for source, f in fields["latest"].items()},
             outcomes=fields["outcomes"],
-            early=[EarlyFeedback(p, o, at, Feedback.model_validate(f)) for p, o, at, f in fields["early"]],
+            early=[
+                EarlyFeedback(p, o, at, Feedback.model_validate(f), *attempt)
+                for p, o, at, f, *attempt in fields["early"]
+            ],
             answers=fields["answers"],
         )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from streams.cli.main import cli, main
@@ -27,12 +28,24 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty.jsonl").write_text("")
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
-def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(name, "--help") == 0
+def all_commands(group: click.Group, path: str = "") -> list[tuple[str, click.Command]]:
+    """Return every command with its full name, groups and what is in them."""
+    found = []
+    for name, command in sorted(group.commands.items()):
+        found.append((path + name, command))
+        if isinstance(command, click.Group):
+            found += all_commands(command, f"{path}{name} ")
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), all_commands(cli))
+def test_every_command_has_help_with_an_example(
+    name: str, command: click.Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*name.split(), "--help") == 0
     shown = capsys.readouterr().out
     assert f"Example: tierstream {name}" in shown
-    assert "--config" in shown
+    assert isinstance(command, click.Group) or "--config" in shown
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,9 +55,12 @@ def read_dataset(folder: Path, job: TrainingJob) -> bytes:
     Raises:
         JobError: the file is missing, lies outside the job's folder, or its bytes differ.
     """
-    path = (folder.parent.parent / job.dataset_path).resolve()
+    try:
+        path = (folder.parent.parent / job.dataset_path).resolve()
+    except (OSError, ValueError) as error:  # too long, or with NUL
+        raise JobError(f"dataset {job.dataset_path[:140]!r} is no path") from error
     if not path.is_relative_to(folder.resolve()):
-        raise JobError(f"dataset {job.dataset_path} lies outside the job's folder")
+        raise JobError(f"dataset {job.dataset_path[:140]!r} lies outside the job's folder")
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -1,0 +1,163 @@
+"""What on disk nobody needs any more: checkpoints of jobs that have ended, old jobs, versions that were never in use.
+
+Never chosen: a job that has not ended or has failed, since it can be tried again; a version that is or was in use,
+since one can go back to it; what a kept version continues from, or was trained by; anything of the last day.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from schemas.events import ModelTier
+from schemas.settings import RetentionSettings, Settings
+from schemas.versions import VersionRecord
+from trainers.jobs.snapshot import RESULT_NAME
+from trainers.versions import VersionStore
+
+log = logging.getLogger("tierstream")
+
+GRACE_SECONDS = 86400.0
+"""What is younger than this is never chosen: somebody may just be about to use it."""
+
+_CHECKPOINTS = "checkpoints"
+_LOCK = "lock"
+_LEFT = (".pruned-", ".staging-")
+_DONE = ("finished", "validated")
+
+
+@dataclass(frozen=True, slots=True)
+class Superfluous:
+    """A folder that can go."""
+
+    path: Path
+    reason: str
+    lock: Path | None = None
+    """File that whoever still uses the folder holds locked."""
+
+
+def superfluous(settings: Settings, now: float) -> list[Superfluous]:
+    """Return what can go; nothing is touched.
+
+    Args:
+        settings: `data_dir` and `retention`.
+        now: epoch seconds.
+
+    Raises:
+        VersionError: a version's manifest or a history of use cannot be read.
+    """
+    data_dir = Path(settings.data_dir)
+    store = VersionStore(data_dir)
+    tiers = {tier: store.versions(tier) for tier in get_args(ModelTier)}
+    gone = [
+        record
+        for tier, records in tiers.items()
+        for record in unused(records, [one.version for one in store.in_use(tier).history], settings.retention, now)
+    ]
+    names = {record.version for record in gone}
+    kept = [record for records in tiers.values() for record in records if record.version not in names]
+    jobs = {record.job_id for record in kept}
+    found = [Superfluous(store.folder(one.tier, one.version), "a version that was never in use") for one in gone]
+    found += _of_jobs(data_dir, jobs, settings.retention, now)
+    return found + list(_left_over(data_dir, now))
+
+
+def unused(
+    records: list[VersionRecord], used: Iterable[str], retention: RetentionSettings, now: float
+) -> list[VersionRecord]:
+    """Return the versions of a tier that can go.
+
+    Args:
+        records: all of the tier, the oldest first.
+        used: names of those that are or were in use.
+        retention: how many others are kept.
+        now: epoch seconds.
+    """
+    parents = {record.version: record.parent_version for record in records}
+    needed = _with_ancestors(set(used), parents)
+    others = [record for record in records if record.version not in needed]
+    old = others[: -retention.versions] if retention.versions else others
+    candidates = {one.version for one in old if now - one.created_at.timestamp() > GRACE_SECONDS}
+    needed = _with_ancestors({record.version for record in records} - candidates, parents)
+    return [record for record in records if record.version not in needed]
+
+
+def _with_ancestors(names: set[str], parents: dict[str, str | None]) -> set[str]:
+    found: set[str] = set()
+    for name in names:
+        next_one: str | None = name
+        while next_one is not None and next_one not in found:
+            found.add(next_one)
+            next_one = parents.get(next_one)
+    return found
+
+
+def _of_jobs(
+    data_dir: Path, referenced: set[str | None], retention: RetentionSettings, now: float
+) -> Iterator[Superfluous]:
+    for result in sorted((data_dir / "jobs").glob(f"*/{RESULT_NAME}")):
+        folder = result.parent
+        age = now - result.stat().st_mtime
+        if _state(result) not in _DONE or age <= GRACE_SECONDS:
+            continue
+        if 0 <= retention.jobs < age and folder.name not in referenced:
+            yield Superfluous(folder, "a job that has ended", folder / _LOCK)
+        elif 0 <= retention.job_checkpoints < age and (folder / _CHECKPOINTS).is_dir():
+            yield Superfluous(folder / _CHECKPOINTS, "checkpoints of a job that has ended", folder / _LOCK)
+
+
+def _state(result: Path) -> str | None:
+    try:
+        content = json.loads(result.read_bytes())
+    except ValueError:
+        return None
+    return content.get("state") if isinstance(content, dict) else None
+
+
+def _left_over(data_dir: Path, now: float) -> Iterator[Superfluous]:
+    for place in ("jobs/.*", "jobs/*/.*", "models/*/.*"):
+        for path in sorted(data_dir.glob(place)):
+            if path.is_dir() and path.name.startswith(_LEFT) and now - path.stat().st_mtime > GRACE_SECONDS:
+                yield Superfluous(path, "left over from a crash")
+
+
+def remove(items: Iterable[Superfluous]) -> Iterator[Superfluous]:
+    """Delete folders, and yield each that is gone; one that somebody holds locked is left.
+
+    A folder gets another name first, so that nobody ever reads half of one.
+
+    Raises:
+        OSError: a folder cannot be deleted.
+    """
+    for item in items:
+        with _unless_held(item.lock) as free:
+            if not free or not item.path.exists():
+                continue
+            doomed = item.path
+            if not doomed.name.startswith(_LEFT):
+                doomed = item.path.with_name(f"{_LEFT[0]}{item.path.name}")
+                item.path.rename(doomed)
+        shutil.rmtree(doomed)
+        log.info("pruned %s: %s", item.path, item.reason)
+        yield item
+
+
+@contextmanager
+def _unless_held(lock: Path | None) -> Iterator[bool]:
+    if lock is None or not lock.exists():
+        yield True
+        return
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

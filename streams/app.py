@@ -18,9 +18,12 @@ from schemas.settings import Settings
 from streams import topology
 from streams.agents import Agents, build_agents
 from streams.agents.services import Services
+from streams.exposition import StateCollector
 from streams.kafka_options import client_options, faust_credentials
 from streams.metrics import Metrics
+from streams.observer import Observer
 from streams.publisher import Outgoing, Publisher
+from streams.status import status
 from streams.tables import StateTable
 from streams.transport import RecordBatch, TransportOptions
 from streams.watchdog import Watchdog
@@ -71,10 +74,11 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
     agents_of_ours: Agents
     watchdog: Watchdog
     stream_web: WebServer
+    observer: Observer
 
     def on_init_dependencies(self) -> Iterable[Any]:
         """Start the publisher before, and the web server beside, Faust's own services."""
-        return [self.services.publisher, self.stream_web, *super().on_init_dependencies()]
+        return [self.services.publisher, self.stream_web, self.observer, *super().on_init_dependencies()]
 
     def agent_on(self, *topics: str, name: str, body: Body, at_once: int = 1) -> None:
         """Run `body` for every record batch of `topics`.
@@ -142,7 +146,9 @@ def build_app(settings: Settings) -> TierstreamApp:
         start_offset=lambda tp: agents.scorer.start_offset() if tp == entries else None,
     )
     app.watchdog = Watchdog(app, settings.stream.stall_timeout)
+    app.observer = Observer(settings)
     app.stream_web = WebServer(app, settings.web)
+    app.services.metrics.registry.register(StateCollector(lambda: status(app)))
     topology.connect(app, agents)
     _keep_time(app, agents)
     return app

@@ -66,6 +66,21 @@ def watched(settings: Settings) -> Mapping[str, list[str]]:
     return {settings.group_id: sorted(batch_topics(settings)), trainer_group(settings): [settings.topic(JOBS)]}
 
 
+async def group_members(settings: Settings) -> dict[str, int]:
+    """Count the consumers alive in each group, one request a group: aiokafka misreads an answer for several.
+
+    Raises:
+        ConnectionFailedError: the broker cannot be reached.
+    """
+    members: dict[str, int] = {}
+    async with admin_client(settings) as admin:
+        for name in watched(settings):
+            for response in await admin.describe_consumer_groups([name]):
+                for group in response.to_object()["groups"]:
+                    members[group["group"]] = len(group["members"])
+    return members
+
+
 async def measure_lag(settings: Settings) -> list[PartitionLag]:
     """Measure the lag of every group of this deployment; topics that do not exist are left out.
 

@@ -33,6 +33,14 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.threshold_to_job = Histogram(
+            "tierstream_threshold_to_job_seconds",
+            "From the arrival of the example that reached the threshold to the job on the broker",
+            ["tier"],
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+
     def count(self, topic: str, outcomes: Mapping[str, int]) -> None:
         """Add outcomes of events that were read from `topic`."""
         for outcome, number in outcomes.items():

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def status(app: TierstreamApp) -> dict[str, Any]:
-    """Return readiness, counts, the scorer, the pair funnels, the thresholds, and progress by partition."""
+    """Return readiness, counts, the scorer, the pair funnels, the thresholds, and progress by partition.
+
+    `observed` has what the broker and the data directory say of the whole deployment: lag, consumers, jobs and the
+    newest checkpoint, a few seconds old.
+    """
     settings, agents = app.settings, app.agents_of_ours
     reason = app.stream_web.not_ready()
     result: dict[str, Any] = {
@@ -24,6 +28,8 @@ def status(app: TierstreamApp) -> dict[str, Any]:
         "embedding": agents.join.embedding(),
         "settings": {key: setting_value(settings, key) for key, _ in setting_fields()},
     }
+    if app.observer.seen is not None:
+        result["observed"] = app.observer.seen.as_dict()
     if reason is not None:
         return result
     mine = app.consumer.assignment()

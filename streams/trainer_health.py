@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from schemas.config import load
 from schemas.errors import TierstreamError
 from schemas.settings import Settings
-from streams.admin import admin_client
-from streams.lag import trainer_group
+from streams.lag import group_members, trainer_group
 
 
 async def count_trainers(settings: Settings) -> int:
@@ -24,10 +23,7 @@ async def count_trainers(settings: Settings) -> int:
     Raises:
         ConnectionFailedError: the broker cannot be reached.
     """
-    async with admin_client(settings) as admin:
-        responses = await admin.describe_consumer_groups([trainer_group(settings)])
-    groups = [group for response in responses for group in response.to_object()["groups"]]
-    return sum(len(group["members"]) for group in groups)
+    return (await group_members(settings)).get(trainer_group(settings), 0)
 
 
 def main(environ: Mapping[str, str]) -> int:

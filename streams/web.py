@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 8 * 1024
+EVENT_SECONDS = 2.0
+"""Between two events of `/events`."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,6 +55,7 @@ class WebServer(Service):  # type: ignore[misc]
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
                 web.get("/status", self._status),
+                web.get("/events", self._events),
             ]
         )
         self._runner = web.AppRunner(
@@ -115,6 +118,19 @@ class WebServer(Service):  # type: ignore[misc]
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.Response(body=_dump(self._app), content_type="application/json")
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        """Send the status every two seconds as server-sent events, until the reader goes or we stop."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        await response.prepare(request)
+        while not self.should_stop:
+            data = orjson.dumps(status(self._app))
+            try:
+                await response.write(b"event: status\ndata: " + data + b"\n\n")
+            except ConnectionResetError:
+                break
+            await self.sleep(EVENT_SECONDS)
+        return response
 
     async def _page(self, request: web.Request) -> web.Response:
         ready = html.escape(self.not_ready() or "ready")

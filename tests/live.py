@@ -154,7 +154,7 @@ class Process:
     """A subprocess of the command line."""
 
     def __init__(self, deployment: Deployment, command: str, environment: dict[str, str], number: int) -> None:
-        settings = deployment.settings
+        settings = self.settings = deployment.settings
         self.port = free_port()
         self.log = deployment.data_dir.parent / f"{deployment.data_dir.name}-{command}-{number}.log"
         self.expected_to_run = True

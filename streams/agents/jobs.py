@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -40,6 +41,7 @@ class JobAgent:
         overlay = Overlay(self._table, batch.partition)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
+        reached = []
         letters = []
         for record in batch.records:
             try:
@@ -53,10 +55,14 @@ class JobAgent:
                 overlay.set(key, value)
             if added.completed is not None:
                 outcomes["jobs"] += 1
+                reached.append(record.timestamp / 1000)
                 outgoing.append(await self._freeze(added.completed, record.timestamp))
         outgoing += self._services.dead_letters(letters)
         outcomes["dead_lettered"] = len(letters)
         await self._services.publisher.publish(outgoing)
+        for at in reached:
+            waited = max(0.0, time.time() - at)
+            self._services.metrics.threshold_to_job.labels(self._tier).observe(waited)
         await write_state(self._services.publisher, [overlay])
         name = batch.topic.removeprefix(self._services.settings.topics.prefix)
         self._services.metrics.count(name, outcomes)

@@ -22,11 +22,10 @@ from schemas.errors import ConnectionFailedError
 from schemas.records import Answer
 from schemas.settings import Settings
 from streams import topology
-from streams.admin import admin_client
 from streams.audit.disk import OnDisk, look_at
 from streams.audit.reading import Progress, TableContent, TopicReader
 from streams.kafka_options import broker_errors
-from streams.lag import PartitionLag, measure_lag, trainer_group
+from streams.lag import PartitionLag, group_members, measure_lag
 from streams.topology import changelog
 from streams.web_token import web_token
 
@@ -140,7 +139,7 @@ async def ask_worker(settings: Settings) -> tuple[dict[str, Any] | None, str | N
 
 
 async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
-    found = FromBroker(lag=await measure_lag(settings), members=await _members(settings))
+    found = FromBroker(lag=await measure_lag(settings), members=await group_members(settings))
     with broker_errors(settings):
         async with TopicReader(settings, progress) as reader:
             await _read_answers(settings, reader, found)
@@ -156,17 +155,6 @@ async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
             await _read_jobs(settings, reader, found)
             found.records = await _ends(settings, reader)
     return found
-
-
-async def _members(settings: Settings) -> dict[str, int]:
-    """Count the consumers of each group, one request a group: aiokafka misreads an answer that describes several."""
-    members: dict[str, int] = {}
-    async with admin_client(settings) as admin:
-        for name in (settings.group_id, trainer_group(settings)):
-            for response in await admin.describe_consumer_groups([name]):
-                for group in response.to_object()["groups"]:
-                    members[group["group"]] = len(group["members"])
-    return members
 
 
 async def _read_answers(settings: Settings, reader: TopicReader, found: FromBroker) -> None:

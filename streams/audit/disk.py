@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Any
 
 from schemas.events import ModelTier
 from schemas.settings import Settings
-from streams.job_runner import STATE_NAME, read_result
-from trainers.jobs.snapshot import JOB_NAME, RESULT_NAME
+from streams.jobs_on_disk import job_folders, job_on_disk, read_json
 from trainers.scorer.checkpoint_file import CheckpointFile, newest_file
 from trainers.traces.store import StoredTrace, TraceStore
 from trainers.versions import VersionStore
@@ -43,7 +41,7 @@ class OnDisk:
     traces_skipped: dict[str, int]
     """Undecodable lines by file."""
     jobs: dict[str, dict[str, Any]]
-    """By id: the request, the newest state and the result, as they are in the job's folder."""
+    """By id: what `job_on_disk` returns."""
     versions: dict[str, list[dict[str, Any]]]
     """By tier: every version's manifest, with `path` and, where it has one, its `adapter`."""
     in_use: dict[str, dict[str, Any]]
@@ -68,35 +66,15 @@ def look_at(settings: Settings) -> OnDisk:
         checkpoints_refused=tuple(refused),
         traces=stored,
         traces_skipped=dict(traces.skipped),
-        jobs={path.name: _job(path) for path in _folders(folder / "jobs")},
+        jobs={path.name: job for path in job_folders(folder) if (job := job_on_disk(path)) is not None},
         versions={tier: list(_versions(versions, tier)) for tier in TIERS},
         in_use={tier: found for tier in TIERS if (found := _in_use(versions, tier))},
         artefacts=tuple(_artefacts(folder)),
     )
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a file's JSON object; None where the file is absent or is being written."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
 def _folders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-
-
-def _job(folder: Path) -> dict[str, Any]:
-    ended = folder / RESULT_NAME
-    result = read_result(folder) if read_json(ended) else None
-    return {
-        "request": read_json(folder / JOB_NAME),
-        "state": read_json(folder / STATE_NAME),
-        "result": None if result is None else {**(read_json(ended) or {}), **result},
-        "ended_at": ended.stat().st_mtime if result is not None else None,
-    }
 
 
 def _versions(store: VersionStore, tier: ModelTier) -> Iterator[dict[str, Any]]:

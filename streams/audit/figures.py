@@ -67,29 +67,28 @@ def instant(seconds: float) -> str:
 def list_jobs(found: Collected) -> list[dict[str, Any]]:
     """Return every job that the broker or the disk knows, the oldest first, with its newest state."""
     broker = found.broker or FromBroker()
-    requests = {name: job["request"] for name, job in found.disk.jobs.items() if job["request"]}
+    requests = {name: job["request"] for name, job in found.disk.jobs.items()}
     requests |= {job["job_id"]: job for job in broker.jobs}
     jobs = []
     for name, request in requests.items():
-        disk = found.disk.jobs.get(name) or {}
-        state = broker.job_updates.get(name) or disk.get("state") or {}
-        result = disk.get("result") or {}
-        requested = datetime.fromisoformat(request["requested_at"]).timestamp()
-        ended = disk.get("ended_at")
+        told = broker.job_updates.get(name) or {}
+        disk = found.disk.jobs.get(name)
+        # A result on disk is final; before it, the broker has the newest state.
+        job = {**(disk or {}), **({} if disk and disk["seconds"] is not None else told)}
         jobs.append(
             {
                 "job_id": name,
                 "tier": request["tier"],
-                "state": result.get("state") or state.get("state") or "queued",
-                "progress": state.get("progress", 0.0),
-                "attempt": state.get("attempt", 1),
+                "state": job.get("state", "queued"),
+                "progress": job.get("progress", 0.0),
+                "attempt": job.get("attempt", 1),
                 "examples": request["example_count"],
-                "requested_at": instant(requested),
-                "seconds": None if ended is None else round(ended - requested, 3),
-                "error": result.get("error") or state.get("error"),
-                "metrics": result.get("metrics") or state.get("metrics") or {},
-                "version": result.get("version"),
-                "promoted": result.get("promoted"),
+                "requested_at": instant(datetime.fromisoformat(request["requested_at"]).timestamp()),
+                "seconds": job.get("seconds"),
+                "error": job.get("error"),
+                "metrics": job.get("metrics") or {},
+                "version": job.get("version"),
+                "promoted": job.get("promoted"),
                 "base_model": request["base_model"],
                 "settings": request["settings"],
                 "dataset": request["dataset_path"],

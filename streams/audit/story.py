@@ -19,8 +19,8 @@ from schemas.records import Answer
 from schemas.settings import Settings
 from streams import topology
 from streams.audit.collect import fields
-from streams.audit.disk import read_json
 from streams.audit.reading import TopicReader
+from streams.jobs_on_disk import read_json
 from streams.kafka_options import broker_errors
 from streams.publisher import partition_for
 from streams.topology import changelog

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,28 @@ import pytest
 
 from tests.live import Deployment, Process
 from tests.scenarios.audit_day import audit_day, top_up, traces, write_legacy_traces
+from tests.test_observability import DASHBOARD, RULES, asked, sample_names, values
 from trainers.traces.store import TraceStore
 
 pytestmark = pytest.mark.live
+
+
+def read_metrics(worker: Process) -> None:
+    """What the dashboard and the rules ask for is there, and tells of this day."""
+    deadline = time.monotonic() + 30
+    alive = f'tierstream_consumers{{group="{worker.settings.group_id}"}} 1.0'
+    while alive not in (text := worker.get("/metrics")[1].decode()):
+        assert time.monotonic() < deadline, "the broker was not observed since the worker joined"
+        time.sleep(0.5)
+    expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
+    expressions += [rule["expr"] for rule in RULES]
+    assert set().union(*map(asked, expressions)) <= sample_names(text)
+    found = values(text)
+    assert found["tierstream_pending_examples", ("dpo",)] == 15
+    assert found["tierstream_pairs", ("widget",)] == 13
+    assert found["tierstream_pair_answers", ("dropped_chosen_no_confidence", "widget")] == 130
+    assert found["tierstream_scorer_parameters", ()] == 7145
+    assert found["tierstream_feedback_to_score_seconds_count", ()] > 0
 
 
 def read_audit(stream: Deployment, worker: Process) -> None:
@@ -89,6 +109,7 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
         assert (found[679].input_tokens, found[679].latency_seconds, found[679].thinking) == (12837, 11.4, None)
         assert (status["sft"]["waiting"], status["sft"]["threshold"]) == (1, 100)
 
+        read_metrics(worker)
         read_audit(stream, worker)
         more = top_up(day)
         stream.publish("feedback", more.feedbacks)

@@ -19,6 +19,7 @@ from streams.broker.launch import free_port
 from tests.streams.offline import offline_app
 
 PAGES = ("/", "/metrics", "/status")
+STREAM = "/events"
 OPEN = ("/healthz", "/readyz")
 TOKEN = "öpen sesame"
 
@@ -217,3 +218,27 @@ def test_a_body_above_the_limit_is_refused(tmp_path: Path, kind: bytes, method: 
 def test_a_head_above_the_limit_is_refused(tmp_path: Path, head: bytes, caplog: pytest.LogCaptureFixture) -> None:
     assert b" 400 " in send(tmp_path, head)
     assert not caplog.records, "what a stranger sends is not to fill the log"
+
+
+def test_events_repeat_the_status_and_need_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.web.EVENT_SECONDS", 0.01)
+    settings = Settings.model_validate(
+        {"data_dir": str(tmp_path), "stream": {"table_store": "memory"}, "web": {"port": free_port(), "token": TOKEN}}
+    )
+
+    async def run(app: TierstreamApp) -> list[bytes]:
+        await app.stream_web.on_start()
+        async with ClientSession(f"http://127.0.0.1:{settings.web.port}") as client:
+            async with client.get(STREAM) as refused:
+                assert refused.status == 401
+            async with client.get(STREAM, headers=bearer(TOKEN)) as answer:
+                assert (answer.status, answer.content_type) == (200, "text/event-stream")
+                lines = [await answer.content.readline() for _ in range(6)]
+        await app.stream_web.on_stop()
+        return lines
+
+    with offline_app(settings) as (app, _):
+        ready(app)
+        lines = asyncio.run(run(app))
+    assert [lines[0], lines[2], lines[3], lines[5]] == [b"event: status\n", b"\n", b"event: status\n", b"\n"]
+    assert orjson.loads(lines[1].removeprefix(b"data: "))["ready"] is True

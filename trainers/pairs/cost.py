@@ -6,7 +6,6 @@ paired ones too, so that the shares add up to all that could have been compared.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from schemas.events import PairKind
 from schemas.records import Answer
 from schemas.settings import PairsSettings
 from trainers.pairs.book import PairBook
+from trainers.pairs.compare import close_or_same
 from trainers.pairs.rules import (
     REJECT_REASONS,
     Side,
     devices_disagree,
     drop_reason,
-    gap_is_small,
     side_of,
     substance,
 )
@@ -201,7 +200,7 @@ def _compare(
             if len(broken) > 1:
                 first[broken[0]] += 0 if broken[0] == "different_intent" else len(group) * len(other)
                 continue
-            small, same, both = _close_or_same(group, other, settings)
+            small, same, both = close_or_same(group, other, settings)
             if broken:
                 first[broken[0]] += 0 if broken[0] == "different_intent" else len(group) * len(other)
                 alone[broken[0]] += len(group) * len(other) - small - same + both
@@ -221,23 +220,3 @@ def _broken(ours: _Signature, theirs: _Signature) -> list[str]:
     if devices_disagree(ours[2], theirs[2]):
         broken.append("no_shared_device")
     return broken
-
-
-def _close_or_same(good: Sequence[Judged], bad: Sequence[Judged], settings: PairsSettings) -> tuple[int, int, int]:
-    """Return how many comparisons have a small gap, how many compare equal answers, and how many both."""
-    lowest, highest = min(a.reward for a in good), max(b.reward for b in bad)
-    small = 0
-    if gap_is_small(lowest, highest, settings):
-        rewards = sorted(b.reward for b in bad)
-        for a in good:
-            close = bisect_left(rewards, True, key=lambda reward, a=a: gap_is_small(a.reward, reward, settings))  # type: ignore[misc]
-            small += len(rewards) - close
-    by_substance: defaultdict[bytes, list[float]] = defaultdict(list)
-    for b in bad:
-        by_substance[b.substance].append(b.reward)
-    same = both = 0
-    for a in good:
-        for reward in by_substance.get(a.substance, ()):
-            same += 1
-            both += gap_is_small(a.reward, reward, settings)
-    return small, same, both

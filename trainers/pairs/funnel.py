@@ -8,9 +8,10 @@ from typing import TypedDict, TypeVar
 
 from schemas.events import PairKind
 from schemas.settings import PairsSettings
+from trainers.pairs.compare import close_or_same
 from trainers.pairs.entry import EVICTED
 from trainers.pairs.index import Group, SideIndex
-from trainers.pairs.rules import DROP_REASONS, REJECT_REASONS, Side, devices_disagree, gap_is_small
+from trainers.pairs.rules import DROP_REASONS, REJECT_REASONS, Side, devices_disagree
 
 KINDS: tuple[PairKind, ...] = ("widget", "voice")
 
@@ -97,18 +98,11 @@ def compare_bucket(chosen: SideIndex, rejected: SideIndex, settings: PairsSettin
 def _compare_groups(
     chosen: SideIndex, group: Group, rejected: SideIndex, other: Group, settings: PairsSettings
 ) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    for *_, good_id in group.ranked:
-        good = chosen.candidates[good_id]
-        for *_, bad_id in other.ranked:
-            bad = rejected.candidates[bad_id]
-            if gap_is_small(good.reward, bad.reward, settings):
-                counts["small_gap"] += 1
-            elif good.substance == bad.substance:
-                counts["same_answer"] += 1
-            else:
-                counts["possible"] += 1
-    return counts
+    good = [chosen.candidates[place[-1]] for place in group.ranked]
+    bad = [rejected.candidates[place[-1]] for place in other.ranked]
+    small, same, both = close_or_same(good, bad, settings)
+    fit = len(good) * len(bad) - small - same + both
+    return Counter(small_gap=small, same_answer=same - both, possible=fit)
 
 
 def _add(into: dict[_Name, int], part: Mapping[_Name, int]) -> None:

@@ -144,6 +144,7 @@ class OnlineLearner:
             "validation_samples": len(self.validation),
             **self.validated,
             **self.window.figures(self.settings.pointwise_weight),
+            "score_quantiles": self.window.score_quantiles(),
             **self.life.as_dict(),
             "process": self.process.as_dict(),
         }

@@ -91,6 +91,9 @@ class PlateauDecay:
         self.best = float("inf") if state["best"] is None else state["best"]
 
 
+QUANTILES = ("0.05", "0.25", "0.5", "0.75", "0.95")
+
+
 class ProgressiveWindow:
     """Score, then learn: how well the newest samples were ranked and estimated before they were learned.
 
@@ -121,6 +124,13 @@ class ProgressiveWindow:
             "progressive_loss": loss.value if loss else None,
             "progressive_pairs": loss.pairs if loss else 0,
         }
+
+    def score_quantiles(self) -> dict[str, float]:
+        """Return how the window's scores are spread, by quantile; empty without samples."""
+        if not len(self._rows):
+            return {}
+        values = np.quantile(self._rows[:, 0], [float(name) for name in QUANTILES])
+        return dict(zip(QUANTILES, values.tolist(), strict=True))
 
     @property
     def rows(self) -> Doubles:

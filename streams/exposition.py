@@ -1,0 +1,173 @@
+"""The worker's state as Prometheus metrics, made from `status` at every scrape. Pure.
+
+Counters of what happened are in `metrics`; here is what *is*. Names end in their unit, and times are epoch seconds, so
+that an age is `time() - x` of the server that asks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+Status = Mapping[str, Any]
+
+_SCORER_GAUGES = {
+    "learning_rate": "Step size of the scorer's optimizer",
+    "validation_loss": "Loss on held-out samples at the newest validation round",
+    "validation_accuracy": "Share of held-out pairs in the right order at the newest validation round",
+    "progressive_accuracy": "Share of pairs in the right order, scored before they were learned, newest 500 samples",
+    "progressive_loss": "Loss of samples scored before they were learned, newest 500",
+    "epoch": "Ownership count of the scorer",
+    "rank": "Rank of the scorer in effect",
+    "parameters": "Parameters of the scorer in effect",
+    "replay_samples": "Samples in the replay buffer",
+    "validation_samples": "Samples in the validation buffer",
+}
+_EXAMPLES = {"dpo": "pairs", "sft": "eligible traces"}
+
+
+class StateCollector(Collector):
+    """Asks for the status at every scrape."""
+
+    def __init__(self, ask: Callable[[], Status]) -> None:
+        self._ask = ask
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: there is no state yet where the collector is registered."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the state."""
+        return families(self._ask())
+
+
+def families(status: Status) -> Iterator[Metric]:
+    """Yield every metric of a worker's status."""
+    info = GaugeMetricFamily("tierstream_info", "Version of the program, always 1", labels=["version"])
+    info.add_metric([version("tierstream")], 1)
+    yield info
+    yield GaugeMetricFamily("tierstream_ready", "Whether the worker is ready", value=float(status["ready"]))
+    if status.get("scorer"):
+        yield from _scorer(status["scorer"])
+    if status.get("pair_funnel"):
+        yield from _funnel(status["pair_funnel"])
+    yield from _thresholds(status)
+    if status.get("observed"):
+        yield from _lag(status["observed"])
+        yield from _jobs(status["observed"]["jobs"])
+        yield from _checkpoint(status["observed"]["checkpoint"])
+
+
+def _scorer(scorer: Mapping[str, Any]) -> Iterator[Metric]:
+    for name, help_text in _SCORER_GAUGES.items():
+        # Without a value, as before the first validation round, the metric is named and has no sample.
+        yield GaugeMetricFamily(f"tierstream_scorer_{name}", help_text, value=scorer.get(name))
+    yield CounterMetricFamily("tierstream_scorer_steps", "Optimizer steps in the scorer's life", value=scorer["steps"])
+    samples = CounterMetricFamily("tierstream_scorer_samples", "Samples in the scorer's life, by use", labels=["use"])
+    feedbacks = CounterMetricFamily("tierstream_scorer_feedbacks", "Feedbacks in its life, by use", labels=["use"])
+    for use in ("learned", "held_out"):
+        samples.add_metric([use], scorer[f"samples_{use}"])
+        feedbacks.add_metric([use], scorer[f"groups_{use}"])
+    decays = CounterMetricFamily("tierstream_scorer_decays", "Halvings of the learning rate", labels=["effect"])
+    decays.add_metric(["taken"], scorer["decays"])
+    decays.add_metric(["at_floor"], scorer["decays_at_floor"])
+    yield from (samples, feedbacks, decays)
+    score = GaugeMetricFamily("tierstream_scorer_score", "Scores of the newest 500 samples", labels=["quantile"])
+    for quantile, value in (scorer.get("score_quantiles") or {}).items():
+        score.add_metric([quantile], value)
+    yield score
+
+
+def _funnel(funnel: Mapping[str, Any]) -> Iterator[Metric]:
+    answers = GaugeMetricFamily(
+        "tierstream_pair_answers",
+        "Judged answers of this worker's partitions, by where they are",
+        labels=["kind", "place"],
+    )
+    pairs = GaugeMetricFamily("tierstream_pairs", "Pairs made of this worker's partitions", labels=["kind"])
+    for kind, counts in funnel.items():
+        places = {**{f"dropped_{reason}": n for reason, n in counts["dropped"].items()}, "paired": counts["paired"]}
+        places |= {f"waiting_{side}": n for side, n in counts["waiting"].items()}
+        for place, number in places.items():
+            answers.add_metric([kind, place], number)
+        pairs.add_metric([kind], counts["pairs"])
+    yield from (answers, pairs)
+
+
+def _thresholds(status: Status) -> Iterator[Metric]:
+    pending = GaugeMetricFamily("tierstream_pending_examples", "Examples of the open run", labels=["tier"])
+    threshold = GaugeMetricFamily("tierstream_examples_threshold", "Examples that start a job", labels=["tier"])
+    distinct = CounterMetricFamily(
+        "tierstream_examples", "Distinct examples ever: pairs, eligible traces", labels=["tier"]
+    )
+    jobs = CounterMetricFamily("tierstream_jobs_requested", "Jobs that were started at the threshold", labels=["tier"])
+    for tier in _EXAMPLES:
+        if counts := status.get(tier):
+            pending.add_metric([tier], counts["waiting"])
+            threshold.add_metric([tier], counts["threshold"])
+            distinct.add_metric([tier], counts["distinct"])
+            jobs.add_metric([tier], counts["jobs"])
+    yield from (pending, threshold, distinct, jobs)
+
+
+def _lag(observed: Mapping[str, Any]) -> Iterator[Metric]:
+    labels = ["group", "topic", "partition"]
+    records = GaugeMetricFamily("tierstream_consumer_lag_records", "Records that wait, from the broker", labels=labels)
+    seconds = GaugeMetricFamily("tierstream_consumer_lag_seconds", "Age of the oldest that waits", labels=labels)
+    for row in observed["lag"]:
+        values = [row["group"], row["topic"], str(row["partition"])]
+        records.add_metric(values, row["lag"])
+        seconds.add_metric(values, row["lag_seconds"])
+    members = GaugeMetricFamily("tierstream_consumers", "Consumers alive in a group", labels=["group"])
+    for group, number in observed["members"].items():
+        members.add_metric([group], number)
+    yield from (records, seconds, members)
+    yield GaugeMetricFamily(
+        "tierstream_observed_timestamp_seconds",
+        "When lag, jobs and checkpoint were last looked at",
+        value=observed["at"],
+    )
+
+
+def _jobs(jobs: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    states: Counter[tuple[str, str]] = Counter()
+    seconds: Counter[tuple[str, str]] = Counter()
+    progress = GaugeMetricFamily("tierstream_job_progress_ratio", "How far running jobs are", labels=["tier", "job_id"])
+    loss = GaugeMetricFamily("tierstream_job_loss", "Loss that running jobs report", labels=["tier", "job_id"])
+    ended: Counter[tuple[str, str]] = Counter()
+    for job in jobs:
+        of = job["tier"], job["state"]
+        states[of] += 1
+        if job["seconds"] is not None:
+            ended[of] += 1
+            seconds[of] += job["seconds"]
+        elif job["state"] == "running":
+            progress.add_metric([job["tier"], job["job_id"]], job["progress"])
+            if isinstance(job["metrics"].get("loss"), int | float):
+                loss.add_metric([job["tier"], job["job_id"]], job["metrics"]["loss"])
+    count = GaugeMetricFamily("tierstream_jobs", "Training jobs, by state", labels=["tier", "state"])
+    duration = SummaryMetricFamily(
+        "tierstream_job_seconds", "From a job's request to its end", labels=["tier", "state"]
+    )
+    for tier in _EXAMPLES:
+        for state in ("queued", "running", "validated", "finished", "failed", "cancelled"):
+            count.add_metric([tier, state], states[tier, state])
+            if ended[tier, state]:
+                duration.add_metric([tier, state], ended[tier, state], seconds[tier, state])
+    yield from (count, duration, progress, loss)
+
+
+def _checkpoint(checkpoint: Mapping[str, Any] | None) -> Iterator[Metric]:
+    there = checkpoint or {}
+    yield GaugeMetricFamily(
+        "tierstream_scorer_checkpoint_timestamp_seconds", "When the newest was written", value=there.get("written_at")
+    )
+    yield GaugeMetricFamily(
+        "tierstream_scorer_checkpoint_size_bytes", "Size of the newest checkpoint", value=there.get("size_bytes")
+    )

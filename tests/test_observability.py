@@ -1,0 +1,187 @@
+"""Rules, scrape config and dashboard: what they ask for is exposed, and promtool accepts and tries them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from streams.exposition import StateCollector
+from streams.metrics import Metrics
+from trainers.pairs.funnel import empty_funnel
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "config"
+RULES = yaml.safe_load((CONFIG / "prometheus-rules.yml").read_text("utf-8"))["groups"][0]["rules"]
+DASHBOARD = json.loads((CONFIG / "grafana/dashboards/tierstream.json").read_text("utf-8"))
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+
+SUFFIXES = {
+    "counter": ("_total",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "summary": ("_sum", "_count"),
+    "gauge": ("",),
+}
+COUNTS = {"waiting": 15, "threshold": 80, "distinct": 15, "jobs": 0}
+JOB = {"job_id": "dpo-1", "tier": "dpo", "state": "running", "progress": 0.5, "metrics": {"loss": 0.6}, "seconds": None}
+LAG = {
+    "group": "tierstream",
+    "topic": "feedback",
+    "partition": 0,
+    "committed": 1,
+    "end": 3,
+    "lag": 2,
+    "lag_seconds": 4.5,
+}
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    """A worker's status with everything in it."""
+    scorer = {
+        "steps": 31,
+        "learning_rate": 1e-3,
+        "validation_loss": None,
+        "samples_learned": 2404,
+        "samples_held_out": 250,
+        "groups_learned": 822,
+        "groups_held_out": 86,
+        "decays": 3,
+        "decays_at_floor": 6,
+        "score_quantiles": {"0.5": 0.25},
+    }
+    observed = {
+        "at": 100.0,
+        "lag": [LAG],
+        "members": {"tierstream": 1, "tierstream-trainer": 0},
+        "jobs": [JOB, {**JOB, "job_id": "dpo-0", "state": "failed", "seconds": 12.5}],
+        "checkpoint": {"name": "c", "size_bytes": 7, "written_at": 90.0},
+    }
+    whole = {"ready": True, "scorer": scorer, "pair_funnel": empty_funnel(), "dpo": COUNTS, "sft": COUNTS}
+    return {**whole, "observed": observed, **changes}
+
+
+def exposed(account: dict[str, Any]) -> str:
+    registry: CollectorRegistry = Metrics().registry
+    registry.register(StateCollector(lambda: account))
+    return generate_latest(registry).decode()  # type: ignore[no-any-return, no-untyped-call]
+
+
+def sample_names(text: str) -> set[str]:
+    """Every name that a query can ask for."""
+    types = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE)
+    return {name + suffix for name, kind in types for suffix in SUFFIXES[kind]}
+
+
+def asked(text: str) -> set[str]:
+    return set(re.findall(r"\btierstream_[a-z0-9_]+", text))
+
+
+def values(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Every sample by its name and its labels' values, sorted."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.values()))): sample.value
+        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+    }
+
+
+def test_rules_and_dashboard_ask_for_nothing_that_is_not_exposed() -> None:
+    names = sample_names(exposed(status()))
+    expressions = [rule["expr"] for rule in RULES]
+    expressions += [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
+    wanted = set().union(*map(asked, expressions))
+    assert len(wanted) > 30
+    assert wanted <= names
+
+
+def test_the_state_comes_out_as_it_is() -> None:
+    found = values(exposed(status()))
+    assert found["tierstream_ready", ()] == 1
+    assert found["tierstream_scorer_steps_total", ()] == 31
+    assert found["tierstream_scorer_decays_total", ("at_floor",)] == 6
+    assert found["tierstream_scorer_score", ("0.5",)] == 0.25
+    assert found["tierstream_pending_examples", ("dpo",)] == 15
+    assert found["tierstream_consumer_lag_records", ("0", "feedback", "tierstream")] == 2
+    assert found["tierstream_consumer_lag_seconds", ("0", "feedback", "tierstream")] == 4.5
+    assert found["tierstream_consumers", ("tierstream-trainer",)] == 0
+    assert found["tierstream_jobs", ("dpo", "running")] == found["tierstream_jobs", ("dpo", "failed")] == 1
+    assert found["tierstream_job_seconds_sum", ("dpo", "failed")] == 12.5
+    assert found["tierstream_job_progress_ratio", ("dpo", "dpo-1")] == 0.5
+    assert found["tierstream_scorer_checkpoint_timestamp_seconds", ()] == 90.0
+    assert ("tierstream_scorer_validation_loss", ()) not in found
+
+
+def test_a_worker_that_is_not_ready_says_only_what_it_knows() -> None:
+    found = values(exposed({"ready": False, "reason": "recovering tables", "scorer": None}))
+    assert found["tierstream_ready", ()] == 0
+    assert not any(name.startswith("tierstream_scorer") for name, _ in found)
+
+
+def test_names_follow_the_conventions() -> None:
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", exposed(status()), re.MULTILINE):
+        assert re.fullmatch(r"tierstream_[a-z][a-z0-9_]*", name), name
+        assert not name.endswith(("_total", "_ms", "_milliseconds", "_percent")), (name, kind)
+    for name in re.findall(r"^# HELP (\S+)$", exposed(status()), re.MULTILINE):
+        pytest.fail(f"{name} has no help")
+
+
+def test_every_rule_says_how_bad_it_is_and_what_to_do() -> None:
+    for rule in RULES:
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["remedy"]
+
+
+def test_the_dashboard_is_provisioned_from_the_files_that_compose_mounts() -> None:
+    datasource = yaml.safe_load((CONFIG / "grafana/provisioning/datasources/prometheus.yml").read_text("utf-8"))
+    provider = yaml.safe_load((CONFIG / "grafana/provisioning/dashboards/tierstream.yml").read_text("utf-8"))
+    [source] = datasource["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert {p["datasource"]["uid"] for p in DASHBOARD["panels"] if "datasource" in p} == {source["uid"]}
+    mounts = dict(volume.split(":")[:2] for volume in COMPOSE["grafana"]["volumes"])
+    assert mounts["./config/grafana/dashboards"] == provider["providers"][0]["options"]["path"]
+    assert all((ROOT / place).exists() for place in mounts if place.startswith("."))
+    assert all(port.startswith("127.0.0.1:") for name in ("prometheus", "grafana") for port in COMPOSE[name]["ports"])
+
+
+def test_panels_do_not_overlap() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + dx, place["y"] + dy) for dx in range(place["w"]) for dy in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+
+
+def test_the_scrape_config_names_the_rules_and_the_worker() -> None:
+    config = yaml.safe_load((CONFIG / "prometheus.yml").read_text("utf-8"))
+    mounts = dict(volume.split(":")[:2] for volume in COMPOSE["prometheus"]["volumes"])
+    assert config["rule_files"] == [mounts["./config/prometheus-rules.yml"]]
+    [targets] = config["scrape_configs"][0]["static_configs"]
+    assert targets["targets"] == ["worker:8321"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "rules", "config/prometheus-rules.yml"),
+        ("check", "config", "--syntax-only", "config/prometheus.yml"),
+        ("test", "rules", "tests/prometheus/rules_test.yml"),
+    ],
+    ids=" ".join,
+)
+def test_promtool_agrees(arguments: tuple[str, ...]) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed: it comes with Prometheus")
+    done = subprocess.run(["promtool", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.markup import escape
 
-from schemas.events import Feedback, FeedbackSource, PairKind
+from schemas.events import FeedbackSource, PairKind
 from schemas.records import Answer
 from schemas.settings import Settings
 from streams.audit.figures import instant
@@ -17,7 +17,7 @@ from streams.audit.story import Gathered, Place, gather
 from trainers.pairs.entry import EVICTED, PAIRED, WAITING, Entry
 from trainers.pairs.funnel import KINDS
 from trainers.pairs.rules import DROP_REASONS, confidence_of, drop_reason, reject_reason, side_of
-from trainers.reward import answer_confidence, answer_reward, is_newer
+from trainers.reward import Judgement, answer_confidence, answer_reward, is_newer
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +59,15 @@ def compose(found: Gathered, settings: Settings) -> Story:
     return Story(found.experience_id, chapters)
 
 
-def latest_judgements(found: Gathered) -> tuple[dict[FeedbackSource, Feedback], set[str]]:
-    """Return the judgement that counts by source, and the ids of those that do not."""
-    latest: dict[FeedbackSource, Feedback] = {}
-    superseded: set[str] = set()
+def latest_judgements(found: Gathered) -> tuple[dict[FeedbackSource, Judgement], set[str]]:
+    """Return the judgement that counts by source, and the ids of the feedbacks that do not."""
+    latest: dict[FeedbackSource, Judgement] = {}
+    counting: dict[FeedbackSource, str] = {}
     for _, feedback in found.feedbacks:
-        before = latest.get(feedback.source)
-        if before is not None and not is_newer(feedback, before):
-            superseded.add(feedback.feedback_id)
-            continue
-        if before is not None:
-            superseded.add(before.feedback_id)
-        latest[feedback.source] = feedback
-    return latest, superseded
+        judgement, before = Judgement.of(feedback), latest.get(feedback.source)
+        if before is None or is_newer(judgement, before):
+            latest[feedback.source], counting[feedback.source] = judgement, feedback.feedback_id
+    return latest, {feedback.feedback_id for _, feedback in found.feedbacks} - set(counting.values())
 
 
 def tell(told: Story, console: Console) -> None:
@@ -100,7 +96,7 @@ def _arrival(found: Gathered) -> Iterator[str]:
 
 
 def _judgements(
-    found: Gathered, latest: dict[FeedbackSource, Feedback], superseded: set[str], settings: Settings
+    found: Gathered, latest: dict[FeedbackSource, Judgement], superseded: set[str], settings: Settings
 ) -> Iterator[str]:
     if not found.feedbacks:
         yield "nobody has judged it yet"

@@ -1,6 +1,6 @@
 # Every command of the project: `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow chaos check format real throughput clean
+.PHONY: help demo up test test-slow chaos check format real throughput fuzz clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -52,6 +52,11 @@ real: $(READY) ## Replay the recorded control room, where its data is beside thi
 
 throughput: $(READY) ## Measure events a second through the whole stream
 	$(BIN)/python -m benchmarks.throughput
+
+fuzz: $(READY) ## Coverage-guided bytes for everything that reads from outside (minutes)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet 'atheris==3.0.0'
+	for target in events:500000 records:400000 batches:200000 settings:5000 traces:20000 checkpoints:20000; do \
+		$(BIN)/python -m tests.fuzz.run $${target%%:*} -runs=$${target##*:} || exit 1; done
 
 clean: ## Remove what set-up and tools made; data stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -115,9 +115,14 @@ def _read_file(path: Path) -> str:
 def _read_toml(text: str, source: str) -> dict[str, _Given]:
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{source} is not TOML: {error}", "mend the line that is named") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise SettingsError(f"{source} is not TOML: {_one_line(str(error))}", "mend the line that is named") from error
     return {key: _Given(value, source) for key, value in _flatten(content)}
+
+
+def _one_line(text: str) -> str:
+    """Return text with what would move a cursor escaped: names in files and variables are anybody's."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -143,7 +148,7 @@ def _merge(given: dict[str, _Given], fields: Mapping[str, FieldInfo], layer: Map
         if key not in fields:
             close = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
             remedy = f"did you mean {close[0]}?" if close else "config/default.toml lists every key"
-            raise SettingsError(f"unknown setting {key} ({item.source})", remedy)
+            raise SettingsError(f"unknown setting {_one_line(key)} ({_one_line(item.source)})", remedy)
         if isinstance(item.value, bool) and fields[key].annotation is not bool:
             raise _refusal(key, item, fields[key])
         given[key] = _Given(_from_text(item.value, fields[key]), item.source) if item.is_text else item

@@ -34,7 +34,7 @@ class Record(Protocol):
 def attempt_of(headers: Iterable[tuple[str, bytes]]) -> int:
     """Return which attempt a record is: 1, unless it was tried again."""
     given = dict(headers).get(ATTEMPT_HEADER) or b"1"
-    return min(int(given), _MAX_ATTEMPT) if given.isdigit() and len(given) < 20 else 1
+    return min(max(int(given), 1), _MAX_ATTEMPT) if given.isdigit() and len(given) < 20 else 1
 
 
 def dead_letter(

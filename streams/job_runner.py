@@ -139,7 +139,7 @@ def parse_progress(line: bytes) -> dict[str, Any] | None:
     """Return `progress` and `metrics` of a line of a job's log, or None for any other line."""
     try:
         content = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or not isinstance(content.get("progress"), (int, float)):
         return None

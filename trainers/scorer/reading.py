@@ -22,6 +22,9 @@ FORM = 3
 KEY = "tierstream"
 """Where a file's metadata has everything that is no array, as JSON."""
 
+KEY_CHECKSUM = f"{KEY}-checksum"
+"""Of that part: one digit of its offset that has changed would skip or repeat events."""
+
 _NAME = re.compile(r"scorer-(\d{8})-(\d{12})\.safetensors")
 
 
@@ -66,7 +69,12 @@ def checksum(arrays: Arrays) -> str:
 
 def encode(arrays: Arrays, meta: dict[str, Any]) -> bytes:
     """Return a checkpoint file's content."""
-    return safetensors.numpy.save(arrays, {KEY: json.dumps({**meta, "checksum": checksum(arrays)})})
+    text = json.dumps({**meta, "checksum": checksum(arrays)})
+    return safetensors.numpy.save(arrays, {KEY: text, KEY_CHECKSUM: _digest(text)})
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -77,11 +85,14 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     try:
         with safetensors.safe_open(path, "numpy") as file:
-            meta = json.loads((file.metadata() or {})[KEY])
+            metadata = file.metadata() or {}
+        meta = json.loads(metadata[KEY])
         if meta["form"] != FORM:
             raise CheckpointUnreadableError(f"checkpoint {path} has form {meta['form']}, this program reads {FORM}")
+        if metadata[KEY_CHECKSUM] != _digest(metadata[KEY]):
+            raise CheckpointUnreadableError(f"checkpoint {path} is damaged: its header does not match its checksum")
         return dict(meta)
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
         raise CheckpointUnreadableError(f"checkpoint {path} is truncated or foreign: {error}") from error
 
 

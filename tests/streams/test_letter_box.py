@@ -86,7 +86,17 @@ def test_what_was_sent_again_is_remembered_by_place_and_content(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("header", "attempt"),
-    [(b"2", 2), (b"10", 10), (b"0", 1), (b"", 1), (b"-3", 1), (b"x", 1), (b"9" * 5000, 1), (b"9" * 19, 1_000_000), (b"\xb2", 1)],
+    [
+        (b"2", 2),
+        (b"10", 10),
+        (b"0", 1),
+        (b"", 1),
+        (b"-3", 1),
+        (b"x", 1),
+        (b"9" * 5000, 1),
+        (b"9" * 19, 1_000_000),
+        (b"\xb2", 1),
+    ],
 )
 def test_the_attempt_is_the_headers(header: bytes, attempt: int) -> None:
     assert attempt_of([("other", b"7"), (ATTEMPT_HEADER, header)]) == attempt

@@ -233,7 +233,7 @@ class TracesSettings(StrictModel):
 class TrainingSettings(StrictModel):
     """What DPO and SFT jobs have in common."""
 
-    learning_rate: float = Field(default=2e-4, gt=0, le=1)
+    learning_rate: float = Field(default=5e-4, gt=0, le=1)
     """AdamW's step size after warm-up; falls to 0 along a line."""
     warmup_steps: int = Field(default=0, ge=0)
     """Optimizer steps in which the step size rises from 0."""
@@ -273,9 +273,6 @@ class DpoSettings(TrainingSettings):
 class SftSettings(TrainingSettings):
     """Training settings of an SFT job."""
 
-    learning_rate: float = Field(default=5e-4, gt=0, le=1)
-    """AdamW's step size after warm-up; falls to 0 along a line."""
-
 
 class GateSettings(StrictModel):
     """When a newly trained version replaces the one in use."""
@@ -283,7 +280,7 @@ class GateSettings(StrictModel):
     held_out_one_in: int = Field(default=10, ge=2)
     """One prompt in so many is never trained on, chosen by hash."""
     held_out_size: int = Field(default=200, ge=2)
-    """Newest held-out examples, of all jobs, that versions are judged on."""
+    """Held-out examples of all jobs that versions are judged on, spread over prompts, the newest of each."""
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Of the interval of the improvement, whose lower end must be above the margin."""
     dpo_margin: float = Field(default=0.0, ge=0)

@@ -65,12 +65,12 @@ def split(examples: Sequence[Example], one_in: int) -> Split[Example]:
 
 
 def held_out_pairs(data_dir: Path, one_in: int, size: int, trained: frozenset[str]) -> list[PreferencePair]:
-    """Return the newest `size` held-out pairs of all jobs; none whose prompt's hash is in `trained`."""
+    """Return `size` held-out pairs of all jobs, spread over prompts; none whose prompt's hash is in `trained`."""
     return _held_out(data_dir, "dpo", PreferencePair.from_json, one_in, size, trained)
 
 
 def held_out_traces(data_dir: Path, one_in: int, size: int, trained: frozenset[str]) -> list[Trace]:
-    """Return the newest `size` held-out traces of all jobs; none whose prompt's hash is in `trained`."""
+    """Return `size` held-out traces of all jobs, spread over prompts; none whose prompt's hash is in `trained`."""
     return _held_out(data_dir, "sft", Trace.from_json, one_in, size, trained)
 
 
@@ -82,7 +82,21 @@ def _held_out(
         example = decode(line)
         if use_of(example, one_in) == "held_out" and trained.isdisjoint(prompts_of(example)):
             found.setdefault(id_of(example), example)
-    return list(found.values())[-size:]
+    return _spread(list(found.values()), size)
+
+
+def _spread(examples: list[Example], size: int) -> list[Example]:
+    """Return `size` of the examples, evenly over their prompts, of each the newest, in the order given.
+
+    The gate counts prompts, not examples, so that the same work says more.
+    """
+    rank: dict[int, int] = {}
+    seen: dict[str, int] = {}
+    for place in reversed(range(len(examples))):
+        asked = prompts_of(examples[place])[0]
+        rank[place] = seen[asked] = seen.get(asked, -1) + 1
+    newest_first = sorted(range(len(examples)), key=lambda place: (rank[place], -place))
+    return [examples[place] for place in sorted(newest_first[:size])]
 
 
 def _lines(data_dir: Path, tier: JobTier) -> Iterable[bytes]:

@@ -67,7 +67,8 @@ def save_adapter(policy: PeftModel, base: BaseModel, folder: Path) -> None:
     """
     config = policy.peft_config[POLICY]
     config.base_model_name_or_path, config.inference_mode = base.name, True
-    policy.save_pretrained(str(folder), selected_adapters=[POLICY])
+    # Embeddings are never trained; "auto" would ask the hub about the base model's name.
+    policy.save_pretrained(str(folder), selected_adapters=[POLICY], save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     for path in folder.iterdir():
         path.chmod(0o644)

@@ -1,0 +1,421 @@
+"""Jobs' processes on a tiny model, in this process: what they train, judge, register, resume and refuse."""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.trainers.jobs import tiny
+from trainers.jobs import dpo, process, sft
+from trainers.jobs.formats import trace_messages
+from trainers.jobs.heldout import prompts_of, split
+from trainers.jobs.judge import Judge
+from trainers.jobs.lora import load_policy, load_tokenizer
+from trainers.jobs.progress import JobCallback
+from trainers.jobs.work import CHECKPOINTS
+from trainers.versions import VersionStore
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+TIERS = {"dpo": dpo.DPO, "sft": sft.SFT}
+
+
+def run(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Run a job as its process does; return the exit status and the result."""
+    code = process.main(TIERS[folder.name[:3]], [str(folder)])
+    return code, json.loads((folder / "result.json").read_bytes())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def version_files(data_dir: Path, tier: str, version: str) -> Path:
+    return data_dir / "models" / tier / version
+
+
+# What a finished job leaves
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_base, tmp_path_factory) -> dict[str, Any]:
+    """A DPO and an SFT job that have run, in one data directory."""
+    data_dir = tmp_path_factory.mktemp("finished")
+    wanted = tiny.settings(tiny_base)
+    folders = [tiny.job(data_dir, "dpo", tiny.pairs(40), wanted), tiny.job(data_dir, "sft", tiny.traces(40), wanted)]
+    results = {folder.name[:3]: run(folder) for folder in folders}
+    return {"data_dir": data_dir, "folders": folders, "results": results}
+
+
+@pytest.mark.parametrize("tier", ["dpo", "sft"])
+def test_a_job_trains_a_version_that_is_better_and_put_into_use(finished, tier):
+    code, result = finished["results"][tier]
+    assert (code, result["state"], result["error"], result["promoted"]) == (0, "finished", None, True)
+    assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"]
+    assert result["metrics"]["improvement"]["low"] > 0
+    assert VersionStore(finished["data_dir"]).in_use(tier).version == result["version"]
+
+
+def test_dpo_begins_at_its_reference_and_learns_what_is_preferred(finished):
+    metrics = finished["results"]["dpo"][1]["metrics"]
+    assert metrics["losses"][0] == pytest.approx(0.693147, abs=1e-5)  # ln 2: policy and reference agree
+    assert metrics["implicit_accuracy"] == 1.0
+    assert metrics["accuracy"] > metrics["accuracy_in_use"]
+
+
+@pytest.mark.parametrize("tier", ["dpo", "sft"])
+def test_a_version_says_what_it_was_made_of(finished, tier):
+    store, result = VersionStore(finished["data_dir"]), finished["results"][tier][1]
+    record = store.get(tier, result["version"])
+    job = json.loads((finished["data_dir"] / "jobs" / str(record.job_id) / "job.json").read_bytes())
+    assert record.dataset_sha256 == job["dataset_sha256"]
+    assert record.settings == {**job["settings"], "format_version": 1}
+    assert {"torch", "trl", "peft", "transformers", "python"} <= set(record.libraries)
+    assert (record.parent_version, record.seed) == (None, 0)
+    lines = read_lines(store.folder(tier, record.version) / "lineage.jsonl")
+    examples = tiny.pairs(40) if tier == "dpo" else tiny.traces(40)
+    parts = split(examples, 4)
+    wanted = {"training": len(parts.training), "held_out": len(parts.held_out)}
+    assert {use: sum(line["use"] == use for line in lines) for use in wanted} == wanted
+    assert lines[0]["experience_ids"] == (["good-0", "bad-0"] if tier == "dpo" else ["good-0"])
+
+
+@pytest.mark.parametrize("tier", ["dpo", "sft"])
+def test_a_version_reloads_from_its_folder_and_gives_its_figures_again(finished, tier):
+    version = finished["results"][tier][1]["version"]
+    folder = version_files(finished["data_dir"], tier, version)
+    work = TIERS[tier].prepare(finished["folders"][tier == "sft"])
+    tokenizer = load_tokenizer(work.base)
+    reloaded = load_policy(work.base, folder, work.training)
+    again = TIERS[tier].judge(work, Judge(reloaded, tokenizer, None, work.training.max_length), frozenset())
+    rows = read_lines(folder / "gate.jsonl")
+    assert again.rows == rows
+
+
+def test_nothing_of_a_held_out_prompt_reaches_the_trainer(tiny_base, tmp_path):
+    folder = tiny.job(tmp_path, "dpo", tiny.pairs(40), tiny.settings(tiny_base))
+    work = dpo.DPO.prepare(folder)
+    tokenizer = load_tokenizer(work.base)
+    trainer = dpo.dpo_trainer(work, load_policy(work.base, None, work.training), tokenizer)
+    seen = "".join(map(tokenizer.decode, trainer.train_dataset["prompt_ids"]))
+    held = [pair.prompt + "<|im_end|>" for pair in work.examples.held_out]
+    assert len(held) == 14
+    assert not [prompt for prompt in held if prompt in seen]
+    assert all(pair.prompt + "<|im_end|>" in seen for pair in work.examples.training)
+
+
+def test_the_loss_of_sft_is_on_the_assistants_words_alone(tiny_base, tmp_path):
+    folder = tiny.job(tmp_path, "sft", tiny.traces(12), tiny.settings(tiny_base))
+    work = sft.SFT.prepare(folder)
+    tokenizer = load_tokenizer(work.base)
+    trainer = sft.sft_trainer(work, load_policy(work.base, None, work.training), tokenizer)
+    for row, trace in zip(trainer.train_dataset, work.examples.training, strict=True):
+        learned = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
+        assert tokenizer.decode(learned) == trace_messages(trace)[-1]["content"] + "<|im_end|>"
+        assert all(label in (-100, token) for token, label in zip(row["input_ids"], row["labels"], strict=True))
+
+
+# Continuing from the version in use
+
+
+def test_a_second_job_continues_from_the_version_in_use_which_is_its_reference(tiny_base, tmp_path):
+    wanted = tiny.settings(tiny_base)
+    _, first = run(tiny.job(tmp_path, "dpo", tiny.pairs(40), wanted))
+    second = tiny.job(tmp_path, "dpo", tiny.pairs(40, start=40), wanted)
+    work = dpo.DPO.prepare(second)
+    assert work.parent == first["version"]
+    tokenizer, parent = load_tokenizer(work.base), work.adapter(work.parent)
+    trainer = dpo.dpo_trainer(work, load_policy(work.base, parent, work.training), tokenizer)
+    batch = next(iter(trainer.get_train_dataloader()))
+    reference = torch.cat(trainer.compute_ref_log_probs(trainer.model, batch))
+
+    def under(adapter: Path | None) -> torch.Tensor:
+        model = load_policy(work.base, adapter, work.training)
+        with torch.no_grad():
+            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+        each = logits.log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
+        return (each * batch["completion_mask"][:, 1:]).sum(1)
+
+    torch.testing.assert_close(reference, under(parent))
+    assert (reference - under(None)).abs().min() > 0.1
+
+
+def test_a_second_job_is_judged_against_the_first_and_never_on_what_that_was_trained_on(tiny_base, tmp_path):
+    wanted = tiny.settings(tiny_base)
+    _, first = run(tiny.job(tmp_path, "dpo", tiny.pairs(40), wanted))
+    _, second = run(tiny.job(tmp_path, "dpo", tiny.pairs(40, start=40), wanted))
+    metrics = second["metrics"]
+    assert metrics["judged_against"] == first["version"]
+    assert metrics["losses"][0] == pytest.approx(0.693147, abs=1e-5)
+    assert metrics["held_out"] == len(split(tiny.pairs(80), 4).held_out)
+    assert metrics["accuracy_in_use"] == first["metrics"]["accuracy"]
+    store = VersionStore(tmp_path)
+    assert store.get("dpo", second["version"]).parent_version == first["version"]
+    rows = read_lines(store.folder("dpo", second["version"]) / "gate.jsonl")
+    trained = {p for pair in split(tiny.pairs(80), 4).training for p in prompts_of(pair)}
+    assert trained.isdisjoint(row["prompt"] for row in rows)
+
+
+def test_another_adapter_form_than_the_version_in_uses_does_not_start(tiny_base, tmp_path):
+    _, first = run(tiny.job(tmp_path, "sft", tiny.traces(12), tiny.settings(tiny_base)))
+    folder = tiny.job(tmp_path, "sft", tiny.traces(12, start=12), tiny.settings(tiny_base, lora_rank=8))
+    code, result = run(folder)
+    assert (code, result["state"]) == (1, "failed")
+    assert f"jobs.sft.lora_rank = 8, but version {first['version']} in use has 4" in result["error"]
+
+
+# The gate
+
+
+@pytest.mark.parametrize("tier", ["dpo", "sft"])
+def test_a_version_that_is_no_better_is_kept_and_rejected(tiny_base, tmp_path, tier):
+    examples = tiny.pairs(24) if tier == "dpo" else tiny.traces(24)
+    folder = tiny.job(tmp_path, tier, examples, tiny.settings(tiny_base, learning_rate=1e-12))
+    code, result = run(folder)
+    assert (code, result["state"], result["promoted"]) == (0, "finished", False)
+    store = VersionStore(tmp_path)
+    assert store.in_use(tier).version is None
+    assert store.get(tier, result["version"]).status == "rejected"
+    assert "not shown to be better" in result["metrics"]["reason"]
+
+
+def test_a_version_that_is_worse_is_rejected(tiny_base, tmp_path):
+    """Trained to prefer the bad answers, and judged on held-out pairs as they are."""
+    good = split(tiny.pairs(40), 4)
+    swapped = [
+        pair
+        for pair in tiny.pairs(40, swapped=True)
+        if prompts_of(pair)[0] not in {prompts_of(held)[0] for held in good.held_out}
+    ]
+    code, result = run(tiny.job(tmp_path, "dpo", swapped + good.held_out, tiny.settings(tiny_base)))
+    assert (code, result["promoted"]) == (0, False)
+    assert result["metrics"]["improvement"]["high"] < 0
+
+
+def test_a_version_that_spoils_the_other_tiers_text_is_rejected(tiny_base, tmp_path):
+    """Good answers of pairs that are unlike any trace get less likely the more the model learns of traces."""
+    wanted = tiny.settings(tiny_base, learning_rate=0.03, epochs=2)
+    gate = wanted.jobs.gate.model_copy(update={"max_regression": 0.05})
+    strict = wanted.model_copy(update={"jobs": wanted.jobs.model_copy(update={"gate": gate})})
+    unlike = [
+        pair.model_copy(update={"chosen": "@@ %% ^^ ~~ ## $$"}) for pair in tiny.pairs(24) if pair.kind == "voice"
+    ]
+    tiny.job(tmp_path, "dpo", unlike, strict)
+    _, result = run(tiny.job(tmp_path, "sft", tiny.traces(24), strict))
+    assert result["metrics"]["improvement"]["low"] > 0
+    assert result["metrics"]["other_tier_regression"] > 0.05
+    assert not result["promoted"]
+    assert "the other tier's text loses" in result["metrics"]["reason"]
+
+
+# Resuming
+
+
+class Killed(BaseException):
+    """Ends a job's process in the middle, as a signal would."""
+
+
+@contextmanager
+def killed_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the training in its `step`-th step, after the checkpoint of the one before."""
+    begin = JobCallback.on_step_end
+
+    def on_step_end(self: JobCallback, args: Any, state: Any, control: Any, **others: Any) -> Any:
+        if state.global_step == step:
+            raise Killed
+        return begin(self, args, state, control, **others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JobCallback, "on_step_end", on_step_end)
+        yield
+
+
+@pytest.mark.parametrize("tier", ["dpo", "sft"])
+def test_a_killed_job_goes_on_as_if_nothing_had_been(tiny_base, tmp_path, monkeypatch, tier):
+    examples = tiny.pairs(24) if tier == "dpo" else tiny.traces(24)
+    wanted = tiny.settings(tiny_base, checkpoint_interval=1e-6, epochs=2)
+    whole = run(tiny.job(tmp_path / "whole", tier, examples, wanted))[1]
+    folder = tiny.job(tmp_path / "killed", tier, examples, wanted)
+    for step in (3, 6):
+        with killed_after(step, monkeypatch), pytest.raises(Killed):
+            run(folder)
+        assert not (folder / "result.json").exists()
+    # What a death in the midst of writing leaves is not resumed from.
+    shutil.copytree(folder / CHECKPOINTS / "checkpoint-5", folder / CHECKPOINTS / "checkpoint-9")
+    (folder / CHECKPOINTS / "checkpoint-9" / "complete").unlink()
+    resumed = run(folder)[1]
+    assert resumed["metrics"]["steps"] == whole["metrics"]["steps"] > 6
+    assert resumed["metrics"]["losses"] == whole["metrics"]["losses"]
+    assert resumed["version"] == whole["version"]
+    weights = [
+        load_file(version_files(tmp_path / name, tier, whole["version"]) / "adapter_model.safetensors")
+        for name in ("whole", "killed")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_job_keeps_the_reference_that_it_began_with(tiny_base, tmp_path, monkeypatch):
+    wanted = tiny.settings(tiny_base, checkpoint_interval=1e-6)
+    folder = tiny.job(tmp_path, "dpo", tiny.pairs(24), wanted)
+    with killed_after(3, monkeypatch), pytest.raises(Killed):
+        run(folder)
+    _, other = run(tiny.job(tmp_path, "dpo", tiny.pairs(40, start=40), wanted))
+    assert other["promoted"]
+    _, result = run(folder)
+    assert VersionStore(tmp_path).get("dpo", result["version"]).parent_version is None
+    assert result["metrics"]["judged_against"] == other["version"]
+
+
+def test_a_death_between_version_and_result_is_made_good_without_training(tiny_base, tmp_path, monkeypatch):
+    folder = tiny.job(tmp_path, "sft", tiny.traces(24), tiny.settings(tiny_base))
+    with monkeypatch.context() as patch:
+        patch.setattr(VersionStore, "promote", _die)
+        with pytest.raises(Killed):
+            run(folder)
+    assert VersionStore(tmp_path).in_use("sft").version is None
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "load_policy", _die)
+        _, result = run(folder)
+    assert result["promoted"]
+    assert VersionStore(tmp_path).in_use("sft").version == result["version"]
+
+
+def _die(*_: Any, **__: Any) -> None:
+    raise Killed
+
+
+# Failures
+
+
+def failed(folder: Path) -> str:
+    """Run a job that must fail for good; return the reason after checking that nothing else happened."""
+    data = (folder / "dataset.jsonl").read_bytes()
+    code, result = run(folder)
+    assert (code, result["state"]) == (1, "failed")
+    assert (folder / "dataset.jsonl").read_bytes() == data
+    assert not list(folder.parent.parent.glob("models/*/*/version.json"))
+    assert not list(folder.parent.parent.glob("models/*/in-use.json"))
+    assert "\n" not in result["error"]
+    return str(result["error"])
+
+
+def recovers(folder: Path) -> bool:
+    """Retry as `jobs retry` does, without the result of before."""
+    (folder / "result.json").unlink()
+    return run(folder)[1]["state"] == "finished"
+
+
+@pytest.fixture
+def job(tiny_base, tmp_path) -> Path:
+    return tiny.job(tmp_path, "dpo", tiny.pairs(12), tiny.settings(tiny_base, max_steps=2))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda data: data.replace(b"light", b"night", 1), "the job names"),
+        (lambda data: b"", "has sha256 e3b0c44298fc and 0 lines"),
+        (lambda data: data[: len(data) // 2], "the job names"),
+    ],
+)
+def test_a_changed_empty_or_truncated_dataset_fails_the_job(job, change, reason):
+    path = job / "dataset.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(change(whole))
+    assert reason in failed(job)
+    path.write_bytes(whole)
+    assert recovers(job)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model", "no-such-package", "./gone"])
+def test_a_base_model_that_is_missing_fails_the_job(tmp_path, name):
+    assert f"base model {name!r}: there is no such folder" in failed(
+        tiny.job(tmp_path, "dpo", tiny.pairs(12), tiny.settings(name))
+    )
+
+
+def test_a_base_model_that_is_no_model_fails_the_job(tmp_path):
+    (tmp_path / "empty").mkdir()
+    reason = failed(tiny.job(tmp_path / "data", "dpo", tiny.pairs(12), tiny.settings(tmp_path / "empty")))
+    assert "holds no config.json" in reason
+
+
+def test_a_loss_that_is_no_number_fails_the_job(tiny_base, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"] = torch.full_like(weights["model.norm.weight"], torch.nan)
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    reason = failed(tiny.job(tmp_path / "data", "sft", tiny.traces(12), tiny.settings(base)))
+    assert reason == "the loss became nan at step 1; lower the learning rate, then retry"
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """Let no file grow beyond `size` bytes: writing fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("interval", [30.0, 1e-6], ids=["at the end", "in a checkpoint"])
+def test_a_full_disk_fails_the_job_and_a_retry_works_once_there_is_space(tiny_base, tmp_path, interval):
+    wanted = tiny.settings(tiny_base, checkpoint_interval=interval, max_steps=3)
+    folder = tiny.job(tmp_path, "dpo", tiny.pairs(12), wanted)
+    with disk_of(10_000):
+        reason = failed(folder)
+    assert reason == "the disk is full, or a limit on it is reached: free some space, then retry"
+    assert not list((tmp_path / "models" / "dpo").glob(".staging-*"))
+    assert recovers(folder)
+
+
+def test_want_of_memory_is_named():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(10**15)
+    assert process.reason_of(caught.value).startswith("out of memory: lower batch_size")
+    assert process.reason_of(MemoryError()).startswith("out of memory")
+    assert process.reason_of(torch.OutOfMemoryError("CUDA out of memory")).startswith("out of memory")
+
+
+def test_a_full_disk_is_named_whoever_found_it():
+    found = RuntimeError("unexpected pos 64 vs 0")
+    found.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    assert str(process.reason_of(found)).startswith("the disk is full")
+
+
+def test_what_nobody_foresaw_is_a_crash():
+    assert process.reason_of(RuntimeError("shape mismatch")) is None
+
+
+def test_a_job_of_which_everything_is_held_out_says_so(tiny_base, tmp_path):
+    held = split(tiny.pairs(40), 4).held_out
+    assert "are held out" in failed(tiny.job(tmp_path, "dpo", held, tiny.settings(tiny_base)))
+
+
+def test_a_job_of_the_other_tier_is_refused(tiny_base, tmp_path):
+    folder = tiny.job(tmp_path, "sft", tiny.traces(12), tiny.settings(tiny_base))
+    assert process.main(dpo.DPO, [str(folder)]) == 1
+    assert "is of tier sft, not dpo; run trainers.jobs.sft" in (folder / "result.json").read_text()
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["--nonsense"], ["/nowhere/at/all"]])
+def test_wrong_usage_is_answered_in_a_line(arguments, capsys):
+    assert process.main(dpo.DPO, arguments) == 2
+    assert "JOB_DIR" in (said := capsys.readouterr().err) or "is no folder; name a job's" in said
+
+
+def test_help_says_what_it_does(capsys):
+    assert process.main(sft.SFT, ["--help"]) == 0
+    assert "usage: python -m trainers.jobs.sft JOB_DIR" in capsys.readouterr().out

@@ -175,6 +175,8 @@ class ScorerSettings(StrictModel):
     """Factor of the structured features."""
     embedder: Literal["hash", "minilm", "supplied"] = "hash"
     """Where an event brings no embeddings: hashed word n-grams, the sentence model all-MiniLM-L6-v2, or refuse it."""
+    promotion_margin: float = Field(default=0.0, ge=0, le=1)
+    """A retrained scorer is promoted where its gain in held-out accuracy is above this with 95 % confidence."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the first weights and of the replay draws."""
 

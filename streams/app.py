@@ -45,6 +45,9 @@ TABLE_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 TABLES_OF_KEYED_TOPICS = (topology.EXPERIENCES_TABLE, topology.JUDGEMENTS_TABLE, topology.ANSWERS_TABLE)
 TABLES_OF_ONE_PARTITION = (topology.DPO_EXAMPLES_TABLE, topology.SFT_EXAMPLES_TABLE)
 
+FOLLOW_SECONDS = 1.0
+"""How often the scorer's owner looks whether another version was put into use, or learning goes on after a pause."""
+
 TAKE_OVER_SECONDS = 0.5
 """How often a worker looks whether the scorer has become its own."""
 
@@ -201,7 +204,7 @@ def _tables(app: TierstreamApp, settings: Settings) -> dict[str, StateTable]:
 
 def _keep_time(app: TierstreamApp, agents: Agents) -> None:
     settings = app.settings
-    ticks = settings.topic(topology.TICKS)
+    ticks, entries = settings.topic(topology.TICKS), TP(settings.topic(topology.SCORER_ENTRIES), 0)
 
     async def tick() -> None:
         mine = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == ticks)
@@ -222,6 +225,14 @@ def _keep_time(app: TierstreamApp, agents: Agents) -> None:
         await agents.scorer.take_over_when_assigned(mine)
 
     app.every(TAKE_OVER_SECONDS, "own-scorer", own_scorer)
+
+    async def follow_version() -> None:
+        async def send_back(offset: int) -> None:
+            await app.consumer.seek_wait({entries: offset})
+
+        await agents.scorer.follow(send_back)
+
+    app.every(FOLLOW_SECONDS, "follow-version", follow_version)
     app.every(settings.scorer.checkpoint_idle / 2, "checkpoint-when-idle", agents.scorer.checkpoint_when_idle)
     app.every(app.watchdog.interval, "watch-progress", app.watchdog.run)
     app.on_partitions_revoked.connect(give_up_partitions, weak=False)

@@ -20,6 +20,8 @@ from streams.manifest import check_state
 from trainers.embedding import build_embedder
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.network import ArchitectureMismatchError, architecture, build_network, parameter_count
+from trainers.scorer.pause import LearningPause
+from trainers.versions import VersionStore
 
 Verdict = Literal["ok", "warning", "failed"]
 
@@ -59,12 +61,14 @@ def _checkpoint(settings: Settings) -> Check:
     store = CheckpointStore(Path(settings.data_dir) / "scorer", settings.scorer)
     try:
         snapshot = store.load_latest()
-    except ArchitectureMismatchError as error:
+    except TierstreamError as error:
         return Check("checkpoint", "failed", str(error))
     if store.refused:
         return Check("checkpoint", "warning", f"unreadable and passed over: {', '.join(store.refused)}")
     if snapshot is None:
         return Check("checkpoint", "ok", "none yet: the scorer starts from its first weights")
+    if snapshot.epoch == 0:
+        return Check("checkpoint", "ok", f"a worker goes on from version {snapshot.base}, which fits the settings")
     return Check("checkpoint", "ok", f"epoch {snapshot.epoch}, step {snapshot.step} fits the settings")
 
 
@@ -75,6 +79,21 @@ def _embedder(settings: Settings) -> Check:
     except TierstreamError as error:
         return Check("embedder", "failed", str(error))
     return Check("embedder", "ok", _EMBEDDERS[name])
+
+
+def _version(settings: Settings) -> Check:
+    try:
+        version = VersionStore(settings.data_dir).in_use("scorer").version
+    except TierstreamError as error:
+        return Check("scorer version", "failed", str(error))
+    return Check("scorer version", "ok", version or "none promoted: the scorer learns from its first weights on")
+
+
+def _pause(settings: Settings) -> Check:
+    since = LearningPause(settings.data_dir).since()
+    if since is not None:
+        return Check("learning", "warning", f"paused since {since}: tierstream train --resume lets it go on")
+    return Check("learning", "ok", "not paused")
 
 
 def _faust(settings: Settings) -> Check:
@@ -140,6 +159,8 @@ _EMBEDDERS = {
 _CHECKS: tuple[Callable[[Settings], Check], ...] = (
     _scorer,
     _checkpoint,
+    _version,
+    _pause,
     _embedder,
     _faust,
     _data_dir,

@@ -12,10 +12,11 @@ from schemas.settings import Settings
 from streams import topology
 from streams.entry_log import complete_entries, read_chunks
 from streams.kafka_options import broker_errors
-from trainers.scorer.checkpoint import CheckpointStore
+from trainers.scorer.checkpoint import CheckpointStore, version_snapshot
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.snapshot import Snapshot
 from trainers.scorer.steps import valid_steps
+from trainers.versions import VersionStore
 
 Progress = Callable[[int, int], None]
 """Told how many entries are done, of how many."""
@@ -56,8 +57,9 @@ async def verify_scorer(settings: Settings, progress: Progress) -> Verification:
             (record.offset, StepRecord.from_json(record.value or b""))
             async for chunk in read_chunks(settings, topology.SCORER_STEPS, 0, None)
             for record in chunk
+            if record.offset >= snapshot.base_log[0]
         ]
-        steps = [step for step in valid_steps(records) if step.step <= snapshot.step]
+        steps = [step for step in valid_steps(records, snapshot.base_log[1]) if step.step <= snapshot.step]
         learner = await _relearn(settings, snapshot, steps, progress)
     weights = str(snapshot.meta["weights_hash"])
     return Verification(weights, learner.weights_hash(), snapshot.step, snapshot.next_offset)
@@ -67,10 +69,16 @@ async def _relearn(
     settings: Settings, snapshot: Snapshot, steps: list[StepRecord], progress: Progress
 ) -> OnlineLearner:
     learner = OnlineLearner(settings.scorer)
+    if snapshot.base is not None:
+        learner.restore(version_snapshot(VersionStore(settings.data_dir), snapshot.base, settings.scorer))
+    steps = [step for step in steps if step.step > learner.step]
+    first = learner.next_offset
     todo = list(reversed(steps))
     waiting: list[tuple[int, ScorerEntry]] = []
     async for entries in complete_entries(settings, snapshot.next_offset):
         for offset, entry in entries:
+            if offset < first:
+                continue
             waiting.append((offset, entry))
             if todo and offset == todo[-1].last_offset:
                 learner.apply(waiting, [todo.pop()])

@@ -25,6 +25,7 @@ def status(app: TierstreamApp) -> dict[str, Any]:
         "reason": reason,
         "events": app.services.metrics.totals(),
         "scorer": agents.scorer.status(),
+        "learning_paused_since": agents.scorer.paused_since(),
         "embedding": agents.join.embedding(),
         "settings": {key: setting_value(settings, key) for key, _ in setting_fields()},
     }

@@ -63,6 +63,7 @@ def run(settings: Settings) -> None:
     from streams.app import build_app
     from streams.legacy import import_legacy_traces
     from streams.manifest import check_state, state_folder
+    from streams.model_versions import publish_now
 
     faulthandler.enable()
     _limit_arenas()
@@ -76,6 +77,7 @@ def run(settings: Settings) -> None:
         await ensure_topics(settings, topology.topic_specs(settings))
         await check_cluster(settings, state_folder(settings))
         await import_legacy_traces(settings)
+        await publish_now(settings)
 
     asyncio.run(prepare())
     app = build_app(settings)

@@ -109,6 +109,7 @@ EFFECTS = {
     "scorer.embedding_scale": Effect("1", learning.scores, SMALL),
     "scorer.structured_scale": Effect("1", learning.scores, SMALL),
     "scorer.embedder": Effect("supplied", learning.without_embeddings, IN_MEMORY),
+    "scorer.promotion_margin": Effect("0.9", learning.promoted, SMALL),
     "scorer.seed": Effect("1", learning.first_weights),
     "pairs.chosen_reward_above": Effect("0.2", learning.paired, IN_MEMORY),
     "pairs.rejected_reward_below": Effect("-0.2", learning.paired, IN_MEMORY),

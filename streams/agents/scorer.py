@@ -6,9 +6,11 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import TierstreamError
 from schemas.events import ScoreUpdate
 from schemas.records import Scored, ScorerEntry, StepRecord
 from streams import topology
@@ -20,8 +22,10 @@ from streams.publisher import Outgoing, partition_for
 from streams.step_log import read_steps
 from streams.transport.batch import RecordBatch
 from trainers.scorer.checkpoint import CheckpointStore
+from trainers.scorer.entries import Use, use_of
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.network import build_network
+from trainers.scorer.pause import LearningPause
 from trainers.scorer.steps import valid_steps
 
 log = logging.getLogger("tierstream.scorer")
@@ -67,6 +71,13 @@ class ScorerAgent:
         """Held while the learner changes or is copied."""
         self._saving: asyncio.Task[Path] | None = None
         self._started_at = 0
+        self._pause = LearningPause(services.data_dir)
+        self._passed_by = False
+        """Whether entries were only looked at, because learning is paused: they are to come again."""
+        self._sent_back_to: int | None = None
+        """Where the partition was sent back to, until a batch from there comes."""
+        self._refused: str | None = None
+        """Why the version in use is not taken over."""
 
     def check_architecture(self) -> None:
         """Build the scorer and read it back, then look at the checkpoint: neither may differ from the settings.
@@ -82,6 +93,7 @@ class ScorerAgent:
         if self._owner is not None:
             self._owner.features.close()
             self._owner = None
+        self._passed_by, self._sent_back_to = False, None
 
     def durable_through(self) -> int:
         """Return the input offset that may be committed: what the newest checkpoint has learned up to."""
@@ -96,9 +108,12 @@ class ScorerAgent:
     async def process(self, batch: RecordBatch) -> None:
         """Score and learn one chunk."""
         async with self._turn:
+            if self._comes_again(batch):
+                return
             owner = await self._owned()
             try:
-                await self._publish(owner, await self._work(owner, batch))
+                work = self._only_score(owner, batch) if self._pause.is_on else await self._work(owner, batch)
+                await self._publish(owner, work)
             except BaseException:
                 # What was learned and not published must not come into a checkpoint.
                 self.forget()
@@ -110,6 +125,26 @@ class ScorerAgent:
         if assigned and self._owner is None:
             async with self._turn:
                 await self._owned()
+
+    async def follow(self, send_back: Callable[[int], Awaitable[None]]) -> None:
+        """Take over a version that was put into use, and learn what came during a pause that has ended.
+
+        Args:
+            send_back: lets the partition's records come again from an offset on.
+        """
+        async with self._turn:
+            if self._owner is None:
+                return
+            resumed = self._passed_by and not self._pause.is_on
+            if not resumed and not await self._version_is_new(self._owner.learner.base):
+                return
+        await self.checkpoint()
+        async with self._turn:
+            if self._owner is None:
+                return
+            self.forget()
+            self._sent_back_to = await asyncio.to_thread(self.start_offset)
+            await send_back(self._sent_back_to)
 
     async def checkpoint_when_idle(self) -> None:
         """Write a checkpoint where something changed and then nothing happened for a while."""
@@ -126,7 +161,50 @@ class ScorerAgent:
     def status(self) -> dict[str, Any] | None:
         """Return the learner's figures where this worker owns the scorer."""
         owner = self._owner
-        return None if owner is None else {"epoch": owner.epoch, **owner.learner.status()}
+        if owner is None:
+            return None
+        return {"epoch": owner.epoch, **owner.learner.status(), "version_refused": self._refused}
+
+    def paused_since(self) -> str | None:
+        """Return when learning was paused, None where it is not."""
+        return self._pause.since()
+
+    async def _version_is_new(self, base: str | None) -> bool:
+        """Tell whether another version than `base` is in use and fits the settings; one that does not is told once."""
+        if not await asyncio.to_thread(self._store.version_is_new, base):
+            self._refused = None
+            return False
+        try:
+            await asyncio.to_thread(self._store.load_latest)
+        except TierstreamError as error:
+            if self._refused is None:
+                log.error("%s; until then the scorer before goes on", error)
+            self._refused = str(error)
+            return False
+        return True
+
+    def _comes_again(self, batch: RecordBatch) -> bool:
+        """Tell whether a batch was on its way when the partition was sent back, or is about to be."""
+        if self._sent_back_to is not None:
+            if batch.records[0].offset > self._sent_back_to:
+                return True
+            self._sent_back_to = None
+        return self._passed_by and not self._pause.is_on
+
+    def _only_score(self, owner: Ownership, batch: RecordBatch) -> list[Scored]:
+        """Score arriving experiences and change nothing: all of the batch comes again when learning goes on."""
+        self._passed_by = True
+        learner, scored = owner.learner, []
+        for record in batch.records:
+            try:
+                entry = ScorerEntry.decode(record.value or b"")
+            except (ValueError, KeyError, TypeError):
+                continue  # set aside when it comes again
+            known = record.offset < learner.next_offset or entry.origin in learner.origins
+            if not known and use_of(entry, self._settings.scorer) is Use.ARRIVED:
+                scores = tuple(learner.score(entry).tolist())
+                scored.append(Scored(entry, "experience_arrived", learner.step, scores, None))
+        return scored
 
     async def _owned(self) -> Ownership:
         if self._owner is None:
@@ -141,10 +219,15 @@ class ScorerAgent:
         learner = OnlineLearner(self._settings.scorer)
         snapshot = await asyncio.to_thread(self._store.load_latest)
         if snapshot is not None:
+            if snapshot.epoch == 0:
+                # A version that was put into use: from here on it is ours, and durable before anything is learned.
+                snapshot = snapshot.begun(epoch, receipt.offset + 1)
+                await asyncio.to_thread(self._store.save, snapshot)
             learner.restore(snapshot)
         if learner.next_offset < self._started_at:
             raise RuntimeError(f"the checkpoint at offset {self._started_at} has gone, {learner.next_offset} is left")
-        records = await read_steps(self._settings, topic, learner.log_offset, receipt.offset)
+        begins_here = learner.log_offset > receipt.offset
+        records = [] if begins_here else await read_steps(self._settings, topic, learner.log_offset, receipt.offset)
         logged = [step for step in valid_steps(records, learner.log_epoch) if step.step > learner.step]
         features = FeatureStore(self._services.state_dir / FEATURES_FOLDER, self._settings.join.retention)
         try:
@@ -244,7 +327,7 @@ class ScorerAgent:
     async def _publish(self, owner: Ownership, scored: list[Scored]) -> None:
         now = time.time()
         topic, partitions = self._settings.topic(topology.SCORE_UPDATES), self._settings.topics.partitions
-        version = self._store.version
+        version = owner.learner.base or self._store.version
         outgoing = []
         for result in scored:
             update = to_update(result, owner.epoch, version, now)

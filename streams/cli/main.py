@@ -10,7 +10,21 @@ from collections.abc import Sequence
 import click
 
 from schemas.errors import TierstreamError, disk_failure
-from streams.cli import audit, dead_letters, lag, models, produce, prune, replay, report, run, score, topics
+from streams.cli import (
+    audit,
+    dead_letters,
+    lag,
+    models,
+    produce,
+    prune,
+    replay,
+    report,
+    retrain,
+    run,
+    score,
+    topics,
+    train,
+)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -31,11 +45,13 @@ for command in (
     *topics.COMMANDS,
     *dead_letters.COMMANDS,
     *prune.COMMANDS,
+    *train.COMMANDS,
     *lag.COMMANDS,
     *models.COMMANDS,
     *produce.COMMANDS,
     *replay.COMMANDS,
     *report.COMMANDS,
+    *retrain.COMMANDS,
     *score.COMMANDS,
     *audit.COMMANDS,
 ):

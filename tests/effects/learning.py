@@ -15,6 +15,7 @@ from schemas.settings import PairsSettings, Settings
 from streams.app import TierstreamApp
 from streams.client import should_capture
 from tests.streams.offline import KeptPublisher, batch, offline_app
+from tests.trainers.scorer import test_retrain
 from tests.trainers.scorer.making import HELD_OUT, LEARNED, arrival_of, entry
 from trainers.pairs.rules import make_pair
 from trainers.scorer.learner import OnlineLearner
@@ -157,6 +158,13 @@ def checkpoints(settings: Settings) -> Seen:
 
     work(settings, body, ARRIVALS)
     return sorted(path.name for path in Path(settings.data_dir).rglob("*.safetensors"))
+
+
+def promoted(settings: Settings) -> Seen:
+    """Return whether a scorer that has learned a plain taste takes the place of one that has learned nothing."""
+    data_dir = Path(settings.data_dir)
+    test_retrain.in_use(data_dir, 0, settings.scorer)
+    return test_retrain.retrain(data_dir, settings.scorer, settings.scorer.promotion_margin).promoted
 
 
 # Pairs, traces and jobs

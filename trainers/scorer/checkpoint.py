@@ -8,10 +8,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import VersionError
 from schemas.settings import ScorerSettings
 from trainers.files import claim_number, write_atomically
 from trainers.scorer.network import architecture
 from trainers.scorer.reading import (
+    VERSION_FILE,
     CheckpointUnreadableError,
     claims,
     encode,
@@ -22,6 +24,7 @@ from trainers.scorer.reading import (
     read_header,
 )
 from trainers.scorer.snapshot import Snapshot, check_architecture
+from trainers.versions import VersionStore
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ class CheckpointStore:
         self._folder = folder / "checkpoints"
         self._epochs = folder / "epochs"
         self._settings = settings
+        self._versions = VersionStore(folder.parent)
         self._durable: int | None = None
         self._looked = False
         self.refused: list[str] = []
@@ -68,31 +72,46 @@ class CheckpointStore:
         return claim_number(self._epochs, _EPOCH_NAME)[0]
 
     def load_latest(self) -> Snapshot | None:
-        """Return the newest checkpoint that counts, or None where there is none.
+        """Return what to go on from: the newest checkpoint that counts, or None where there is none.
 
         One that is unreadable is passed over, and so is one that was written after a higher epoch was claimed: its
-        writer had lost the scorer and did not know, so that it may hold steps that are void.
+        writer had lost the scorer and did not know, so that it may hold steps that are void. Where the newest does
+        not continue the version in use, that version itself is returned, with epoch 0.
 
         Raises:
             ArchitectureMismatchError: it is of another architecture; the file stays as it is.
+            VersionError: the version in use is not as it was added.
         """
-        self._looked, self._durable = True, None
-        claimed = claims(self._epochs)
+        snapshot = self._newest_or_version()
+        self._looked, self._durable = True, None if snapshot is None else snapshot.next_offset
+        return snapshot
+
+    def version_is_new(self, base: str | None) -> bool:
+        """Tell whether another version than `base` is in use."""
+        return self._in_use() not in (None, base)
+
+    def _in_use(self) -> str | None:
+        return self._versions.in_use("scorer").version
+
+    def _newest_or_version(self) -> Snapshot | None:
+        version, claimed = self._in_use(), claims(self._epochs)
         for path in newest_first(self._folder):
             try:
-                written = path.stat().st_mtime_ns
-                snapshot = read_snapshot(path, architecture(self._settings))
+                written, meta = path.stat().st_mtime_ns, read_header(path)
+                if is_void(int(meta["epoch"]), written, claimed):
+                    logger.warning("checkpoint %s is of a former owner, after a later claim: passed over", path.name)
+                    continue
+                if version is not None and meta.get("base") != version:
+                    break
+                return read_snapshot(path, architecture(self._settings))
             except CheckpointUnreadableError as error:
                 self._refuse(path, error)
-                continue
             except FileNotFoundError:
                 continue
-            if is_void(snapshot.epoch, written, claimed):
-                logger.warning("checkpoint %s is of a former owner, after a later claim: passed over", path.name)
-                continue
-            self._durable = snapshot.next_offset
-            return snapshot
-        return None
+        return None if version is None else self._of_version(version)
+
+    def _of_version(self, version: str) -> Snapshot:
+        return version_snapshot(self._versions, version, self._settings)
 
     def durable_offset(self) -> int | None:
         """Return the input offset that the newest readable checkpoint has learned up to; None without one."""
@@ -110,6 +129,20 @@ class CheckpointStore:
         if path.name not in self.refused:
             self.refused.append(path.name)
         logger.warning("%s; the previous checkpoint is used", error)
+
+
+def version_snapshot(versions: VersionStore, version: str, settings: ScorerSettings) -> Snapshot:
+    """Return what a version of the scorer holds, with epoch 0: nobody has gone on from it yet.
+
+    Raises:
+        ArchitectureMismatchError: it is of another architecture.
+        VersionError: it is not there, or not as it was added.
+    """
+    path = versions.verified("scorer", version) / VERSION_FILE
+    try:
+        return read_snapshot(path, architecture(settings)).as_version(version)
+    except (CheckpointUnreadableError, FileNotFoundError) as error:
+        raise VersionError(str(error), "go back with `tierstream models rollback scorer`") from error
 
 
 def read_snapshot(path: Path, wanted: dict[str, Any]) -> Snapshot:

@@ -58,6 +58,9 @@ class OnlineLearner:
         """Input offset after the last entry applied."""
         self.log_offset = 0
         self.log_epoch = 0
+        self.base: str | None = None
+        """The registry's version that learning went on from."""
+        self.base_log = (0, 0)
         self.life, self.process = Counts(), Counts()
         self.replay = SampleBuffer(settings.replay_capacity)
         self.validation = SampleBuffer(settings.validation_size)
@@ -136,6 +139,7 @@ class OnlineLearner:
         """Return all figures, ready for JSON: counts of the scorer's life, and of this process under `process`."""
         return {
             "step": self.step,
+            "version": self.base,
             "rank": self.settings.rank,
             "parameters": self.model.parameters,
             "learning_rate": self.decay.learning_rate,

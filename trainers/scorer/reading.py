@@ -19,6 +19,9 @@ Arrays = dict[str, npt.NDArray[Any]]
 FORM = 3
 """Version of the checkpoint's form."""
 
+VERSION_FILE = "scorer.safetensors"
+"""The file of a scorer's version in the registry: a checkpoint."""
+
 KEY = "tierstream"
 """Where a file's metadata has everything that is no array, as JSON."""
 

@@ -14,6 +14,7 @@ from schemas.records import FEATURES_PER_ITEM
 from schemas.vectors import EMBEDDING_SIZE
 from trainers.features import layout_hash
 from trainers.scorer.reading import (
+    VERSION_FILE,
     Arrays,
     CheckpointUnreadableError,
     read_checkpoint,
@@ -23,9 +24,6 @@ from trainers.scorer.reading import (
 from trainers.versions import VersionStore
 
 Floats = npt.NDArray[np.float32]
-
-VERSION_FILE = "scorer.safetensors"
-"""The file of a scorer's version: a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,17 @@ class FrozenScorer:
 
 
 def newest_scorer(data_dir: Path | str) -> FrozenScorer:
-    """Return the scorer in use: the newest checkpoint of the version in use, or that version where none is yet.
+    """Return the scorer in use.
+
+    Raises:
+        InputError: there is no checkpoint yet.
+        VersionError: the version in use is not as it was added.
+    """
+    return FrozenScorer(*checkpoint_in_use(data_dir))
+
+
+def checkpoint_in_use(data_dir: Path | str) -> tuple[Arrays, dict[str, Any]]:
+    """Return the newest checkpoint of the version in use, or that version where nobody has gone on from it yet.
 
     Raises:
         InputError: there is no checkpoint yet.
@@ -113,8 +121,8 @@ def newest_scorer(data_dir: Path | str) -> FrozenScorer:
     folder, store = Path(data_dir) / "scorer", VersionStore(data_dir)
     version = store.in_use("scorer").version
     newest = next(readable_checkpoints(folder), None)
-    if newest is not None and newest[1].get("base") == version:
-        return FrozenScorer(*newest)
+    if newest is not None and (version is None or newest[1].get("base") == version):
+        return newest
     if version is None:
         raise InputError(f"{folder} holds no scorer yet", "let a worker learn first, or name its --data-dir")
     path = store.verified("scorer", version) / VERSION_FILE
@@ -122,4 +130,4 @@ def newest_scorer(data_dir: Path | str) -> FrozenScorer:
         arrays, meta = read_checkpoint(path)
     except CheckpointUnreadableError as error:
         raise InputError(str(error), "restore it, or run `tierstream models rollback scorer`") from error
-    return FrozenScorer(arrays, {**meta, "base": version})
+    return arrays, {**meta, "base": version}

@@ -146,13 +146,20 @@ class VersionStore:
         path = self._tier(tier) / IN_USE
         try:
             return InUse.from_json(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return InUse()
         except ValidationError as error:
             raise VersionError(f"{path} cannot be read: {error.errors()[0]['msg']}", "restore it") from error
 
-    def promote(self, tier: ModelTier, version: str, reason: str) -> ModelVersion:
+    def promote(self, tier: ModelTier, version: str, reason: str, *, instead_of: str | None = None) -> ModelVersion:
         """Put a version into use; one that is in use already stays so, without a new line in the history.
+
+        Args:
+            tier: which model.
+            version: to be in use from now on.
+            reason: why.
+            instead_of: the version that holds what was in use until now, where that went on learning by itself: it
+                goes into the history first, in the same write, so that a rollback finds it.
 
         Returns:
             The event to publish, with `streams.model_versions`.
@@ -165,7 +172,9 @@ class VersionStore:
         with self.locked(tier):
             history = self.in_use(tier)
             if history.version != version:
-                history = self._select(tier, history, version, "promoted", reason)
+                if instead_of is not None and history.version != instead_of:
+                    history = _then(history, instead_of, "promoted", "as it was in use until then")
+                history = self._write(tier, _then(history, version, "promoted", reason))
         return self.event(tier, history.history[-1])
 
     def rollback(self, tier: ModelTier, to: str | None = None, reason: str = "") -> ModelVersion:
@@ -187,7 +196,7 @@ class VersionStore:
             self.verified(tier, target)
             if history.version != target:
                 words = reason or f"back from {history.version}"
-                history = self._select(tier, history, target, "rolled back", words)
+                history = self._write(tier, _then(history, target, "rolled back", words))
         return self.event(tier, history.history[-1])
 
     def event(self, tier: ModelTier, selection: Selection) -> ModelVersion:
@@ -210,18 +219,18 @@ class VersionStore:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _select(
-        self, tier: ModelTier, history: InUse, version: str, action: Literal["promoted", "rolled back"], reason: str
-    ) -> InUse:
-        selection = Selection(
-            version=version, action=action, previous=history.version, reason=reason, at=datetime.now(UTC)
-        )
-        changed = history.then(selection)
-        write_atomically(self._tier(tier) / IN_USE, changed.to_json())
-        return changed
+    def _write(self, tier: ModelTier, history: InUse) -> InUse:
+        write_atomically(self._tier(tier) / IN_USE, history.to_json())
+        return history
 
     def _tier(self, tier: ModelTier) -> Path:
         return self._data_dir / "models" / tier
+
+
+def _then(history: InUse, version: str, action: Literal["promoted", "rolled back"], reason: str) -> InUse:
+    return history.then(
+        Selection(version=version, action=action, previous=history.version, reason=reason, at=datetime.now(UTC))
+    )
 
 
 def _one_before(history: InUse) -> str | None:

@@ -1,0 +1,151 @@
+"""A scorer relearned beside the one in use, judged, and put into the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import InputError
+from schemas.events import ModelVersion
+from schemas.records import ScorerEntry
+from schemas.settings import ScorerSettings
+from schemas.versions import VersionRecord
+from trainers.files import write_atomically
+from trainers.prepare import is_held_out
+from trainers.scorer.entries import Use, use_of
+from trainers.scorer.gate import Comparison, HeldOut
+from trainers.scorer.learner import OnlineLearner
+from trainers.scorer.network import architecture
+from trainers.scorer.reading import VERSION_FILE, encode
+from trainers.scorer.serving import FrozenScorer, checkpoint_in_use
+from trainers.scorer.snapshot import OF_ENTRIES, Snapshot
+from trainers.versions import VersionStore, library_versions, version_name
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a retraining."""
+
+    version: str
+    """The candidate, kept in any case."""
+    promoted: bool
+    reason: str
+    """Why it was promoted, or was not."""
+    gate: Comparison
+    entries: int
+    """Entries of the stream that it learned from, scored and held out."""
+    learned: int
+    """Feedbacks that it learned."""
+    changed: dict[str, tuple[Any, Any]]
+    """Architecture that differs, as (in use, candidate), by name."""
+    event: ModelVersion | None
+    """The change of the version in use."""
+
+
+class Retraining:
+    """Relearns a scorer from the retained stream up to where the one in use has learned, and judges both.
+
+    Args:
+        data_dir: holds the scorer in use.
+        settings: of the candidate.
+
+    Raises:
+        InputError: there is no scorer in use, or the retained entries do not fit the settings.
+    """
+
+    def __init__(self, data_dir: Path | str, settings: ScorerSettings) -> None:
+        self._store = VersionStore(data_dir)
+        self._arrays, self._meta = checkpoint_in_use(data_dir)
+        self._settings = settings
+        found, wanted = self._meta["architecture"], architecture(settings)
+        self.changed = {key: (found.get(key), wanted[key]) for key in wanted if found.get(key) != wanted[key]}
+        if fixed := [key for key in OF_ENTRIES if key in self.changed]:
+            there, here = self.changed[fixed[0]]
+            raise InputError(
+                f"the retained entries were made with {fixed[0]} {there}, and the settings have {here}",
+                "set it back, or begin anew with another --data-dir and topics.prefix",
+            )
+        self.end: int = int(self._meta["next_offset"])
+        """Input offset up to which is relearned."""
+        # An update for each feedback, as the stream learns where feedback comes one by one.
+        self._learner = OnlineLearner(settings.model_copy(update={"groups_per_step": 1}))
+        self._held_out = HeldOut()
+
+    def learn(self, entries: Sequence[tuple[int, ScorerEntry]]) -> None:
+        """Take in the next entries, in order."""
+        self._learner.apply(entries, self._learner.plan(entries, 0))
+        theirs = int(self._meta.get("validation_one_in", self._settings.validation_one_in))
+        for _, entry in entries:
+            if use_of(entry, self._settings) is Use.HELD_OUT and is_held_out(entry.query_hash, theirs):
+                self._held_out.add(entry)
+
+    def finish(self, margin: float, promote_anyway: bool = False) -> Outcome:
+        """Judge, keep the candidate, and put it into use where it is better or was asked for.
+
+        Args:
+            margin: the gain's whole interval must lie above it.
+            promote_anyway: whether to promote whatever the gate says.
+
+        Raises:
+            OSError: the registry cannot be written; the scorer in use stays.
+        """
+        learner = self._learner
+        learner.next_offset = self.end
+        snapshot = learner.snapshot(0, 0)
+        gate = self._held_out.compare(
+            FrozenScorer(self._arrays, self._meta).scores, FrozenScorer(snapshot.arrays, snapshot.meta).scores
+        )
+        better = gate.better_by(margin)
+        reason = _verdict(gate, margin)
+        version = self._add(snapshot, "candidate" if better or promote_anyway else "rejected", gate, reason)
+        event = None
+        if better or promote_anyway:
+            words = reason if better else f"asked for with --promote ({reason})"
+            event = self._store.promote("scorer", version, words, instead_of=self._keep_in_use())
+            reason = words
+        counts = learner.life
+        return Outcome(version, event is not None, reason, gate, self.end, counts.groups_learned, self.changed, event)
+
+    def _add(self, snapshot: Snapshot, status: str, gate: Comparison, reason: str) -> str:
+        settings = self._settings.model_dump(mode="json")
+        content = encode(snapshot.arrays, snapshot.meta)
+        version = version_name("scorer", content)
+        figures = {"gate": gate.as_dict(), "end_offset": self.end, "step": snapshot.step, **snapshot.meta["validated"]}
+        self._put(content, version, status=status, reason=reason, metrics=figures, settings=settings)
+        return version
+
+    def _keep_in_use(self) -> str:
+        """Keep the scorer in use, as far as it has learned, for a way back to it."""
+        content = encode(self._arrays, self._meta)
+        version = version_name("scorer", content)
+        figures = {"end_offset": self.end, "step": self._meta["step"], **self._meta["validated"]}
+        reason = f"the scorer in use, as it was at step {self._meta['step']}"
+        self._put(content, version, reason=reason, metrics=figures, settings=self._meta["architecture"])
+        return version
+
+    def _put(self, content: bytes, version: str, **fields: Any) -> None:
+        record = VersionRecord(
+            tier="scorer",
+            version=version,
+            parent_version=self._meta.get("base"),
+            created_at=datetime.now(UTC),
+            libraries=library_versions("torch", "numpy", "safetensors"),
+            seed=self._settings.seed,
+            **fields,
+        )
+        with self._store.staging("scorer", version) as folder:
+            write_atomically(folder / VERSION_FILE, content)
+            self._store.add(record, folder)
+
+
+def _verdict(gate: Comparison, margin: float) -> str:
+    if gate.gain is None or gate.low is None or gate.high is None:
+        return "not judged: no held-out feedback to compare on yet"
+    figures = (
+        f"held-out accuracy {gate.in_use:.3f} -> {gate.candidate:.3f}, gain {gate.gain:+.3f} "
+        f"[{gate.low:+.3f}, {gate.high:+.3f}] over {gate.queries} queries"
+    )
+    return f"{'better' if gate.better_by(margin) else 'not better'} by {margin:g}: {figures}"

@@ -82,8 +82,9 @@ class CheckpointStore:
             ArchitectureMismatchError: it is of another architecture; the file stays as it is.
             VersionError: the version in use is not as it was added.
         """
+        self._looked, self._durable = True, None
         snapshot = self._newest_or_version()
-        self._looked, self._durable = True, None if snapshot is None else snapshot.next_offset
+        self._durable = None if snapshot is None else snapshot.next_offset
         return snapshot
 
     def version_is_new(self, base: str | None) -> bool:

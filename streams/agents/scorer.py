@@ -76,8 +76,8 @@ class ScorerAgent:
         """Whether entries were only looked at, because learning is paused: they are to come again."""
         self._sent_back_to: int | None = None
         """Where the partition was sent back to, until a batch from there comes."""
-        self._refused: str | None = None
-        """Why the version in use is not taken over."""
+        self._refused: dict[str, str] = {}
+        """Why the version in use is not taken over, by its name."""
 
     def check_architecture(self) -> None:
         """Build the scorer and read it back, then look at the checkpoint: neither may differ from the settings.
@@ -163,7 +163,7 @@ class ScorerAgent:
         owner = self._owner
         if owner is None:
             return None
-        return {"epoch": owner.epoch, **owner.learner.status(), "version_refused": self._refused}
+        return {"epoch": owner.epoch, **owner.learner.status(), "version_refused": self._refused or None}
 
     def paused_since(self) -> str | None:
         """Return when learning was paused, None where it is not."""
@@ -171,15 +171,14 @@ class ScorerAgent:
 
     async def _version_is_new(self, base: str | None) -> bool:
         """Tell whether another version than `base` is in use and fits the settings; one that does not is told once."""
-        if not await asyncio.to_thread(self._store.version_is_new, base):
-            self._refused = None
+        version = await asyncio.to_thread(self._store.new_version, base)
+        if version is None or version in self._refused:
             return False
         try:
             await asyncio.to_thread(self._store.load_latest)
         except TierstreamError as error:
-            if self._refused is None:
-                log.error("%s; until then the scorer before goes on", error)
-            self._refused = str(error)
+            log.error("%s; until then the scorer before goes on", error)
+            self._refused = {version: str(error)}
             return False
         return True
 

@@ -103,7 +103,7 @@ def test_refused_rank_is_retrained_promoted_and_rolled_back(
         verify(stream)
 
         back = told(stream, "models", "rollback", "scorer")
-        until(lambda: "rank 32" in (scorer(worker).get("version_refused") or ""), worker.status)
+        until(lambda: "rank 32" in str(scorer(worker).get("version_refused")), worker.status)
         assert worker.end() == 0
         monkeypatch.delenv("TIERSTREAM_SCORER__RANK")
         worker = stream.worker()

@@ -87,9 +87,10 @@ class CheckpointStore:
         self._durable = None if snapshot is None else snapshot.next_offset
         return snapshot
 
-    def version_is_new(self, base: str | None) -> bool:
-        """Tell whether another version than `base` is in use."""
-        return self._in_use() not in (None, base)
+    def new_version(self, base: str | None) -> str | None:
+        """Return the version in use where it is another than `base`."""
+        version = self._in_use()
+        return None if version == base else version
 
     def _in_use(self) -> str | None:
         return self._versions.in_use("scorer").version

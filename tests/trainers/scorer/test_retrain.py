@@ -110,9 +110,9 @@ def test_other_architecture_is_promoted_when_asked_and_taken_over_from_its_offse
     again = CheckpointStore(tmp_path / "scorer", BIGGER).load_latest()
     assert again is not None
     assert (again.epoch, again.base, again.log_offset, again.log_epoch) == (epoch, outcome.version, 77, epoch)
-    assert not store.version_is_new(outcome.version)
+    assert store.new_version(outcome.version) is None
     VersionStore(tmp_path).rollback("scorer")
-    assert store.version_is_new(outcome.version)
+    assert store.new_version(outcome.version) is not None
     back = old.load_latest()
     assert back is not None
     assert (back.epoch, back.meta["architecture"]["rank"]) == (0, 4)

@@ -104,6 +104,11 @@ class ScorerReader:
             )
         return self._scorer
 
+    @property
+    def step(self) -> int:
+        """Optimizer updates in the life of the scorer that ranks now; 0 where there is none."""
+        return 0 if self._scorer is None else self._scorer.about.step
+
     def rank(self, request: RankRequest) -> list[RankedItem]:
         """Return the candidates with their scores, the best first.
 

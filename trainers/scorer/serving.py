@@ -25,6 +25,9 @@ from trainers.versions import VersionStore
 
 Floats = npt.NDArray[np.float32]
 
+_PRODUCTS = 2**18
+"""Above so many products in one go numpy's BLAS takes several threads, which cost more than they save."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServedScorer:
@@ -64,6 +67,7 @@ class FrozenScorer:
         scale[2 * EMBEDDING_SIZE :] = of["structured_scale"]
         scaled = np.ascontiguousarray((down * scale).T)
         self._query, self._item = scaled[:EMBEDDING_SIZE], scaled[EMBEDDING_SIZE:]
+        self._at_once = max(1, _PRODUCTS // self._item.size)
         self._hidden, self._out, self._out_bias = np.ascontiguousarray(hidden.T), out[0].copy(), float(out_bias[0])
         self.about = ServedScorer(
             int(meta["epoch"]), int(meta["step"]), int(of["rank"]), meta.get("base"), str(of["embedder"])
@@ -82,6 +86,9 @@ class FrozenScorer:
 
     def score_rows(self, query: Floats, items: Floats) -> Floats:
         """Return one score a row of `items` (384 + 45 floats each) under a query's embedding (384 floats)."""
+        if len(items) > self._at_once:
+            starts = range(0, len(items), self._at_once)
+            return np.concatenate([self.score_rows(query, items[start : start + self._at_once]) for start in starts])
         low = items @ self._item
         low += query @ self._query
         active = low @ self._hidden

@@ -14,6 +14,7 @@ from benchmarks.topics import Record, read_all
 from schemas.events import DeadLetter, PreferencePair, ScoreUpdate, TrainingJob
 from schemas.settings import TracesSettings
 from streams import topology
+from streams.training.records import parse
 from trainers.traces.store import TraceStore
 from trainers.traces.suitability import assess, is_eligible
 
@@ -71,7 +72,8 @@ async def observe(system: RunningSystem) -> Observed:
     settings, status = system.settings, system.status()
     letters = [DeadLetter.from_json(record.value) for record in await read_all(settings, topology.DEAD_LETTERS)]
     pairs = [PreferencePair.from_json(record.value) for record in await read_all(settings, topology.PAIRS)]
-    announced = [TrainingJob.from_json(record.value) for record in await read_all(settings, topology.JOBS)]
+    parsed = [parse(record.value) for record in await read_all(settings, topology.JOBS)]
+    announced = [job for job in parsed if isinstance(job, TrainingJob)]
     jobs = {job.job_id: job for job in announced}
     datasets = {name: _dataset(system.data_dir / job.dataset_path) for name, job in jobs.items()}
     return Observed(

@@ -18,6 +18,7 @@ FeedbackSource = Literal["user", "evaluator", "implicit"]
 JobTier = Literal["dpo", "sft"]
 ModelTier = Literal["scorer", "dpo", "sft"]
 ScoreReason = Literal["experience_arrived", "feedback_learned", "feedback_held_out"]
+JobAction = Literal["retry", "cancel"]
 JobState = Literal["queued", "running", "validated", "finished", "failed", "cancelled"]
 
 
@@ -264,6 +265,17 @@ class TrainingJob(Event):
     """When the threshold was reached."""
 
 
+class JobControl(Event):
+    """A wish about a training job that was requested before; stands on the same topic."""
+
+    job_id: Identifier
+    """The job; the record's key."""
+    action: JobAction
+    """Run a job again that failed or was cancelled, or end one that has not."""
+    requested_at: Timestamp
+    """When it was wished."""
+
+
 class JobUpdate(Event):
     """The state of a training job."""
 
@@ -281,6 +293,8 @@ class JobUpdate(Event):
     """Why it failed, in one line."""
     attempt: int = Field(default=1, ge=1)
     """Count of tries."""
+    eta_seconds: float | None = None
+    """Time until the end at the pace so far, where one is known."""
     timestamp: Timestamp
     """When it was so."""
 

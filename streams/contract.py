@@ -22,6 +22,13 @@ class TopicContract:
     """The model of its values."""
     key: str | None
     """The field of the event that is the record's key; None for a key that the event does not hold."""
+    also: type[Event] | None = None
+    """A second kind of record on the topic, with the same key."""
+
+    @property
+    def events(self) -> tuple[type[Event], ...]:
+        """Every kind of record on the topic."""
+        return (self.event,) if self.also is None else (self.event, self.also)
 
 
 CONTRACTS: Mapping[str, TopicContract] = {
@@ -30,14 +37,16 @@ CONTRACTS: Mapping[str, TopicContract] = {
     topology.TRACES: TopicContract(events.Trace, "trace_id"),
     topology.SCORE_UPDATES: TopicContract(events.ScoreUpdate, "experience_id"),
     topology.PAIRS: TopicContract(events.PreferencePair, "pair_id"),
-    topology.JOBS: TopicContract(events.TrainingJob, "job_id"),
+    topology.JOBS: TopicContract(events.TrainingJob, "job_id", events.JobControl),
     topology.JOB_UPDATES: TopicContract(events.JobUpdate, "job_id"),
     topology.MODEL_VERSIONS: TopicContract(events.ModelVersion, "tier"),
     topology.DEAD_LETTERS: TopicContract(events.DeadLetter, None),
 }
 """By topic name without prefix; a dead letter has the key of its source."""
 
-EVENTS: Mapping[str, type[Event]] = {contract.event.__name__: contract.event for contract in CONTRACTS.values()}
+EVENTS: Mapping[str, type[Event]] = {
+    event.__name__: event for contract in CONTRACTS.values() for event in contract.events
+}
 """Every event by its name."""
 
 PRODUCIBLE = (topology.EXPERIENCES, topology.FEEDBACK, topology.TRACES)
@@ -56,17 +65,18 @@ def asyncapi(settings: Settings) -> dict[str, Any]:
     modes = [(event, "validation") for event in EVENTS.values()]
     _, schemas = models_json_schema(modes, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     for topic, contract in CONTRACTS.items():
-        name = contract.event.__name__
-        messages[name] = {
-            "name": name,
-            "summary": (contract.event.__doc__ or "").splitlines()[0],
-            "contentType": "application/json",
-            "payload": {"$ref": f"#/components/schemas/{name}"},
-            "bindings": {"kafka": {"key": {"type": "string", "description": contract.key or "the source's key"}}},
-        }
+        for event in contract.events:
+            messages[event.__name__] = {
+                "name": event.__name__,
+                "summary": (event.__doc__ or "").splitlines()[0],
+                "contentType": "application/json",
+                "payload": {"$ref": f"#/components/schemas/{event.__name__}"},
+                "bindings": {"kafka": {"key": {"type": "string", "description": contract.key or "the source's key"}}},
+            }
+        names = [event.__name__ for event in contract.events]
         channels[topic] = {
             "address": settings.topic(topic),
-            "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+            "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
             "bindings": {"kafka": {"partitions": partitions[settings.topic(topic)]}},
         }
         # Seen from the application: it receives what the outside writes.

@@ -38,7 +38,7 @@ from streams.transport.batch import RecordBatch
 from tests.effects.learning import trace
 from tests.scenarios.audit_day import write_legacy_traces
 from tests.streams.offline import KeptPublisher, batch, offline_app, record
-from tests.test_every_setting_has_an_effect import EFFECTS, ONE_CHOICE
+from tests.test_every_setting_has_an_effect import EFFECTS
 from tests.trainers.scorer.making import arrival_of, entry
 from trainers.scorer.network import ArchitectureMismatchError, ScorerNetwork
 from trainers.traces import store as trace_store
@@ -292,5 +292,5 @@ def test_every_event_and_every_answer_has_a_counted_reason(
 
 
 def test_every_setting_is_shown_to_have_an_effect() -> None:
-    assert EFFECTS.keys() | ONE_CHOICE == {key for key, _ in setting_fields()}
+    assert EFFECTS.keys() == {key for key, _ in setting_fields()}
     assert "scorer.rank" in EFFECTS

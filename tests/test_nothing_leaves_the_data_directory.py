@@ -15,13 +15,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
+from streams.job_runner import JobRunner
 
 from schemas.errors import JobError, TierstreamError, VersionError
 from schemas.events import DeadLetter, Trace, TrainingJob
 from schemas.settings import Settings, TopicsSettings
 from schemas.versions import VersionRecord
 from streams.dead_letters import dead_letter
-from streams.job_runner import JobRunner
 from streams.letter_box import Letter, RetriedLog
 from trainers.jobs.snapshot import job_folder, write_dataset, write_job
 from trainers.traces.store import TraceStore

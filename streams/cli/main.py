@@ -13,6 +13,7 @@ from schemas.errors import TierstreamError, disk_failure
 from streams.cli import (
     audit,
     dead_letters,
+    jobs,
     lag,
     models,
     produce,
@@ -40,21 +41,9 @@ def cli() -> None:
     """
 
 
-for command in (
-    *run.COMMANDS,
-    *topics.COMMANDS,
-    *dead_letters.COMMANDS,
-    *prune.COMMANDS,
-    *train.COMMANDS,
-    *lag.COMMANDS,
-    *models.COMMANDS,
-    *produce.COMMANDS,
-    *replay.COMMANDS,
-    *report.COMMANDS,
-    *retrain.COMMANDS,
-    *score.COMMANDS,
-    *audit.COMMANDS,
-):
+MODULES = (run, topics, dead_letters, jobs, prune, train, lag, models, produce, replay, report, retrain, score, audit)
+
+for command in (command for module in MODULES for command in module.COMMANDS):
     cli.add_command(command)
 
 

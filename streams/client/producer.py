@@ -90,7 +90,7 @@ class Producer:
             TypeError: the event is not of the topic's model.
         """
         contract = CONTRACTS[topic]
-        if not isinstance(event, contract.event):
+        if not isinstance(event, contract.events):
             raise TypeError(f"{topic} carries {contract.event.__name__}, not {type(event).__name__}")
         if contract.key is not None:
             key = str(getattr(event, contract.key)).encode()

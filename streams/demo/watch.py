@@ -16,6 +16,7 @@ from schemas.settings import Settings
 from streams import topology
 from streams.contract import CONTRACTS
 from streams.kafka_options import broker_errors, client_options
+from streams.training.records import parse
 from streams.web_token import web_token
 
 WATCHED = (topology.SCORE_UPDATES, topology.PAIRS, topology.JOBS, topology.JOB_UPDATES)
@@ -35,7 +36,12 @@ async def watch(settings: Settings, take: Callable[[Event], None]) -> None:
         try:
             await consumer.start()
             async for record in consumer:
-                take(models[record.topic].from_json(record.value or b""))
+                value = record.value or b""
+                take(
+                    parse(value)
+                    if record.topic == settings.topic(topology.JOBS)
+                    else models[record.topic].from_json(value)
+                )
         finally:
             await consumer.stop()
 

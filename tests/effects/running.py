@@ -25,6 +25,8 @@ from streams.broker.java import Java
 from streams.broker.launch import free_port
 from streams.kafka_options import client_options, faust_credentials
 from streams.lag import trainer_group
+from streams.training.launcher import LAUNCHERS
+from streams.training.runner import Attempts
 from tests.streams.offline import offline_app, record
 
 Seen = Any
@@ -253,8 +255,11 @@ def embedded_broker(settings: Settings) -> Seen:
 # The trainer
 
 
-class OneJob:
-    """A consumer that finds one training job."""
+class Requests:
+    """A consumer that finds a training job for each of some tiers, and then no more."""
+
+    def __init__(self, *tiers: str) -> None:
+        self._tiers = tiers
 
     def __call__(self, *_: str, **options: Any) -> Self:
         self.options = options
@@ -270,9 +275,10 @@ class OneJob:
         """Commit."""
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        fields = {"job_id": "dpo-1", "tier": "dpo", "dataset_path": "x", "dataset_sha256": "0", "base_model": "m"}
-        job = TrainingJob.model_validate({**fields, "example_count": 1, "settings": {}, "requested_at": 1})
-        yield record(job.to_json())
+        for tier in self._tiers:
+            fields = {"job_id": f"{tier}-1", "tier": tier, "dataset_path": "x", "dataset_sha256": "0"}
+            more = {"example_count": 1, "base_model": "m", "settings": {}, "requested_at": 1}
+            yield record(TrainingJob.model_validate({**fields, **more}).to_json())
 
 
 class KeptUpdates:
@@ -295,14 +301,52 @@ class KeptUpdates:
         self.sent.append(event)
 
 
-def crashing_job(settings: Settings, command: str = "false") -> Seen:
-    """Return the last update of a job whose process ends without a result, started by the launcher that is set."""
-    consumer, producer = OneJob(), KeptUpdates()
+def trained(settings: Settings, consumer: Requests, *command: str) -> list[JobUpdate]:
+    """Return what a trainer tells of jobs whose process is `command`."""
+    producer = KeptUpdates()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "AIOKafkaConsumer", consumer)
         patch.setattr(trainer, "Producer", producer)
-        patch.setattr(trainer, "LAUNCHERS", {"local": lambda folder: [command]})
-        patch.setattr("streams.job_runner._POLL_SECONDS", 0.01)
-        asyncio.run(trainer.work(settings))
-    last = producer.sent[-1]
+        patch.setattr("streams.training.runner.POLL_SECONDS", 0.01)
+        asyncio.run(trainer.work(settings, lambda tier, folder: list(command)))
+    return producer.sent
+
+
+def crashing_job(settings: Settings) -> Seen:
+    """Return the last update of a job whose process ends without a result."""
+    consumer = Requests("dpo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Attempts, "pause_before", lambda self, attempt: 0.0)
+        last = trained(settings, consumer, "false")[-1]
     return last.state, last.attempt, last.error, consumer.options["session_timeout_ms"]
+
+
+def pauses(settings: Settings) -> Seen:
+    """Return how long a trainer waits before each further try of a job whose process crashes."""
+    seen = []
+
+    def no_pause(self: Attempts, attempt: int) -> float:
+        seen.append(self.delay_seconds * attempt)
+        return 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Attempts, "pause_before", no_pause)
+        trained(settings, Requests("dpo"), "false")
+    return seen
+
+
+def jobs_side_by_side(settings: Settings) -> Seen:
+    """Return how many of three jobs, two of them of one tier, run at the same time at most."""
+    running: set[str] = set()
+    most = 0
+    for update in trained(settings, Requests("dpo", "dpo", "sft"), "sleep", "0.2"):
+        running = running | {update.job_id} if update.state == "running" else running - {update.job_id}
+        most = max(most, len(running))
+    return most
+
+
+def job_command(settings: Settings) -> Seen:
+    """Return the command of a job's process, on a machine that has Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: name)
+        return LAUNCHERS[settings.jobs.launcher](settings)("dpo", Path("/jobs/dpo-1"))[1:]

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from schemas.events import JobTier
 from schemas.settings import Settings
 from streams.trainer import work
 
@@ -13,7 +14,7 @@ settings = Settings.model_validate_json(sys.argv[1])
 program = sys.argv[2]
 
 
-def command(folder: Path) -> list[str]:
+def command(tier: JobTier, folder: Path) -> list[str]:
     return [sys.executable, "-c", program, str(folder)]
 
 

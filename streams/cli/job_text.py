@@ -1,0 +1,122 @@
+"""Training jobs in words and tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from schemas.events import TrainingJob
+from streams.training.folder import JobView
+from streams.training.log import HEADING, describe, parse_progress
+
+_STYLES = {
+    "finished": "green",
+    "failed": "red",
+    "interrupted": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+}
+
+
+def jobs_table(views: Sequence[JobView]) -> Table:
+    """Return one row a job."""
+    table = Table("job", "tier", "state", "progress", "attempt", "examples", "requested", "what came of it", box=None)
+    for view in views:
+        table.add_row(
+            view.job_id,
+            view.tier,
+            styled(view.state),
+            f"{view.progress:.0%}",
+            str(view.attempt),
+            "-" if view.examples is None else str(view.examples),
+            when(view.requested_at),
+            outcome(view),
+        )
+    return table
+
+
+def job_table(view: JobView, request: TrainingJob | None) -> Table:
+    """Return everything about one job, a line each."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+
+    def row(name: str, value: object) -> None:
+        if value not in (None, ""):
+            table.add_row(name, value if isinstance(value, Text) else str(value))
+
+    row("job", view.job_id)
+    row("tier", view.tier)
+    row("state", styled(view.state))
+    row("reason", view.error)
+    row("progress", f"{view.progress:.0%}" + (f", {left(view.eta_seconds)} left" if view.eta_seconds else ""))
+    row("attempt", view.attempt)
+    row("version", view.version and f"{view.version}, {'promoted' if view.promoted else 'rejected'}")
+    for name, value in flat(view.metrics):
+        row(name, value)
+    if request is not None:
+        row("examples", request.example_count)
+        row("dataset", f"{request.dataset_path} (sha256 {request.dataset_sha256[:12]})")
+        row("base model", request.base_model)
+        for name, value in flat(request.settings):
+            row(name, value)
+        row("requested", when(request.requested_at))
+    row("last told", when(view.updated_at))
+    row("folder", view.folder)
+    return table
+
+
+def outcome(view: JobView) -> str:
+    """Say in a few words what a job led to, or where it stands."""
+    if view.version:
+        return f"{view.version} {'promoted' if view.promoted else 'rejected'}"
+    if view.error:
+        return view.error
+    words = [describe(view.metrics)]
+    if view.eta_seconds is not None:
+        words.append(f"{left(view.eta_seconds)} left")
+    return ", ".join(word for word in words if word)
+
+
+def log_line(line: str) -> str:
+    """Return a line of a job's log for a person: progress in words, the rest as it is."""
+    progress = parse_progress(line.encode())
+    if progress is None:
+        return f"\n{line}" if line.startswith(f"{HEADING}") and not line.startswith(f"{HEADING}1 ") else line
+    known = {"stage", "step", "steps", "loss"}
+    more = ", ".join(f"{name} {value}" for name, value in flat(progress.metrics) if name not in known)
+    return f"{progress.share:>4.0%}  " + ", ".join(word for word in (describe(progress.metrics), more) if word)
+
+
+def flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return names and values of nested figures, dotted, numbers at four digits."""
+    found: list[tuple[str, str]] = []
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            found += flat(value, f"{prefix}{name}.")
+        elif isinstance(value, float):
+            found.append((f"{prefix}{name}", f"{value:.4g}"))
+        else:
+            found.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)))
+    return found
+
+
+def styled(state: str) -> Text:
+    """Return a state in its colour."""
+    return Text(state, style=_STYLES.get(state, ""))
+
+
+def when(at: datetime | None) -> str:
+    """Return a time in UTC to the second."""
+    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def left(seconds: float) -> str:
+    """Return a duration in minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

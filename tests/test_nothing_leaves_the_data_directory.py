@@ -15,7 +15,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
-from streams.job_runner import JobRunner
 
 from schemas.errors import JobError, TierstreamError, VersionError
 from schemas.events import DeadLetter, Trace, TrainingJob
@@ -23,6 +22,7 @@ from schemas.settings import Settings, TopicsSettings
 from schemas.versions import VersionRecord
 from streams.dead_letters import dead_letter
 from streams.letter_box import Letter, RetriedLog
+from streams.training.runner import Attempts, JobRunner
 from trainers.jobs.snapshot import job_folder, write_dataset, write_job
 from trainers.traces.store import TraceStore
 from trainers.versions import VersionStore
@@ -82,7 +82,7 @@ def run_a_job(folder: Path, name: str) -> None:
     async def publish(_: object) -> None:
         return None
 
-    asyncio.run(JobRunner(job(name), folder, lambda _: ["true"], 1, publish).run())
+    asyncio.run(JobRunner(job(name), folder, lambda *_: ["true"], Attempts(1, 0.0), publish).run())
 
 
 def stage_a_version(folder: Path, name: str) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from streams.job_runner import STATE_NAME
+from streams.training.folder import STATE_NAME
 from trainers.jobs.snapshot import JOB_NAME, RESULT_NAME
 
 

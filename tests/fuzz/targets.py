@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
-from streams.job_runner import parse_progress
 
 from schemas.config import load
 from schemas.errors import SettingsError
@@ -22,6 +21,7 @@ from schemas.settings import ScorerSettings
 from streams.agents.intake import take_in
 from streams.contract import CONTRACTS
 from streams.dead_letters import ATTEMPT_HEADER, attempt_of, explain
+from streams.training.log import parse_progress
 from streams.transport.batch import RecordBatch
 from tests.streams.offline import record
 from trainers.scorer.checkpoint import CheckpointStore

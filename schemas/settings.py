@@ -329,6 +329,15 @@ class RetentionSettings(StrictModel):
     """Newest versions of a tier that are kept of those that were never in use."""
 
 
+class DemoSettings(StrictModel):
+    """The demo's training, cut short so that it ends in minutes on two cores."""
+
+    dpo_steps: int = Field(default=5, ge=1)
+    """Optimizer steps of its DPO jobs."""
+    sft_steps: int = Field(default=8, ge=1)
+    """Optimizer steps of its SFT jobs."""
+
+
 class WebSettings(StrictModel):
     """The worker's web server."""
 
@@ -399,6 +408,7 @@ class Settings(StrictModel):
     pairs: PairsSettings = PairsSettings()
     traces: TracesSettings = TracesSettings()
     jobs: JobsSettings = JobsSettings()
+    demo: DemoSettings = DemoSettings()
     retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
     broker: BrokerSettings = BrokerSettings()

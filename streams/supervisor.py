@@ -183,7 +183,7 @@ class Stack:
         logs = Path(self.settings.data_dir) / "logs"
         environment = {
             **os.environ,
-            **_as_variables(self.settings, self.bootstrap, self.web_port),
+            **as_variables(self.settings, self.bootstrap, self.web_port),
             "PYTHONUNBUFFERED": "1",
         }
         names = ["worker", "trainer"] if self._with_trainer else ["worker"]
@@ -195,7 +195,7 @@ class Stack:
         say(f"web: {self.web_url}")
 
 
-def _as_variables(settings: Settings, bootstrap: str, web_port: int) -> dict[str, str]:
+def as_variables(settings: Settings, bootstrap: str, web_port: int) -> dict[str, str]:
     """Return the settings in effect as the variables that a part of ours reads them from."""
     variables: dict[str, str] = {}
 

@@ -31,6 +31,7 @@ from streams.dead_letters import dead_letter, explain
 from streams.kafka_options import broker_errors, client_options
 from streams.lag import trainer_group
 from streams.manifest import check_state
+from streams.model_versions import publish_changes
 from streams.topology import DEAD_LETTERS, JOB_UPDATES, JOBS, MODEL_VERSIONS, topic_specs
 from streams.training.display import display
 from streams.training.folder import Control, read_control, read_job, read_result
@@ -145,6 +146,8 @@ class Trainer:
             ConnectionFailedError: the broker does not take an update.
         """
         try:
+            # Promotions that another trainer, or we before a crash, did not come to tell of.
+            await publish_changes(self._data_dir, self._publish)
             async with asyncio.TaskGroup() as jobs:
                 async for record in self._consumer:
                     await self._take(record, jobs)
@@ -190,6 +193,7 @@ class Trainer:
             await runner.announce()
             async with self._turns[job.tier], self._places:
                 await runner.run(retry)
+            await publish_changes(self._data_dir, self._publish)
         except OSError as error:
             # The folder cannot tell of it; the topic does, and a retry goes on once there is room.
             reason = f"the job's folder cannot be written: {error.strerror or error}"
@@ -203,6 +207,7 @@ class Trainer:
     async def _publish(self, event: JobUpdate | ModelVersion) -> None:
         if isinstance(event, ModelVersion):
             await self._producer.send(MODEL_VERSIONS, event)
+            log.info("%s version %s is in use: %s", event.tier, event.version, event.reason)
             return
         await self._producer.send(JOB_UPDATES, event)
         self._show(event)

@@ -167,6 +167,8 @@ EFFECTS = {
     "retention.job_checkpoints": Effect("90d", retention.superfluous_folders, {"retention.job_checkpoints": "1d"}),
     "retention.jobs": Effect("2d", retention.superfluous_folders),
     "retention.versions": Effect("1", retention.superfluous_folders),
+    "demo.dpo_steps": Effect("3", running.demo_steps),
+    "demo.sft_steps": Effect("3", running.demo_steps),
     "web.host": Effect("127.0.0.2", running.listening, WEB),
     "web.port": Effect(SECOND_PORT, running.listening, WEB),
     "web.token": Effect("open sesame", running.status_page, WEB),

@@ -25,16 +25,18 @@ _STYLES = {
 
 def jobs_table(views: Sequence[JobView]) -> Table:
     """Return one row a job."""
-    table = Table("job", "tier", "state", "progress", "attempt", "examples", "requested", "what came of it", box=None)
+    table = Table(box=None)
+    for name in ("job", "state", "done", "try", "examples", "requested"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("what came of it", overflow="fold")
     for view in views:
         table.add_row(
             view.job_id,
-            view.tier,
             styled(view.state),
             f"{view.progress:.0%}",
             str(view.attempt),
             "-" if view.examples is None else str(view.examples),
-            when(view.requested_at),
+            when(view.requested_at)[5:16] or "-",
             outcome(view),
         )
     return table

@@ -139,7 +139,9 @@ def _log_lines(folder: Path, follow: bool) -> Iterator[str]:
 def _print(content: Any) -> None:
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=False).print(content)
+    console = Console(highlight=False)
+    # A pipe has no width: lines stay whole for whoever reads them.
+    (console if console.is_terminal else Console(highlight=False, width=240)).print(content)
 
 
 COMMANDS = (jobs,)

@@ -20,22 +20,25 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from schemas.base import Event
 from schemas.config import LoadedSettings
 from schemas.errors import TierstreamError
+from schemas.events import JobUpdate
 from schemas.settings import Settings
 from streams.client import Producer
-from streams.demo.board import Board
+from streams.demo.board import TIER_NAMES, Board
 from streams.demo.feed import publish, schedule
 from streams.demo.room import Exchange, simulate
 from streams.demo.summary import Summary, show, summarize
 from streams.demo.watch import fetch_status, watch
 from streams.lag import measure_lag
 from streams.supervisor import Stack
+from streams.training.display import time_left
+from streams.training.log import describe
 from trainers.files import write_atomically
 
 SEED = 2
-EXPERIENCES = 900
+EXPERIENCES = 600
 ANSWERS_PER_SECOND = 25.0
 POLL_SECONDS = 0.5
-STALL_SECONDS = 90.0
+STALL_SECONDS = 180.0
 SUMMARY_NAME = "summary.json"
 
 
@@ -77,7 +80,7 @@ def run(settings: Settings, loaded: LoadedSettings, experiences: int | None = No
 
 
 def demo_settings(settings: Settings, loaded: LoadedSettings, now: datetime) -> Settings:
-    """Return settings with a fresh data folder and free ports where no flag names them.
+    """Return settings with a fresh data folder, free ports where no flag names them, and few training steps.
 
     On a broker that is not the demo's own, its topics get a prefix of their own.
 
@@ -102,6 +105,12 @@ def demo_settings(settings: Settings, loaded: LoadedSettings, now: datetime) -> 
             "broker": settings.broker.model_copy(update={"port": port_of("broker")}),
             "web": settings.web.model_copy(update={"port": port_of("web")}),
             "topics": settings.topics.model_copy(update={"prefix": prefix}),
+            "jobs": settings.jobs.model_copy(
+                update={
+                    "dpo": settings.jobs.dpo.model_copy(update={"max_steps": settings.demo.dpo_steps}),
+                    "sft": settings.jobs.sft.model_copy(update={"max_steps": settings.demo.sft_steps}),
+                }
+            ),
         }
     )
 
@@ -127,6 +136,7 @@ class Play:
         self._scored = self._progress.add_task("tier 1: scored and learned", total=judged)
         self._pairs = self._progress.add_task("tier 2: pairs", total=self._settings.pairs.threshold)
         self._traces = self._progress.add_task("tier 3: traces", total=self._settings.traces.threshold)
+        self._training: dict[str, TaskID] = {}
 
     async def run(self, stopping: threading.Event) -> Summary | None:
         """Publish, wait until all is processed, and sum up; None where it was told to stop."""
@@ -206,8 +216,20 @@ class Play:
         left = len(self._board.unscored) + len(self._board.unlearned)
         total = self._progress.tasks[self._scored].total or 0
         self._progress.update(self._scored, completed=total - left)
+        if isinstance(event, JobUpdate):
+            self._show_training(event)
         if line is not None:
             self._progress.console.print(line, soft_wrap=True)
+
+    def _show_training(self, update: JobUpdate) -> None:
+        """Show how far a job is, a bar for each."""
+        name = f"tier {'2' if update.tier == 'dpo' else '3'}: {TIER_NAMES[update.tier]}"
+        if update.job_id not in self._training:
+            self._training[update.job_id] = self._progress.add_task(name, total=100)
+        figures = describe(update.metrics) if update.state == "running" else update.state
+        words = ", ".join(word for word in (figures, time_left(update)) if word)
+        bar = self._training[update.job_id]
+        self._progress.update(bar, completed=round(100 * update.progress), description=f"{name} {words}".rstrip())
 
     def _count_published(self, events: int) -> None:
         self._changed_at = time.monotonic()

@@ -22,7 +22,7 @@ LIKED, NEUTRAL, DISLIKED = 0.7, 0.0, -0.7
 USER_JUDGES, EVALUATOR_JUDGES = 0.8, 0.5
 """Share of the answers that each of them judges."""
 
-TRACE_EVERY = 6
+TRACE_EVERY = 4
 """One exchange in so many brings the trace of the model call behind it."""
 
 TRACE_HAS_THINKING = 0.85

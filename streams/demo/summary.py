@@ -9,9 +9,21 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from schemas.events import JobTier
+from schemas.events import JobTier, JobUpdate
 from schemas.settings import Settings
 from streams.demo.board import TIER_NAMES, Board
+
+GATE_FIGURES: Mapping[str, str] = {
+    "held_out": "examples",
+    "implicit_accuracy": "implicit accuracy",
+    "implicit_margin": "implicit margin",
+    "accuracy": "accuracy",
+    "accuracy_in_use": "accuracy in use before",
+    "loss": "loss",
+    "loss_in_use": "loss in use before",
+    "other_tier_regression": "loss added on the other tier's text",
+}
+"""The gate's figures that are shown, and what they are called."""
 
 TierState = Literal["COMPLETED", "SKIPPED", "FAILED"]
 
@@ -120,8 +132,31 @@ def _job_tier(tier: JobTier, examples: str, board: Board, status: Mapping[str, A
     if bad:
         reasons = [(update.error or update.state) if update else "not heard of" for update in bad]
         return Tier(name, "FAILED", (f"{len(bad)} of {len(states)} jobs: {reasons[0]}", so_far))
-    done = [f"{job.job_id} {job.state}: {job.metrics.get('examples')} examples" for job in states if job]
-    return Tier(name, "COMPLETED", (so_far, *done))
+    return Tier(name, "COMPLETED", (so_far, *(line for job in states if job for line in _trained(job))))
+
+
+def _trained(job: JobUpdate) -> list[str]:
+    """Say what a job trained, and how the gate judged it."""
+    figures = job.metrics
+    if "version" not in figures:
+        return [f"{job.job_id} {job.state}"]
+
+    def number(name: str) -> str:
+        value = figures.get(name)
+        return f"{value:.3f}" if isinstance(value, (int, float)) else "-"
+
+    judged = "promoted" if figures["promoted"] else "rejected"
+    return [
+        f"{figures['version']} {judged}: {figures.get('reason')}",
+        f"{figures.get('steps')} steps on {figures.get('trained_on')} examples, loss {number('loss_first')} to "
+        f"{number('loss_last')}, {number('seconds_per_step')} s a step",
+        "held out: "
+        + ", ".join(
+            f"{figures[name]} {words}" if isinstance(figures[name], int) else f"{words} {number(name)}"
+            for name, words in GATE_FIGURES.items()
+            if figures.get(name) is not None
+        ),
+    ]
 
 
 def _funnel_table(funnel: Mapping[str, Any]) -> Table:

@@ -37,6 +37,12 @@ class Result:
     promoted: bool = False
     """Whether that version is in use from now on."""
 
+    def figures(self) -> dict[str, JsonValue]:
+        """Return the metrics, with the version and whether it was promoted where there is one."""
+        if self.version is None:
+            return self.metrics
+        return {**self.metrics, "version": self.version, "promoted": self.promoted}
+
     def write(self, folder: Path) -> None:
         """Write `result.json`.
 

@@ -16,7 +16,7 @@ from schemas.events import JobTier
 from schemas.settings import Settings
 from streams.training.log import HEADING, LOG_NAME
 
-PROCESSES: Mapping[JobTier, str] = {"dpo": "trainers.jobs.validate", "sft": "trainers.jobs.validate"}
+PROCESSES: Mapping[JobTier, str] = {"dpo": "trainers.jobs.dpo", "sft": "trainers.jobs.sft"}
 """The module that does a tier's jobs, each as `python -m MODULE JOB_DIR`."""
 
 TERMINATE_SECONDS = 5.0

@@ -92,7 +92,7 @@ class JobRunner:
             result = read_result(self._folder)
             if result is None:
                 result = await self._bring_to_end(lock, interrupted=told is not None and told.state == "running")
-        await self._say(result.state, Progress(1.0, result.metrics), error=result.error)
+        await self._say(result.state, Progress(1.0, result.figures()), error=result.error)
         return result.state
 
     def _forget_end(self, retry: int) -> None:
@@ -209,6 +209,7 @@ class Pace:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._first: tuple[float, float] | None = None
+        self._stage: object = None
         self._last_at = float("-inf")
 
     def is_due(self) -> bool:
@@ -216,10 +217,11 @@ class Pace:
         return self._clock() - self._last_at >= TELL_EVERY_SECONDS
 
     def told(self, progress: Progress) -> None:
-        """Take note of progress that is told; progress that falls back is a new attempt's."""
+        """Take note of progress that is told; each stage has its own pace, and a new attempt falls back."""
         self._last_at = self._clock()
-        if self._first is None or progress.share < self._first[1]:
-            self._first = (self._last_at, progress.share)
+        stage = progress.metrics.get("stage")
+        if self._first is None or progress.share < self._first[1] or stage != self._stage:
+            self._first, self._stage = (self._last_at, progress.share), stage
 
     def seconds_left(self, share: float) -> float | None:
         """Return the seconds until the end at the pace so far, None while no pace is known."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ from typing import Any, Self
 import pytest
 from aiohttp import ClientSession
 
+from schemas.config import LoadedSettings
 from schemas.errors import BrokerError, JarsUnavailableError
 from schemas.events import JobUpdate, TrainingJob
 from schemas.settings import Settings
@@ -23,6 +25,7 @@ from streams.broker import kafka
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.java import Java
 from streams.broker.launch import free_port
+from streams.demo.play import demo_settings
 from streams.kafka_options import client_options, faust_credentials
 from streams.lag import trainer_group
 from streams.training.launcher import LAUNCHERS
@@ -350,3 +353,11 @@ def job_command(settings: Settings) -> Seen:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("importlib.util.find_spec", lambda name: name)
         return LAUNCHERS[settings.jobs.launcher](settings)("dpo", Path("/jobs/dpo-1"))[1:]
+
+
+def demo_steps(settings: Settings) -> Seen:
+    """Return the optimizer steps of the demo's jobs."""
+    sources = {"data_dir": "default", "kafka.bootstrap_servers": "default", "broker.port": "default"}
+    loaded = LoadedSettings(settings, {**sources, "web.port": "default"})
+    jobs = demo_settings(settings, loaded, datetime(2026, 1, 1, tzinfo=UTC)).jobs
+    return jobs.dpo.max_steps, jobs.sft.max_steps

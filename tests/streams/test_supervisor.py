@@ -10,7 +10,7 @@ import pytest
 
 from schemas.config import load, setting_fields
 from schemas.errors import TierstreamError
-from streams.supervisor import LONGEST_PAUSE_SECONDS, RESTARTS, RESTARTS_WITHIN_SECONDS, Part, _as_variables
+from streams.supervisor import LONGEST_PAUSE_SECONDS, RESTARTS, RESTARTS_WITHIN_SECONDS, Part, as_variables
 
 ENDS = "import os; print('started with', os.environ['WORD']); raise SystemExit(3)"
 RUNS = "import time; print('running', flush=True); time.sleep(600)"
@@ -165,7 +165,7 @@ def test_parts_get_the_settings_in_effect_with_broker_and_port(tmp_path: Path) -
         '[topics]\nprefix = "p-"\nretention = "forever"\n[pairs]\none_to_one = false\n[web]\ntoken = "secret"\n'
     )
     settings = load(file, {"TIERSTREAM_SCORER__RANK": "8"}, {"data_dir": str(tmp_path)}).settings
-    variables = _as_variables(settings, "127.0.0.1:5", 77)
+    variables = as_variables(settings, "127.0.0.1:5", 77)
     there = load(None, variables, {})
     changed = {"kafka": {"bootstrap_servers": "127.0.0.1:5"}, "web": {"port": 77}}
     expected = settings.model_copy(

@@ -90,6 +90,11 @@ class RunBook:
         """Count of ids in the open run."""
         return len(self._records) - self._open_start()
 
+    def pending(self) -> CompletedRun:
+        """Return the examples of the open run as if it were complete."""
+        ids = [self._with_content[place] for place in range(self._open_start(), len(self._records))]
+        return CompletedRun(tuple(ids), tuple((self._records[name].content or "").encode() for name in ids))
+
     def load(self, key: bytes, value: bytes) -> None:
         """Take in one key of the table, in any order.
 

@@ -53,8 +53,14 @@ def test_on_a_broker_that_is_there_topics_get_names_of_their_own() -> None:
     assert settings.topics.prefix == "site-demo-20260208-093005-"
 
 
+def test_training_is_cut_short_as_the_demo_says() -> None:
+    settings = effective({"TIERSTREAM_DEMO__DPO_STEPS": "3", "TIERSTREAM_DEMO__SFT_STEPS": "4"})
+    assert (settings.jobs.dpo.max_steps, settings.jobs.sft.max_steps) == (3, 4)
+
+
 def test_nothing_else_is_changed() -> None:
     plain, changed = Settings(), effective()
-    assert changed.model_dump(exclude={"data_dir", "broker", "web", "topics"}) == plain.model_dump(
-        exclude={"data_dir", "broker", "web", "topics"}
-    )
+    apart = {"data_dir", "broker", "web", "topics", "jobs"}
+    assert changed.model_dump(exclude=apart) == plain.model_dump(exclude=apart)
+    steps = {"dpo": {"max_steps"}, "sft": {"max_steps"}}
+    assert changed.jobs.model_dump(exclude=steps) == plain.jobs.model_dump(exclude=steps)

@@ -56,7 +56,30 @@ def test_three_tiers_that_ended_are_completed() -> None:
     assert summary.unfinished == []
     assert summary.tiers[1].figures == (
         "85 preference pairs, 5 of 80 towards the next job",
-        "dpo-1 validated: 80 examples",
+        "dpo-1 validated",
+    )
+
+
+def test_a_trained_version_is_told_with_the_figures_of_its_gate() -> None:
+    trained = board("dpo", "sft", state="finished")
+    figures = {
+        "version": "dpo-1a2b",
+        "promoted": True,
+        "reason": "better on 9 held-out prompts: +0.1",
+        "steps": 8,
+        "trained_on": 71,
+        "loss_first": 0.693,
+        "loss_last": 0.5,
+        "seconds_per_step": 2.5,
+        "held_out": 9,
+        "implicit_accuracy": 0.888,
+        "implicit_margin": 0.1,
+    }
+    trained.states["dpo-1"] = trained.states["dpo-1"].model_copy(update={"metrics": figures})
+    assert summarize(trained, status(), Settings(), 1.0).tiers[1].figures[1:] == (
+        "dpo-1a2b promoted: better on 9 held-out prompts: +0.1",
+        "8 steps on 71 examples, loss 0.693 to 0.500, 2.500 s a step",
+        "held out: 9 examples, implicit accuracy 0.888, implicit margin 0.100",
     )
 
 

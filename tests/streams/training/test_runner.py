@@ -336,6 +336,17 @@ def test_time_left_follows_from_the_pace_of_this_attempt() -> None:
     assert pace.seconds_left(0.2) is None
 
 
+def test_each_stage_has_its_own_pace() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    pace.told(Progress(0.0, {"stage": "base model"}))
+    now[0] += 100.0
+    pace.told(Progress(0.1, {"stage": "train"}))
+    now[0] += 10.0
+    pace.told(Progress(0.2, {"stage": "train"}))
+    assert pace.seconds_left(0.2) == 80.0
+
+
 def test_progress_is_told_at_most_once_a_second() -> None:
     now = [0.0]
     pace = Pace(lambda: now[0])

@@ -39,20 +39,30 @@ class Accuracy:
     """(Good, bad) pairs that were compared."""
 
 
+def within_query_accuracies(answers: Iterable[Judged]) -> dict[str, float]:
+    """Return the share of right pairs by query; a tie counts half, and only queries with both kinds count."""
+    return {query: _share(goods, bads) for query, (goods, bads) in _sides(answers).items()}
+
+
 def within_query_accuracy(answers: Iterable[Judged]) -> Accuracy:
     """Return the accuracy; a tie counts half, and only queries with both good and bad answers count."""
+    sides = _sides(answers)
+    shares = [_share(goods, bads) for goods, bads in sides.values()]
+    return Accuracy(
+        value=statistics.fmean(shares) if shares else None,
+        standard_error=statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else None,
+        queries=len(shares),
+        pairs=sum(len(goods) * len(bads) for goods, bads in sides.values()),
+    )
+
+
+def _sides(answers: Iterable[Judged]) -> dict[str, tuple[list[float], list[float]]]:
+    """Return the scores of good and bad answers, by query, where there are both."""
     goods: defaultdict[str, list[float]] = defaultdict(list)
     bads: defaultdict[str, list[float]] = defaultdict(list)
     for answer in answers:
         (goods if answer.good else bads)[answer.query].append(answer.score)
-    both = sorted(goods.keys() & bads.keys())
-    shares = [_share(goods[query], bads[query]) for query in both]
-    return Accuracy(
-        value=statistics.fmean(shares) if shares else None,
-        standard_error=statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else None,
-        queries=len(both),
-        pairs=sum(len(goods[query]) * len(bads[query]) for query in both),
-    )
+    return {query: (goods[query], bads[query]) for query in sorted(goods.keys() & bads.keys())}
 
 
 def _share(goods: Sequence[float], bads: Sequence[float]) -> float:

@@ -142,7 +142,7 @@ class ScorerSettings(StrictModel):
     rank: int = Field(default=32, ge=1, le=512)
     """Rank of the first layer; 877 parameters each, and 129."""
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
-    """Adam's step size at the start."""
+    """Adam's step size at the start, for a step of one feedback; times the root of their number for several."""
     min_learning_rate: float = Field(default=1.25e-4, gt=0, le=1)
     """The plateau decay stops here."""
     plateau_patience: int = Field(default=20, ge=1)

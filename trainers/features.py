@@ -19,6 +19,8 @@ from trainers.embedding import Floats
 from trainers.items import Item, items_of
 from trainers.text import MAX_TEXT_CHARACTERS, words
 
+LAYOUT_VERSION = 1
+"""Goes up where a feature comes to mean something else under its name: a checkpoint of another version is refused."""
 TYPE_BUCKETS = 6
 INTENT_BUCKETS = 4
 
@@ -86,8 +88,9 @@ FEATURES: tuple[Feature, ...] = (
 
 
 def layout_hash() -> str:
-    """Return a hash of the layout's names, in order: weights of one layout do not fit another."""
-    return blake2b("\n".join(f.name for f in FEATURES).encode(), digest_size=8).hexdigest()
+    """Return the layout's version and a hash of its names, in order: weights of one layout do not fit another."""
+    names = blake2b("\n".join(f.name for f in FEATURES).encode(), digest_size=4)
+    return f"{LAYOUT_VERSION}-{names.hexdigest()}"
 
 
 _ALL = frozenset(words("all every everything both each whole entire"))

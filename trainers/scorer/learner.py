@@ -15,7 +15,7 @@ from schemas.settings import ScorerSettings
 from trainers.scorer.entries import Origins, Use, fill_rows, input_scale, judged_items, use_of
 from trainers.scorer.model import ScorerModel
 from trainers.scorer.network import architecture, empty_rows
-from trainers.scorer.progress import Counts, PlateauDecay, ProgressiveWindow
+from trainers.scorer.progress import Counts, PlateauDecay, ProgressiveWindow, note_on
 from trainers.scorer.samples import (
     Floats,
     SampleBuffer,
@@ -66,10 +66,11 @@ class OnlineLearner:
         self.validation = SampleBuffer(settings.validation_size)
         self.window = ProgressiveWindow()
         self.decay = PlateauDecay(settings)
-        self.validated: dict[str, float | int | None] = {
+        self.validated: dict[str, float | int | str | None] = {
             "validation_loss": None,
             "validation_accuracy": None,
             "validation_pairs": 0,
+            "validation_note": None,
         }
         self.model = ScorerModel(settings)
         self.origins = Origins()
@@ -262,7 +263,10 @@ class OnlineLearner:
         before, after = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
         if unjudged:
             before[order[:unjudged]] = self.model.scores(rows[:unjudged])
-        taken, scores = self.model.update(samples, better, worse, self.decay.learning_rate)
+        # Adam takes as few steps for many feedbacks as for one: their square root makes up for it (Malladi et al., "On
+        # the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
+        rate = self.decay.learning_rate * len(entries) ** 0.5
+        taken, scores = self.model.update(samples, better, worse, rate)
         before[order[unjudged:]] = scores[: len(fresh)]
         after[order] = self.model.scores(rows)
         self.window.add(fresh, scores[: len(fresh)])
@@ -288,6 +292,7 @@ class OnlineLearner:
             "validation_loss": loss.value,
             "validation_accuracy": loss.correct / loss.pairs if loss.pairs else None,
             "validation_pairs": loss.pairs,
+            "validation_note": note_on(samples.rewards),
         }
         # Losses over fewer samples do not compare: a lucky one would be the best for ever.
         full = len(samples) == self.validation.capacity

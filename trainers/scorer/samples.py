@@ -51,6 +51,7 @@ class SampleBuffer:
         )
         self._next = 0
         self._count = 0
+        self._views = self._all.take(slice(0))
 
     def __len__(self) -> int:
         return self._count
@@ -58,7 +59,9 @@ class SampleBuffer:
     @property
     def samples(self) -> Samples:
         """The samples, oldest place first, as views."""
-        return Samples(*(getattr(self._all, name)[: self._count] for name in NAMES))
+        if len(self._views) != self._count:
+            self._views = self._all.take(slice(self._count))
+        return self._views
 
     def add(self, samples: Samples) -> None:
         """Take the samples in; the oldest go."""

@@ -7,6 +7,7 @@ import safetensors.numpy
 
 from schemas.settings import ScorerSettings
 from tests.trainers.scorer.making import SMALL, random_stream, run
+from trainers.features import layout_hash
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.network import ArchitectureMismatchError
@@ -76,6 +77,21 @@ def test_other_scales_are_another_architecture(tmp_path: Path):
     other = SMALL.model_copy(update={"embedding_scale": 1.0})
     with pytest.raises(ArchitectureMismatchError, match=r"embedding_scale 0\.3, .*embedding_scale 1\.0"):
         CheckpointStore(tmp_path, other).load_latest()
+
+
+def test_checkpoint_of_another_embedder_is_refused_with_both_named(tmp_path: Path):
+    CheckpointStore(tmp_path, SMALL).save(learner_after(20).snapshot(1, 0))
+    other = SMALL.model_copy(update={"embedder": "minilm"})
+    with pytest.raises(ArchitectureMismatchError, match=r"has embedder hash, but the settings have embedder minilm"):
+        CheckpointStore(tmp_path, other).load_latest()
+
+
+def test_checkpoint_of_another_feature_layout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = layout_hash()
+    CheckpointStore(tmp_path, SMALL).save(learner_after(20).snapshot(1, 0))
+    monkeypatch.setattr("trainers.features.LAYOUT_VERSION", 2)
+    with pytest.raises(ArchitectureMismatchError, match=rf"has features {before}, .* have features {layout_hash()}"):
+        CheckpointStore(tmp_path, SMALL).load_latest()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "other form", "flipped bit", "no header"])

@@ -144,6 +144,53 @@ def test_rewards_that_never_differ_are_said_to_validate_nothing():
     assert status["validation_accuracy"] is None
     assert status["validation_pairs"] == status["progressive_pairs"] == status["pairs_ranked"] == 0
     assert status["validation_loss"] is not None
+    assert status["validation_note"] == "all held-out rewards are equal: there is nothing to rank"
+
+
+def test_rewards_that_never_change_sign_are_told_beside_the_validation():
+    learner = OnlineLearner(SMALL)
+    stream = [(n, entry(n, (0.9, 0.1), query=(LEARNED + HELD_OUT)[n % 16])) for n in range(64)]
+    run(learner, stream, batch=8)
+    assert "never change sign" in learner.status()["validation_note"]
+    later = [(n, entry(n, (0.9, -0.1), query=(LEARNED + HELD_OUT)[n % 16])) for n in range(64, 128)]
+    run(learner, later, batch=8)
+    assert learner.status()["validation_note"] is None
+
+
+def test_single_items_are_learned_across_experiences():
+    learner = OnlineLearner(SMALL)
+    run(learner, [(n, entry(n, (1.0 if n % 2 else -1.0,))) for n in range(40)], batch=4)
+    status = learner.status()
+    assert (status["groups_learned"], status["samples_learned"]) == (40, 40)
+    assert status["pairs_ranked"] > 0
+    assert np.isfinite(learner.model.arrays()["weights.down.weight"]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.sampled_from([0.0, 1e-30, 1.0, 30.0, 1e3, 1e20, 3e38, np.inf, np.nan]),
+    rewards=st.lists(
+        st.one_of(st.none(), st.floats(-1, 1), st.sampled_from([np.nan, np.inf, -np.inf, 1e300])), max_size=4
+    ),
+    rate=st.sampled_from([1e-3, 1.0]),
+)
+def test_whatever_comes_the_weights_stay_finite(size: float, rewards: list[float | None], rate: float):
+    learner = OnlineLearner(SMALL.model_copy(update={"learning_rate": rate}))
+    vectors = np.zeros(384 + 429 * len(rewards), "<f4")
+    vectors[::7] = size
+    strange = entry(0, rewards, features=vectors.tobytes())
+    run(learner, [(0, strange), *((n, entry(n)) for n in range(1, 6))], batch=2)
+    for name, values in learner.model.arrays().items():
+        assert np.isfinite(values).all(), name
+    assert np.isfinite(learner.score(entry(9))).all()
+
+
+def test_learning_rate_grows_with_the_root_of_a_steps_feedbacks(monkeypatch: pytest.MonkeyPatch):
+    learner = OnlineLearner(SMALL.model_copy(update={"groups_per_step": 4}))
+    rates, update = [], learner.model.update
+    monkeypatch.setattr(learner.model, "update", lambda *given: (rates.append(given[-1]), update(*given))[1])
+    apply_all(learner, *(entry(n) for n in range(5)))
+    assert rates == pytest.approx([2e-3, 1e-3])
 
 
 def test_experience_without_items_is_scored_as_such():

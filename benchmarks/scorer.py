@@ -1,0 +1,78 @@
+"""What the scorer learns, how fast, and at what cost as it grows: `python -m benchmarks.scorer`, about ten minutes.
+
+Tables go to the terminal, all figures to `--json`, the learning curves to `--plot`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from benchmarks import scorer_growth, scorer_learning, scorer_room, scorer_speed
+from benchmarks.folds import load_examples
+from benchmarks.home_assistant import DATA
+from benchmarks.machine import machine
+from benchmarks.scorer_report import draw_curves, report
+from schemas.settings import ScorerSettings
+from trainers.embedding import build_embedder
+
+PARTS = ("speed", "growth", "room", "learning")
+
+
+def main() -> int:
+    """Measure the parts that are asked for."""
+    options = _options()
+    if not DATA.is_file():
+        print(f"{DATA} is not there: it lies beside the project", file=sys.stderr)
+        return 1
+    console = Console()
+    found: dict[str, Any] = {"machine": machine()}
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("home_assistant")
+        examples = load_examples(build_embedder(ScorerSettings()))
+        for part in options.only:
+            found[part] = _measure(
+                part, options, examples, lambda what, p=part: bar.update(task, description=f"{p}: {what}")
+            )
+    text = report(found)
+    console.print(text, markup=False, highlight=False)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    if options.plot and {"learning", "room"} & set(found):
+        draw_curves(found, options.plot)
+    return 0
+
+
+def _measure(part: str, options: argparse.Namespace, examples: Any, progress: Any) -> Any:
+    progress("…")
+    if part == "speed":
+        return scorer_speed.measure(examples)
+    if part == "room":
+        return scorer_room.measure(options.seeds)
+    if part == "learning":
+        return scorer_learning.measure(options.seeds, options.workers, progress)
+    with tempfile.TemporaryDirectory() as folder:
+        return scorer_growth.measure(examples, Path(folder), options.samples, progress)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scorer", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure, in this order")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of the scorer, and rooms (default 5)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that learn (default 2)")
+    parser.add_argument("--samples", type=int, default=1_000_000, help="how far cost growth goes (default 1,000,000)")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--plot", type=Path, help="PNG of the learning curves")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

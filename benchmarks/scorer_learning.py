@@ -1,0 +1,155 @@
+"""How well the scorer learns home_assistant, beside Vowpal Wabbit and River in the same run."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from benchmarks.baselines import featured, run_grids
+from benchmarks.folds import (
+    FOLDS,
+    SHARES,
+    Accuracies,
+    Example,
+    fold_mean,
+    learn,
+    load_examples,
+    over_seeds,
+    paired_difference,
+    shuffled,
+    split,
+)
+from schemas.settings import ScorerSettings
+from trainers.embedding import build_embedder
+
+NEVER = 2**62
+"""One query in so many is held out: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to learn the stream."""
+
+    name: str
+    changes: tuple[tuple[str, Any], ...] = ()
+    groups: int = 1
+    """Feedbacks a step."""
+    shuffled: bool = False
+    seeds: int | None = None
+    """Fewer seeds than the others get."""
+
+    def settings(self, seed: int) -> ScorerSettings:
+        """Return the defaults with the variant's changes."""
+        return ScorerSettings().model_copy(update={**dict(self.changes), "seed": seed})
+
+
+DEFAULT = Variant("defaults, one feedback a step")
+EQUAL = Variant("the same, nothing held out (as the others learn)", (("validation_one_in", NEVER),))
+VARIANTS = (
+    DEFAULT,
+    Variant("defaults, 32 feedbacks a step", groups=32),
+    EQUAL,
+    Variant("rank 8", (("rank", 8),)),
+    Variant("rank 8, 32 feedbacks a step", (("rank", 8),), groups=32),
+    Variant("minilm instead of hash", (("embedder", "minilm"),), seeds=2),
+    Variant("labels shuffled", shuffled=True, seeds=2),
+    Variant("labels shuffled, 32 feedbacks a step", groups=32, shuffled=True),
+)
+
+Run = list[list[Accuracies]]
+"""By share of the stream, then by fold."""
+
+
+@cache
+def _examples(embedder: Literal["hash", "minilm", "supplied"]) -> list[Example]:
+    return load_examples(build_embedder(ScorerSettings(embedder=embedder)))
+
+
+def learn_all_folds(variant: Variant, seed: int) -> Run:
+    """Learn every fold's stream with one seed."""
+    settings = variant.settings(seed)
+    by_fold = []
+    for fold in range(FOLDS):
+        seen, unseen = split(_examples(settings.embedder), fold)
+        by_fold.append(learn(settings, shuffled(seen, seed) if variant.shuffled else seen, unseen, variant.groups))
+    return [[curve[place] for curve in by_fold] for place in range(len(SHARES))]
+
+
+def measure(seeds: int, workers: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Return the table of learners, the learning curve and the paired differences.
+
+    Raises:
+        FileNotFoundError: the data is not there.
+    """
+    runs: dict[str, list[Run]] = {}
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        jobs = [
+            (variant, pool.submit(learn_all_folds, variant, seed))
+            for variant in VARIANTS
+            for seed in range(min(seeds, variant.seeds or seeds))
+        ]
+        others = list(_others(progress))
+        for variant, job in jobs:
+            runs.setdefault(variant.name, []).append(job.result())
+            progress(variant.name)
+    ends = {name: [run[-1] for run in of] for name, of in runs.items()}
+    best = _best(others)
+    return {
+        "queries": len(over_seeds(ends[DEFAULT.name])),
+        "seeds": seeds,
+        "scorer": {name: _summary(of) for name, of in ends.items()},
+        "others": {f"{one['learner']}, {one['features']}": _without(one) for one in best.values()},
+        "grid": [{**_without(one), "learner": one["learner"], "features": one["features"]} for one in others],
+        "differences": {
+            f"{ours} - {theirs['learner']}, {theirs['features']}": asdict(
+                paired_difference(over_seeds(ends[ours]), over_seeds([theirs["accuracies"]]))
+            )
+            for ours in (DEFAULT.name, EQUAL.name, VARIANTS[1].name)
+            for theirs in best.values()
+        },
+        "curve": {name: [fmean(map(fold_mean, (run[n] for run in of))) for n in range(len(SHARES))]
+                  for name, of in runs.items()},
+        "shares": list(SHARES),
+    }  # fmt: skip
+
+
+def _others(progress: Callable[[str], None]) -> list[dict[str, Any]]:
+    found = []
+    for learner, features, rate, accuracies in run_grids(featured(_examples("hash"))):
+        progress(f"{learner}, {features}, learning rate {rate}")
+        summary = {"accuracy": fold_mean(accuracies), "folds": [fmean(fold.values()) for fold in accuracies]}
+        found.append(
+            {"learner": learner, "features": features, "learning_rate": rate, "accuracies": accuracies, **summary}
+        )
+    return found
+
+
+def _best(others: Sequence[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the best point of each grid, on the folds that are reported."""
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in others:
+        key = one["learner"], one["features"]
+        if key not in best or one["accuracy"] > best[key]["accuracy"]:
+            best[key] = one
+    return best
+
+
+def _without(one: dict[str, Any]) -> dict[str, Any]:
+    return {name: one[name] for name in ("learning_rate", "accuracy", "folds")}
+
+
+def _summary(runs: Sequence[Sequence[Accuracies]]) -> dict[str, Any]:
+    means = [fold_mean(run) for run in runs]
+    folds = [fmean(fmean(run[fold].values()) for run in runs) for fold in range(FOLDS)]
+    return {
+        "accuracy": fmean(means),
+        "over_seeds": stdev(means) if len(means) > 1 else None,
+        "over_folds": stdev(folds),
+        "folds": folds,
+        "seeds": len(runs),
+    }

@@ -1,0 +1,129 @@
+"""The scorer's figures as Markdown tables, and the learning curves as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+
+def report(found: Mapping[str, Any]) -> str:
+    """Return the tables of the parts that were measured."""
+    parts = {"learning": _learning, "room": _room, "speed": _speed, "growth": _growth}
+    lines = [line for name, write in parts.items() if name in found for line in (*write(found[name]), "")]
+    told = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    return "\n".join([*lines, f"Machine: {told}."])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(head) + " |",
+        "|---" + "|---:" * (len(head) - 1) + "|",
+        *("| " + " | ".join(r) + " |" for r in rows),
+    ]
+
+
+def _row(name: str, of: Mapping[str, Any], over: str) -> list[str]:
+    return [name, f"{of['accuracy']:.3f}", over, " ".join(f"{value:.2f}" for value in of["folds"])]
+
+
+def _learning(of: Mapping[str, Any]) -> Iterator[str]:
+    yield f"### Learning: within-query accuracy over {of['queries']} queries in 5 folds, one online pass"
+    yield ""
+    rows = [
+        _row(name, one, "-" if one["over_seeds"] is None else f"{one['over_seeds']:.3f} ({one['seeds']})")
+        for name, one in of["scorer"].items()
+    ]
+    rows += [_row(f"{name}, learning rate {one['learning_rate']}", one, "-") for name, one in of["others"].items()]
+    yield from _table(("learner", "accuracy", "deviation over seeds", "folds"), rows)
+    yield ""
+    rows = [
+        [name, f"{d['mean']:+.3f}", f"{d['low']:+.3f} to {d['high']:+.3f}"] for name, d in of["differences"].items()
+    ]
+    yield from _table(("paired difference over queries", "mean", "95 % interval"), rows)
+    yield ""
+    shares = [f"{share:.0%}" for share in of["shares"]]
+    rows = [[name, *(f"{value:.3f}" for value in values)] for name, values in of["curve"].items()]
+    yield from _table(("after this share of the stream", *shares), rows)
+
+
+def _room(of: Mapping[str, Any]) -> Iterator[str]:
+    yield f"### Control room: hidden order of a plan's widgets, {of['plans']} plans never judged, {of['rooms']} rooms"
+    yield ""
+    rows = [["accuracy", *(f"{value:.3f}" for value in of["accuracy"])]]
+    rows += [["deviation over rooms", *("-" if value is None else f"{value:.3f}" for value in of["over_rooms"])]]
+    yield from _table(("judgements so far", *map(str, of["judgements"])), rows)
+
+
+def _speed(of: Mapping[str, Any]) -> Iterator[str]:
+    yield f"### Speed on one core (matrix product {of['matmul_gflops']:.0f} GFLOP/s)"
+    yield ""
+    rows = []
+    for name, title in (("one_feedback_a_step", "one feedback a step"), ("saturated", "32 feedbacks a step")):
+        one = of[name]
+        step = one["step_us"]
+        rows.append(
+            [
+                title,
+                f"{step['p10']:.0f} / {step['p50']:.0f} / {step['p99']:.0f}",
+                f"{one['floor_us']:.0f}",
+                f"{one['pairs_per_second']:,.0f}",
+                f"{one['feedbacks_per_second']:,.0f}",
+            ]
+        )
+    yield from _table(("", "step, µs: p10 / p50 / p99", "matmul floor, µs", "pairs/s", "feedbacks/s"), rows)
+    yield ""
+    yield from _table(
+        ("", "µs an item"),
+        [
+            ["scoring, inputs at hand", f"{of['score_one_item_us']:.1f}"],
+            ["Vowpal Wabbit, learning (text in)", f"{of['vowpal_wabbit_us_per_item']:.0f}"],
+            ["River, learning", f"{of['river_us_per_item']:.0f}"],
+        ],
+    )
+
+
+def _growth(of: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "### Cost growth, 32 feedbacks a step"
+    yield ""
+    rows = [
+        [
+            f"{one['samples']:,}",
+            f"{one['us_per_feedback']:.0f}",
+            f"{one['rss_mib']:.0f}",
+            f"{one['checkpoint_ms']:.0f}",
+            f"{one['checkpoint_mib']:.1f}",
+        ]
+        for one in of
+    ]
+    yield from _table(("samples learned", "µs a feedback", "RSS, MiB", "checkpoint, ms", "checkpoint, MiB"), rows)
+
+
+def draw_curves(found: Mapping[str, Any], path: Path) -> None:
+    """Write the learning curves that were measured, side by side, as a small PNG."""
+    parts = [name for name in ("learning", "room") if name in found]
+    figure, axes = pyplot.subplots(1, len(parts), figsize=(5.5 * len(parts), 3.8), squeeze=False, layout="constrained")
+    for name, axis in zip(parts, axes[0], strict=True):
+        of = found[name]
+        if name == "learning":
+            for title, values in of["curve"].items():
+                axis.plot([100 * share for share in of["shares"]], values, marker="o", markersize=3, label=title)
+            for title, other in of["others"].items():
+                axis.axhline(other["accuracy"], linestyle=":", linewidth=1, color="grey")
+                axis.annotate(title, (5, other["accuracy"]), fontsize=6, color="grey")
+            axis.set(xlabel="share of the stream, %", ylabel="within-query accuracy", xscale="log")
+            axis.set_xticks([100 * share for share in of["shares"]], [f"{share:.0%}" for share in of["shares"]])
+            axis.legend(fontsize=6)
+            axis.set_title("home_assistant, queries never learned", fontsize=9)
+        else:
+            axis.plot(of["judgements"], of["accuracy"], marker="o", markersize=3)
+            axis.set(xlabel="judgements", ylabel="within-plan accuracy", xscale="symlog")
+            axis.set_title("control room, plans never judged", fontsize=9)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

@@ -1,9 +1,9 @@
 """What others make of the same stream: Vowpal Wabbit and River, logistic loss, one online pass.
 
-Each gets two kinds of features: the scorer's own 813 inputs, an example an item and the mean over an answer's items; and
-plain text, 768 signed and hashed word 1- and 2-grams of what the assistant did and said, an example an answer. Nothing
-is held out of what they learn from, and the best of each grid is taken on the folds that are reported: both to their
-advantage.
+Each gets two kinds of features: the scorer's own 813 inputs, an example an item and the mean over an answer's items;
+and plain text, 768 signed and hashed word 1- and 2-grams of what the assistant did and said, an example an answer.
+Nothing is held out of what they learn from, and the best of each grid is taken on the folds that are reported: both to
+their advantage.
 """
 
 from __future__ import annotations

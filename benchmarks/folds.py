@@ -1,8 +1,8 @@
 """home_assistant as judged scorer entries in five folds of queries, and what a learner makes of the other four.
 
 The statistic was settled before the figures: for each query with good and bad answers, the accuracy of one learner
-minus that of another, averaged over seeds; its mean over the queries, with a 95 % interval by resampling queries. Answers
-of one query share what makes it hard, so the query, not the answer or the seed, is what was drawn at random.
+minus that of another, averaged over seeds; its mean over the queries, with a 95 % interval by resampling queries.
+Answers of one query share what makes it hard, so the query, not the answer or the seed, is what was drawn at random.
 """
 
 from __future__ import annotations

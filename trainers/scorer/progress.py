@@ -115,24 +115,17 @@ class ProgressiveWindow:
     def __init__(self, size: int = 500) -> None:
         self._size = size
         self._rows = np.zeros((0, len(self.COLUMNS)))
-        self._newer: list[Doubles] = []
-        """Taken in since `_rows` was put together."""
 
     def add(self, samples: Samples, scores: Floats) -> None:
         """Take in samples with the scores that they had before they were learned."""
         # 53 bits of the intent's hash are enough to tell intents apart, and exact in a double.
         fresh = np.array((scores, samples.rewards, samples.intents >> np.uint64(11)), np.float64).T
-        self._newer.append(fresh)
-        if len(self._newer) >= self._size:
-            self._put_together()
-
-    def _put_together(self) -> None:
-        self._rows, self._newer = np.concatenate((self._rows, *self._newer))[-self._size :], []
+        self._rows = np.concatenate((self._rows[max(0, len(fresh) - self._size) :], fresh))[-self._size :]
 
     def figures(self, pointwise_weight: float) -> dict[str, float | int | None]:
         """Return accuracy and loss over the window; None where it has no pairs or no samples."""
-        count = len(self.rows)
-        score, reward, intent = self.rows.T.copy()
+        count = len(self._rows)
+        score, reward, intent = self._rows.T.copy()
         usable = (intent[:, None] == intent) & (reward[:, None] > reward)
         loss = ranking_loss(score, reward, *places_in(usable), pointwise_weight) if count else None
         return {
@@ -151,10 +144,8 @@ class ProgressiveWindow:
     @property
     def rows(self) -> Doubles:
         """All that a checkpoint needs."""
-        if self._newer:
-            self._put_together()
         return self._rows
 
     def restore(self, rows: Doubles) -> None:
         """Go on from another window's rows."""
-        self._rows, self._newer = rows.copy(), []
+        self._rows = rows.copy()

@@ -11,6 +11,7 @@ from typing import Any
 
 import faust
 from faust.types import TP
+from mode.utils.objects import cached_property
 from yarl import URL
 
 from schemas.errors import disk_failure
@@ -18,14 +19,16 @@ from schemas.settings import Settings
 from streams import topology
 from streams.agents import Agents, build_agents
 from streams.agents.services import Services
+from streams.changelog import changelog_reader
 from streams.exposition import StateCollector
 from streams.kafka_options import client_options, faust_credentials
 from streams.metrics import Metrics
 from streams.observer import Observer
 from streams.publisher import Outgoing, Publisher
 from streams.status import status
-from streams.tables import StateTable
+from streams.tables import ChangelogTable, StateTable
 from streams.transport import RecordBatch, TransportOptions
+from streams.transport.flow import FlowControl
 from streams.watchdog import Watchdog
 from streams.web import WebServer
 
@@ -82,6 +85,11 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
     def on_init_dependencies(self) -> Iterable[Any]:
         """Start the publisher before, and the web server beside, Faust's own services."""
         return [self.services.publisher, self.stream_web, self.observer, *super().on_init_dependencies()]
+
+    @cached_property  # type: ignore[untyped-decorator]
+    def flow_control(self) -> FlowControl:
+        """Ours in place of Faust's."""
+        return FlowControl(loop=self.loop)
 
     def agent_on(self, *topics: str, name: str, body: Body, at_once: int = 1) -> None:
         """Run `body` for every record batch of `topics`.
@@ -166,6 +174,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "broker_session_timeout": settings.kafka.session_timeout,
         "broker_heartbeat_interval": settings.kafka.session_timeout / 4,
         "store": f"{stream.table_store}://",
+        "Table": ChangelogTable,
         "datadir": state_dir,
         "topic_partitions": settings.topics.partitions,
         "topic_replication_factor": settings.topics.replication_factor,
@@ -198,7 +207,7 @@ def _tables(app: TierstreamApp, settings: Settings) -> dict[str, StateTable]:
             partitions=count,
             options=options if settings.stream.table_store == "rocksdb" else None,
         )
-        tables[name] = StateTable(table)
+        tables[name] = StateTable(table, changelog_reader(settings))
     return tables
 
 

@@ -4,28 +4,89 @@ Faust's own `table[key] = value` writes locally, then sends the change and forge
 Here the change is published and acknowledged before it is put in the local store, together with the changelog's
 offset, so that local state never holds what the changelog does not. Faust keeps what it is good at: assignment,
 recovery from the changelog, standbys and the store itself.
+
+A partition's changelog has one writer, so each of its writes must come to lie right behind the one before. Where one
+does not, a former owner that was paused or cut off has written late, or we are that former owner: the records between
+tell by the consumer group's generation. Who finds a higher one has lost the partition and ends, with its local store
+as it was, or it would pass over its successor's writes at the next recovery. Who finds a lower one writes those keys
+again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from faust import Table
 from faust.stores.memory import Store as MemoryStore
+from faust.types import TP
 from rocksdict import WriteBatch
 
+from streams.changelog import GENERATION, ReadChangelog
 from streams.publisher import Outgoing, Publisher
 
 Writes = Sequence[tuple[bytes, bytes | None]]
 
 
-class StateTable:
-    """One table; keys and values are bytes."""
+class ChangelogTable(Table):  # type: ignore[misc]
+    """Faust's table, which takes changes of its own changelog only.
 
-    def __init__(self, table: Any) -> None:
+    After a rebalance Faust's recovery hands what was read of a partition that has gone to whichever table came before.
+    """
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Put changes in the local store."""
+        name = self.changelog_topic_name
+        super().apply_changelog_batch([event for event in batch if event.message.topic == name])
+
+
+class FencedError(RuntimeError):
+    """Another worker owns the partition by now; nothing was put in the local store."""
+
+
+class StateTable:
+    """One table; keys and values are bytes.
+
+    Args:
+        table: Faust's.
+        read: reads its changelog.
+    """
+
+    def __init__(self, table: Any, read: ReadChangelog) -> None:
         self.name: str = table.name
         self.changelog: str = table.changelog_topic_name
         self._table = table
+        self._read = read
+
+    @property
+    def generation(self) -> int:
+        """The consumer group's generation that this worker's partitions are of."""
+        return int(self._table.app.consumer_generation_id)
+
+    def next_offset(self, partition: int) -> int | None:
+        """Return where the changelog goes on, as far as the local store knows; None where it keeps no offsets."""
+        store = self._table.data
+        if isinstance(store, MemoryStore):
+            return None
+        offset = store._db_for_partition(partition).get(store.offset_key)
+        return None if offset is None else int(offset) + 1
+
+    async def overwritten(self, partition: int, start: int, end: int, generation: int) -> list[bytes]:
+        """Return the keys that former owners have written between two offsets of the changelog.
+
+        Raises:
+            FencedError: a later owner has, or what was there before we took over has not all been recovered.
+        """
+        known = self._table.app.tables.recovery.active_highwaters.get(TP(self.changelog, partition))
+        if known is not None and start <= known:
+            raise FencedError(f"{self.changelog}[{partition}] is recovered up to {start - 1}, and went up to {known}")
+        records = await self._read(self.changelog, partition, start, end)
+        newest = max((of for of, _ in records), default=0)
+        if newest > generation:
+            raise FencedError(
+                f"{self.changelog}[{partition}] was written in generation {newest}, this worker is of {generation}"
+            )
+        return list(dict.fromkeys(key for of, key in records if of < generation))
 
     def get(self, partition: int, key: bytes) -> bytes | None:
         """Return the value of `key` in `partition`, or None."""
@@ -76,6 +137,7 @@ class Overlay:
     def __init__(self, table: StateTable, partition: int) -> None:
         self.table = table
         self.partition = partition
+        self.generation = table.generation
         self.writes: list[tuple[bytes, bytes | None]] = []
         self._written: dict[bytes, bytes | None] = {}
 
@@ -96,13 +158,21 @@ async def write_state(publisher: Publisher, overlays: Sequence[Overlay]) -> None
 
     Raises:
         PublishError: the changelog did not acknowledge; the local store is unchanged for that overlay and the rest.
+        FencedError: the partition has another owner by now; likewise.
     """
     for overlay in overlays:
         if not overlay.writes:
             continue
-        changelog, partition = overlay.table.changelog, overlay.partition
-        acknowledged = await publisher.publish(
-            [Outgoing(changelog, partition, key, value) for key, value in overlay.writes]
-        )
-        last = max(receipt.offset for receipt in acknowledged)
-        overlay.table.apply(partition, overlay.writes, last)
+        table, partition = overlay.table, overlay.partition
+        headers = ((GENERATION, str(overlay.generation).encode()),)
+        writes, start = overlay.writes, table.next_offset(partition)
+        while writes:
+            acknowledged = await publisher.publish(
+                [Outgoing(table.changelog, partition, key, value, headers) for key, value in writes]
+            )
+            end = 1 + max(receipt.offset for receipt in acknowledged)
+            lost: list[bytes] = []
+            if start is not None and end != start + len(writes):
+                lost = await table.overwritten(partition, start, end, overlay.generation)
+            table.apply(partition, writes, end - 1)
+            writes, start = [(key, table.get(partition, key)) for key in lost], end

@@ -126,6 +126,8 @@ writes_strategy = st.lists(
 class NoTable:
     """A table without keys."""
 
+    generation = 0
+
     changelog = CHANGELOG
 
     def __init__(self) -> None:
@@ -137,6 +139,9 @@ class NoTable:
     def apply(self, partition: int, writes: Any, offset: int) -> None:
         assert offset == len(writes) - 1
         self.applied += writes
+
+    def next_offset(self, partition: int) -> int | None:
+        return None
 
 
 @given(writes=writes_strategy)

@@ -26,6 +26,7 @@ class FakeTable:
     """A table of one partition in a dict."""
 
     name = changelog = "fake"
+    generation = 0
 
     def __init__(self) -> None:
         self.data: dict[bytes, bytes] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ def main(
     Example: python -m tests.chaos --minutes 30 --seed 7 --json chaos.json
     """
     console = Console(stderr=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped, too
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the broker is killed under it
     until = time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:

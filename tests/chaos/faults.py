@@ -158,7 +158,7 @@ PREPARATIONS: dict[str, Fault] = {"a worker paused (zombie)": have_two, "network
 """What has to be so before the round's events are published."""
 
 WEIGHTS = {
-    "SIGKILL of a worker": 8,
+    "SIGKILL of a worker": 12,
     "a worker paused (zombie)": 3,
     "workers join and leave": 2,
     "SIGKILL of a broker": 2,

@@ -70,9 +70,14 @@ def checksum(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
+def header(arrays: Arrays, meta: dict[str, Any]) -> str:
+    """Return the JSON part of a checkpoint, which its arrays' checksum is a part of: the same for the same content."""
+    return json.dumps({**meta, "checksum": checksum(arrays)})
+
+
 def encode(arrays: Arrays, meta: dict[str, Any]) -> bytes:
-    """Return a checkpoint file's content."""
-    text = json.dumps({**meta, "checksum": checksum(arrays)})
+    """Return a checkpoint file's content; its bytes may differ between two calls, as metadata has no order."""
+    text = header(arrays, meta)
     return safetensors.numpy.save(arrays, {KEY: text, KEY_CHECKSUM: _digest(text)})
 
 

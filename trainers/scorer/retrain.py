@@ -19,7 +19,7 @@ from trainers.scorer.entries import Use, use_of
 from trainers.scorer.gate import Comparison, HeldOut
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.network import architecture
-from trainers.scorer.reading import VERSION_FILE, encode
+from trainers.scorer.reading import VERSION_FILE, encode, header
 from trainers.scorer.serving import FrozenScorer, checkpoint_in_use
 from trainers.scorer.snapshot import OF_ENTRIES, Snapshot
 from trainers.versions import VersionStore, library_versions, version_name
@@ -112,7 +112,7 @@ class Retraining:
     def _add(self, snapshot: Snapshot, status: str, gate: Comparison, reason: str) -> str:
         settings = self._settings.model_dump(mode="json")
         content = encode(snapshot.arrays, snapshot.meta)
-        version = version_name("scorer", content)
+        version = version_name("scorer", header(snapshot.arrays, snapshot.meta))
         figures = {"gate": gate.as_dict(), "end_offset": self.end, "step": snapshot.step, **snapshot.meta["validated"]}
         self._put(content, version, status=status, reason=reason, metrics=figures, settings=settings)
         return version
@@ -120,7 +120,7 @@ class Retraining:
     def _keep_in_use(self) -> str:
         """Keep the scorer in use, as far as it has learned, for a way back to it."""
         content = encode(self._arrays, self._meta)
-        version = version_name("scorer", content)
+        version = version_name("scorer", header(self._arrays, self._meta))
         figures = {"end_offset": self.end, "step": self._meta["step"], **self._meta["validated"]}
         reason = f"the scorer in use, as it was at step {self._meta['step']}"
         self._put(content, version, reason=reason, metrics=figures, settings=self._meta["architecture"])

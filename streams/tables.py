@@ -139,18 +139,18 @@ class Overlay:
         self.partition = partition
         self.generation = table.generation
         self.writes: list[tuple[bytes, bytes | None]] = []
-        self._written: dict[bytes, bytes | None] = {}
+        self._seen: dict[bytes, bytes | None] = {}
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key` after the writes so far, or None."""
-        if key in self._written:
-            return self._written[key]
-        return self.table.get(self.partition, key)
+        if key not in self._seen:
+            self._seen[key] = self.table.get(self.partition, key)
+        return self._seen[key]
 
     def set(self, key: bytes, value: bytes | None) -> None:
         """Write `key`; None deletes it. Every write is kept, in order: what survives a crash is a prefix of them."""
         self.writes.append((key, value))
-        self._written[key] = value
+        self._seen[key] = value
 
 
 async def write_state(publisher: Publisher, overlays: Sequence[Overlay]) -> None:

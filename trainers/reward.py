@@ -8,58 +8,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from schemas.events import Feedback, FeedbackSource, ItemType, PairKind
 from schemas.settings import RewardSettings
 
 
-class WidgetReward(NamedTuple):
-    """What was said of one widget."""
+class Judgement(NamedTuple):
+    """What rewards need of a feedback: cheap to keep, to compare and to read back."""
 
-    widget_id: str
-    reward: float
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What rewards need of a feedback, under its names: cheap to keep and to read back."""
-
-    timestamp: datetime
+    timestamp: float
+    """In epoch seconds."""
     reward: float | None
     evaluation_confidence: float | None
     voice_reward: float | None
-    per_widget_feedback: tuple[WidgetReward, ...]
+    widgets: dict[str, float]
+    """What was said of single widgets, by id; of one that was named twice, the last."""
 
     @classmethod
     def of(cls, feedback: Feedback) -> Self:
         """Keep what is needed of a feedback."""
-        widgets = tuple(WidgetReward(entry.widget_id, entry.reward) for entry in feedback.per_widget_feedback)
-        return cls(feedback.timestamp, feedback.reward, feedback.evaluation_confidence, feedback.voice_reward, widgets)
-
-    def as_list(self) -> list[Any]:
-        """Return JSON data."""
-        widgets = [tuple(entry) for entry in self.per_widget_feedback]
-        return [self.timestamp.isoformat(), self.reward, self.evaluation_confidence, self.voice_reward, widgets]
-
-    @classmethod
-    def from_list(cls, data: list[Any]) -> Self:
-        """Read what `as_list` returned."""
-        when, reward, confidence, voice, widgets = data
-        parts = tuple(WidgetReward(name, value) for name, value in widgets)
-        return cls(datetime.fromisoformat(when), reward, confidence, voice, parts)
+        return cls(
+            feedback.timestamp.timestamp(),
+            feedback.reward,
+            feedback.evaluation_confidence,
+            feedback.voice_reward,
+            {entry.widget_id: entry.reward for entry in feedback.per_widget_feedback},
+        )
 
 
-Judged = Feedback | Judgement
-Judgements = Mapping[FeedbackSource, Judged]
+Judgements = Mapping[FeedbackSource, Judgement]
 """The latest feedback of each source that judged."""
 
 
-def is_newer(feedback: Judged, than: Judged) -> bool:
-    """Whether `feedback`, which arrived later, replaces `than`: by event time, ties by arrival."""
-    return feedback.timestamp >= than.timestamp
+def is_newer(judgement: Judgement, than: Judgement) -> bool:
+    """Whether `judgement`, which arrived later, replaces `than`: by event time, ties by arrival."""
+    return judgement.timestamp >= than.timestamp
 
 
 def blend(
@@ -87,15 +71,19 @@ def blend(
     return blended
 
 
-def item_judgements(feedback: Judged, item_ids: Sequence[str], item_types: Sequence[ItemType]) -> list[float | None]:
-    """Return what one feedback says of each item, None where it says nothing of it.
+def item_judgements(
+    judgement: Judgement, item_ids: Sequence[str], item_types: Sequence[ItemType]
+) -> list[float | None]:
+    """Return what one judgement says of each item, None where it says nothing of it.
 
-    A widget has its own entry of `per_widget_feedback` (the last, where it is named twice), else `reward`; the
-    spoken reply has `voice_reward`, else `reward`.
+    A widget has its own reward where it was judged by itself, else `reward`; the spoken reply has `voice_reward`, else
+    `reward`.
     """
-    whole = feedback.reward
-    voice = whole if feedback.voice_reward is None else feedback.voice_reward
-    widgets = {entry.widget_id: entry.reward for entry in feedback.per_widget_feedback}
+    _, whole, _, voice, widgets = judgement
+    if voice is None:
+        if not widgets:
+            return [whole] * len(item_ids)
+        voice = whole
     return [
         voice if item_type == "voice" else widgets.get(item_id, whole)
         for item_id, item_type in zip(item_ids, item_types, strict=True)
@@ -106,7 +94,7 @@ def item_rewards(
     judgements: Judgements, item_ids: Sequence[str], item_types: Sequence[ItemType], settings: RewardSettings
 ) -> list[float | None]:
     """Return one blended reward an item, None where nothing was said about it."""
-    said = {source: item_judgements(feedback, item_ids, item_types) for source, feedback in judgements.items()}
+    said = {source: item_judgements(judged, item_ids, item_types) for source, judged in judgements.items()}
     if "user" not in said and "evaluator" not in said:
         implicit = said.get("implicit", [None] * len(item_ids))
         return [None if reward is None else settings.implicit_weight * reward for reward in implicit]
@@ -122,17 +110,17 @@ def answer_reward(
     """Return the blended reward of a whole answer, None where nobody judged it.
 
     Args:
-        judgements: latest feedback of each source.
+        judgements: latest of each source.
         kind: the widget plan (`reward`, else the mean of its per-widget rewards) or the spoken reply
             (`voice_reward`, else `reward`).
         settings: how sources are blended.
         item_ids: the plan's widgets; entries for others are ignored. None takes every entry.
     """
     said = {
-        source: _first(feedback.voice_reward, feedback.reward)
+        source: _first(judged.voice_reward, judged.reward)
         if kind == "voice"
-        else _first(feedback.reward, _mean_of_widgets(feedback, item_ids))
-        for source, feedback in judgements.items()
+        else _first(judged.reward, _mean_of_widgets(judged, item_ids) if judged.reward is None else None)
+        for source, judged in judgements.items()
     }
     return _blend_sources(said, judgements, settings)
 
@@ -143,22 +131,18 @@ def answer_confidence(judgements: Judgements) -> float | None:
     return None if evaluator is None else evaluator.evaluation_confidence
 
 
-def unknown_widgets(feedback: Judged, item_ids: Collection[str]) -> tuple[str, ...]:
-    """Return the widgets that the feedback judges and the plan does not have, in the feedback's order."""
-    return tuple(entry.widget_id for entry in feedback.per_widget_feedback if entry.widget_id not in item_ids)
+def unknown_widgets(judgement: Judgement, item_ids: Collection[str]) -> tuple[str, ...]:
+    """Return the widgets that were judged and that the plan does not have, in the feedback's order."""
+    return tuple(name for name in judgement.widgets if name not in item_ids)
 
 
 def _first(value: float | None, otherwise: float | None) -> float | None:
     return otherwise if value is None else value
 
 
-def _mean_of_widgets(feedback: Judged, item_ids: Collection[str] | None) -> float | None:
-    own = {
-        entry.widget_id: entry.reward
-        for entry in feedback.per_widget_feedback
-        if item_ids is None or entry.widget_id in item_ids
-    }
-    return math.fsum(own.values()) / len(own) if own else None
+def _mean_of_widgets(judgement: Judgement, item_ids: Collection[str] | None) -> float | None:
+    own = [reward for name, reward in judgement.widgets.items() if item_ids is None or name in item_ids]
+    return math.fsum(own) / len(own) if own else None
 
 
 def _blend_sources(

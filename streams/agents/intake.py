@@ -29,12 +29,25 @@ class Intake(Generic[E]):
     letters: list[DeadLetter] = field(default_factory=list)
 
 
-def take_in(batch: RecordBatch, model: type[E], key_of: Callable[[E], str], partitions: int) -> Intake[E]:
+def take_in(
+    batch: RecordBatch,
+    model: type[E],
+    key_of: Callable[[E], str],
+    partitions: int,
+    has_home: Callable[[bytes], bool] = lambda _: False,
+) -> Intake[E]:
     """Decode a batch of a keyed topic.
 
     Producers' partitioners differ, so the key's partition is computed here; a record that lies elsewhere is
     forwarded once. One that was forwarded and still lies elsewhere means that the partition count in effect is not
     the topic's, and is set aside as `misrouted`.
+
+    Args:
+        batch: records of one partition.
+        model: of the event.
+        key_of: returns the event's key.
+        partitions: count of the topic's partitions.
+        has_home: says of a key that it is known to belong to this partition, which spares its hash.
     """
     intake: Intake[E] = Intake()
     for record in batch.records:
@@ -44,7 +57,7 @@ def take_in(batch: RecordBatch, model: type[E], key_of: Callable[[E], str], part
             intake.letters.append(letter(batch, record, *explain(error)))
             continue
         key = key_of(event).encode()
-        home = partition_for(key, partitions)
+        home = batch.partition if has_home(key) else partition_for(key, partitions)
         if home == batch.partition:
             intake.events.append((record, event))
         elif FORWARDED in tuple(record.headers):

@@ -22,6 +22,9 @@ from trainers.prepare import ItemFeatures, count_supplied, prepare, query_hash
 
 log = logging.getLogger("tierstream.join")
 
+TURN_RECORDS = 100
+"""After so many records the other agents have a turn: the scorer would wait for whole batches of ours, and idle."""
+
 Prepared = list[tuple[Record, Experience, ItemFeatures]]
 
 
@@ -60,7 +63,7 @@ class JoinAgent:
             outgoing += await self._arrive(batch, joiner)
             overlays.reverse()
         elif name == topology.FEEDBACK:
-            outgoing += self._judge(batch, joiner)
+            outgoing += await self._judge(batch, joiner)
         else:
             self._tick(batch, joiner)
         outgoing += self._address(joiner.out)
@@ -126,11 +129,13 @@ class JoinAgent:
                 'compare: let all bring theirs ("supplied"), or set "minilm" where they are of all-MiniLM-L6-v2'
             )
 
-    def _judge(self, batch: RecordBatch, joiner: Joiner) -> list[Outgoing]:
+    async def _judge(self, batch: RecordBatch, joiner: Joiner) -> list[Outgoing]:
         partitions = self._settings.topics.partitions
-        intake = take_in(batch, Feedback, lambda event: event.experience_id, partitions)
-        for record, event in intake.events:
+        intake = take_in(batch, Feedback, lambda event: event.experience_id, partitions, joiner.has_home)
+        for number, (record, event) in enumerate(intake.events, start=1):
             joiner.judge(event, record.offset, record.timestamp / 1000, attempt_of(record.headers))
+            if number % TURN_RECORDS == 0:
+                await asyncio.sleep(0)
         return self._set_aside(intake, joiner)
 
     def _tick(self, batch: RecordBatch, joiner: Joiner) -> None:
@@ -150,7 +155,7 @@ class JoinAgent:
         messages = [Outgoing(topic(topology.SCORER_ENTRIES), 0, None, entry.encode()) for entry in out.entries]
         for answer in out.answers:
             key = answer.intent_type.encode()
-            messages.append(Outgoing(topic(topology.ANSWERS), partition_for(key, partitions), key, answer.to_json()))
+            messages.append(Outgoing(topic(topology.ANSWERS), partition_for(key, partitions), key, answer.value))
         reason = "its experience did not come within join.retention"
         orphans = [
             dead_letter(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import orjson
 
 from schemas.events import Experience, Feedback
-from schemas.records import Answer, Arrival, Origin, ScorerEntry
+from schemas.records import Arrival, Origin, ScorerEntry
 from schemas.settings import RewardSettings
 from streams.join.state import EarlyFeedback, JoinedExperience, Judgements
 from streams.tables import Overlay
@@ -26,12 +28,19 @@ from trainers.reward import (
 PAIR_KINDS: tuple[Literal["widget", "voice"], ...] = ("widget", "voice")
 
 
+class EncodedAnswer(NamedTuple):
+    """An `Answer` as it is sent."""
+
+    intent_type: str
+    value: bytes
+
+
 @dataclass(slots=True)
 class Decisions:
     """What a batch leads to, in order."""
 
     entries: list[ScorerEntry] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[EncodedAnswer] = field(default_factory=list)
     orphans: list[EarlyFeedback] = field(default_factory=list)
     started: list[tuple[float, bytes]] = field(default_factory=list)
     """Keys whose retention starts now, with the time."""
@@ -48,6 +57,10 @@ class Joiner:
         self.judgements = judgements
         self.out = Decisions()
         self._decoded: dict[bytes, JoinedExperience] = {}
+
+    def has_home(self, key: bytes) -> bool:
+        """Whether the partition has state of the key, which only a key has that belongs here."""
+        return self.judgements.get(key) is not None
 
     def knows(self, experience_id: str) -> bool:
         """Whether the experience has been joined already, by this or an earlier delivery."""
@@ -129,17 +142,19 @@ class Joiner:
     def _join(
         self, joined: JoinedExperience, state: Judgements, feedback: Feedback, origin: Origin, received_at: float
     ) -> None:
-        before = state.latest.get(feedback.source)
-        if before is not None and not is_newer(feedback, before):
+        source, judgement = feedback.source, Judgement.of(feedback)
+        before = state.latest.get(source)
+        if before is not None and not is_newer(judgement, before):
             state.outcomes[feedback.feedback_id] = "superseded"
             self.out.counts["superseded"] += 1
             return
-        state.latest[feedback.source] = Judgement.of(feedback)
-        self.out.counts["unknown_widget"] += len(unknown_widgets(feedback, joined.item_ids))
+        state.latest[source] = judgement
+        if judgement.widgets:
+            self.out.counts["unknown_widget"] += len(unknown_widgets(judgement, joined.item_ids))
         blended = item_rewards(state.latest, joined.item_ids, joined.item_types, self.settings)
-        own = item_judgements(feedback, joined.item_ids, joined.item_types)
-        counts = feedback.source != "implicit" or len(state.latest) == 1
-        rewards = tuple(b if o is not None and counts else None for b, o in zip(blended, own, strict=True))
+        own = item_judgements(judgement, joined.item_ids, joined.item_types)
+        counts = source != "implicit" or len(state.latest) == 1
+        rewards = tuple([b if o is not None and counts else None for b, o in zip(blended, own, strict=True)])
         if any(reward is not None for reward in rewards):
             self.out.entries.append(
                 self._entry(
@@ -150,31 +165,19 @@ class Joiner:
         else:
             state.outcomes[feedback.feedback_id] = "unusable"
         self.out.counts[state.outcomes[feedback.feedback_id]] += 1
-        self._hand_on_answers(joined, state, feedback.experience_id)
+        self._hand_on_answers(joined, state)
 
-    def _hand_on_answers(self, joined: JoinedExperience, state: Judgements, experience_id: str) -> None:
+    def _hand_on_answers(self, joined: JoinedExperience, state: Judgements) -> None:
+        confidence = answer_confidence(state.latest)
+        by_user = "user" in state.latest
         for kind in PAIR_KINDS:
             reward = answer_reward(state.latest, kind, self.settings, joined.item_ids)
-            confidence = answer_confidence(state.latest)
-            by_user = "user" in state.latest
             handed = [reward, confidence, by_user]
             if state.answers.get(kind) == handed:
                 continue
             state.answers[kind] = handed
-            self.out.answers.append(
-                Answer(
-                    kind=kind,
-                    experience_id=experience_id,
-                    query=joined.query,
-                    intent_type=joined.intent_type,
-                    domains=joined.domains,
-                    device_types=joined.device_types,
-                    content=joined.widgets if kind == "widget" else joined.voice_reply,
-                    reward=reward,
-                    evaluation_confidence=confidence,
-                    judged_by_user=by_user,
-                )
-            )
+            value = encode_answer(joined, kind, reward, confidence, by_user)
+            self.out.answers.append(EncodedAnswer(joined.intent_type, value))
 
     def _entry(
         self,
@@ -199,3 +202,12 @@ class Joiner:
             rewards=rewards,
             arrival=Arrival(self.experiences.partition, joined.offset),
         )
+
+
+def encode_answer(
+    joined: JoinedExperience, kind: str, reward: float | None, confidence: float | None, by_user: bool
+) -> bytes:
+    """Return the JSON of an `Answer`."""
+    content = joined.widgets if kind == "widget" else joined.voice_reply
+    judged = orjson.dumps({"reward": reward, "evaluation_confidence": confidence, "judged_by_user": by_user})
+    return b"".join((b'{"kind":"', kind.encode(), b'",', joined.about, b',"content":', content, b",", judged[1:]))

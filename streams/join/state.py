@@ -2,62 +2,76 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
-from pydantic import JsonValue
 
 from schemas.events import Experience, Feedback, FeedbackSource, ItemType
 from trainers.prepare import ItemFeatures
 from trainers.reward import Judgement
 
 
-@dataclass(frozen=True, slots=True)
-class JoinedExperience:
-    """An experience as later feedback needs it; its features went to the scorer, once, on arrival."""
+class JoinedExperience(NamedTuple):
+    """An experience as later feedback needs it; its features went to the scorer, once, on arrival.
 
-    query: str
-    query_hash: str
-    intent_type: str
-    domains: tuple[str, ...]
-    device_types: tuple[str, ...]
-    widgets: list[JsonValue]
-    """The widget plan as JSON data."""
-    voice_reply: str | None
-    item_ids: tuple[str, ...]
-    item_types: tuple[ItemType, ...]
+    What answers repeat of it is kept as the JSON that they are made of, so that it is neither read nor written anew.
+    """
+
     offset: int
     """Of its record: with the partition it names the features."""
+    query_hash: str
+    intent_type: str
+    item_ids: tuple[str, ...]
+    item_types: tuple[ItemType, ...]
+    about: bytes
+    """What `Answer` says of the experience, as members of a JSON object."""
+    widgets: bytes
+    """The widget plan as JSON."""
+    voice_reply: bytes
+    """The reply as JSON, `null` where there is none."""
 
     @classmethod
     def of(cls, experience: Experience, query_hash: str, items: ItemFeatures, offset: int) -> Self:
         """Keep what is needed of an experience and its items."""
-        types = dict.fromkeys(device.type for device in experience.intent.devices)
+        about = {
+            "experience_id": experience.experience_id,
+            "query": experience.query,
+            "intent_type": experience.intent.type,
+            "domains": experience.intent.domains,
+            "device_types": list(dict.fromkeys(device.type for device in experience.intent.devices)),
+        }
         return cls(
-            query=experience.query,
+            offset=offset,
             query_hash=query_hash,
             intent_type=experience.intent.type,
-            domains=experience.intent.domains,
-            device_types=tuple(types),
-            widgets=[widget.model_dump(mode="json", exclude_none=True) for widget in experience.widget_plan],
-            voice_reply=experience.voice_reply,
             item_ids=items.item_ids,
             item_types=items.item_types,
-            offset=offset,
+            about=_json(about)[1:-1],
+            widgets=_json([widget.model_dump(mode="json", exclude_none=True) for widget in experience.widget_plan]),
+            voice_reply=_json(experience.voice_reply),
         )
 
     def encode(self) -> bytes:
-        """Return JSON."""
-        return orjson.dumps({name: getattr(self, name) for name in self.__slots__})
+        """Return four lines of JSON; JSON as it is made here has no line break."""
+        offset, query_hash, intent_type, item_ids, item_types, *texts = self
+        head = orjson.dumps([offset, query_hash, intent_type, item_ids, item_types])
+        return b"\n".join((head, *texts))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Read what `encode` wrote."""
-        fields = orjson.loads(data)
-        for name in ("domains", "device_types", "item_ids", "item_types"):
-            fields[name] = tuple(fields[name])
-        return cls(**fields)
+        head, *texts = data.split(b"\n")
+        offset, query_hash, intent_type, item_ids, item_types = orjson.loads(head)
+        return cls(offset, query_hash, intent_type, tuple(item_ids), tuple(item_types), *texts)
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @dataclass(slots=True)
@@ -92,7 +106,7 @@ class Judgements:
         return orjson.dumps(
             {
                 "since": self.since,
-                "latest": {source: judgement.as_list() for source, judgement in self.latest.items()},
+                "latest": {source: list(judgement) for source, judgement in self.latest.items()},
                 "outcomes": self.outcomes,
                 "early": [
                     [
@@ -111,7 +125,7 @@ class Judgements:
         fields = orjson.loads(data)
         return cls(
             since=fields["since"],
-            latest={source: Judgement.from_list(f) for source, f in fields["latest"].items()},
+            latest={source: Judgement(*f) for source, f in fields["latest"].items()},
             outcomes=fields["outcomes"],
             early=[
                 EarlyFeedback(p, o, at, Feedback.model_validate(f), *attempt)

@@ -11,7 +11,7 @@ from schemas.settings import PairsSettings, RewardSettings, TracesSettings
 from tests.scenarios import audit_day as audit
 from trainers.jobs.accumulate import RunBook
 from trainers.pairs.book import PairBook
-from trainers.reward import answer_confidence, answer_reward, is_newer
+from trainers.reward import Judgement, answer_confidence, answer_reward, is_newer
 from trainers.traces.store import TraceStore
 from trainers.traces.suitability import assess, is_eligible
 
@@ -48,10 +48,10 @@ def joined(events):
         name = event.experience_id
         latest = judgements.setdefault(name, {})
         if hasattr(event, "feedback_id"):
-            before = latest.get(event.source)
-            if before is not None and not is_newer(event, before):
+            before, judgement = latest.get(event.source), Judgement.of(event)
+            if before is not None and not is_newer(judgement, before):
                 continue
-            latest[event.source] = event
+            latest[event.source] = judgement
         else:
             experiences[name] = event
         if name in experiences and latest:

@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from schemas.events import Feedback
 from schemas.settings import RewardSettings
-from trainers.reward import answer_confidence, answer_reward, blend, is_newer, item_rewards, unknown_widgets
+from trainers.reward import (
+    Judgement,
+    answer_confidence,
+    answer_reward,
+    blend,
+    is_newer,
+    item_rewards,
+    unknown_widgets,
+)
 
 SETTINGS = RewardSettings()
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -15,9 +23,10 @@ rewards = st.floats(-1, 1)
 
 def feedback(source="user", widgets=(), at=NOON, **fields):
     entries = [{"widget_id": name, "reward": reward} for name, reward in widgets]
-    return Feedback(
+    made = Feedback(
         feedback_id="f", experience_id="e", timestamp=at, source=source, per_widget_feedback=entries, **fields
     )
+    return Judgement.of(made)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from streams.demo.room import (
     simulate,
 )
 from trainers.items import items_of
-from trainers.reward import item_rewards
+from trainers.reward import Judgement, item_rewards
 from trainers.traces.suitability import assess, is_eligible
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -113,7 +113,9 @@ def test_blended_rewards_rank_most_pairs_as_the_taste_does(room: list[Exchange])
     for exchange in room:
         ids = [item.item_id for item in items_of(exchange.experience)]
         types = [item.item_type for item in items_of(exchange.experience)]
-        judgements = {feedback.source: feedback for feedback in exchange.feedback if feedback.per_widget_feedback}
+        judgements = {
+            feedback.source: Judgement.of(feedback) for feedback in exchange.feedback if feedback.per_widget_feedback
+        }
         rewards = item_rewards(judgements, ids, types, Settings().reward)
         if judgements:
             tallies.append(rank_plan({i: r or 0.0 for i, r in zip(ids, rewards, strict=True)}, exchange.worth))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events import Experience, Feedback
-from schemas.records import Origin, ScorerEntry
+from schemas.records import Answer, Origin, ScorerEntry
 from schemas.settings import RewardSettings, ScorerSettings
 from streams.join.decide import Joiner
 from streams.join.state import JoinedExperience, Judgements
@@ -69,7 +69,7 @@ class Partition:
 
     def keep(self, joiner: Joiner, persist: bool = True) -> None:
         self.entries += joiner.out.entries
-        self.answers += joiner.out.answers
+        self.answers += [Answer.from_json(answer.value) for answer in joiner.out.answers]
         self.orphans += joiner.out.orphans
         for name, count in joiner.out.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.events import Experience, Feedback
 from schemas.records import Answer, Origin, ScorerEntry
 from schemas.settings import RewardSettings, ScorerSettings
-from streams.join.decide import Joiner
+from streams.join.decide import Joiner, encode_answer
 from streams.join.state import JoinedExperience, Judgements
 from streams.tables import Overlay
 from trainers.embedding import build_embedder
@@ -215,6 +215,27 @@ def test_state_reads_back_what_it_wrote() -> None:
         answers={"voice": [1.0, None, True]},
     )
     assert Judgements.decode(state.encode()) == state
+
+
+def test_an_answer_is_the_experiences_own_words_whatever_is_in_them() -> None:
+    widget = {"widget_id": "w1", "widget_type": "gauge", "text": "\u2028é", "params": {"n": 2**70, "a": [None]}}
+    event = experience(query='a "quoted"\nline', widget_plan=[widget], voice_reply=None)
+    joined = JoinedExperience.of(event, query_hash(event.query), prepare(event, EMBEDDER), 5)
+    read = JoinedExperience.decode(joined.encode())
+    assert read == joined
+    plan = Answer.from_json(encode_answer(read, "widget", 0.5, None, True))
+    assert (plan.kind, plan.experience_id, plan.query) == ("widget", event.experience_id, event.query)
+    assert (plan.intent_type, plan.domains) == (event.intent.type, event.intent.domains)
+    assert plan.content == [widget]
+    assert (plan.reward, plan.evaluation_confidence, plan.judged_by_user) == (0.5, None, True)
+    assert Answer.from_json(encode_answer(read, "voice", -1.0, 0.9, False)).content is None
+
+
+def test_only_a_key_with_state_is_known_to_belong_to_the_partition() -> None:
+    partition = Partition()
+    partition.run("feedback", [(0, feedback("f1", of="a"))])
+    assert partition.joiner().has_home(b"a")
+    assert not partition.joiner().has_home(b"b")
 
 
 EVENTS = [

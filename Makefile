@@ -1,6 +1,6 @@
 # Every command of the project: `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow chaos check format real throughput fuzz clean
+.PHONY: help demo up test test-slow chaos check format real throughput bench-peers fuzz clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -58,5 +58,17 @@ fuzz: $(READY) ## Coverage-guided bytes for everything that reads from outside (
 	for target in events:500000 records:400000 batches:200000 settings:5000 traces:20000 checkpoints:20000; do \
 		$(BIN)/python -m tests.fuzz.run $${target%%:*} -runs=$${target##*:} || exit 1; done
 
+# The peers' pins clash with ours: an environment of their own, with our packages behind theirs.
+PEERS := .venv-peers
+$(PEERS)/.ready: $(READY) benchmarks/peers/requirements.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)
+	VIRTUAL_ENV=$(CURDIR)/$(PEERS) $(BIN)/uv pip install --quiet -r benchmarks/peers/requirements.txt
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tierstream.pth
+	@touch $@
+
+bench-peers: $(PEERS)/.ready ## Measure Tierstream beside other engines at the same work
+	$(BIN)/python -m benchmarks.peers.compare --peers-python $(PEERS)/bin/python
+
 clean: ## Remove what set-up and tools made; data stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import psutil
 
-from benchmarks.load import Load, feedback_id, percentile
+from benchmarks.load import Load, feedback_id
+from benchmarks.open_loop import OpenLoop, open_loop, publisher_of
 from benchmarks.system import START_TIMEOUT_SECONDS, Command, CommandFailedError, last_line, settings_of
 from benchmarks.topics import ends, read_all, reader, wait_until_processed
 from schemas.events import ScoreUpdate
 from schemas.settings import Settings
 from streams import topology
 from streams.broker.launch import free_port
-from streams.kafka_options import client_options
-from streams.publisher import Outgoing, Publisher
+from streams.publisher import Outgoing
 from streams.supervisor import answers
 
 PROCESSING_TIMEOUT_SECONDS = 1800.0
 PUBLISH_AT_ONCE = 500
 LAG_EVERY_SECONDS = 5.0
 """Measuring it costs the machine that is measured."""
-LATE_SECONDS = 30.0
-"""How long the last score updates of the open loop are waited for."""
 
 Say = Callable[[str], None]
 
@@ -49,28 +46,6 @@ class Saturation:
     def per_second(self) -> float:
         """Feedbacks a second through join, Tier 1 and score updates."""
         return self.updates / self.seconds
-
-
-@dataclass(frozen=True, slots=True)
-class OpenLoop:
-    """Feedback at a fixed rate, whatever the answer takes."""
-
-    rate: float
-    seen_ms: list[float]
-    """From the moment at which a feedback was due until a consumer had its score update."""
-    own_ms: list[float]
-    """What the updates themselves tell: from the broker's time of the feedback to the update."""
-    missing: int
-    """Feedbacks without an update in time."""
-
-    def summary(self) -> dict[str, float]:
-        """Return percentiles in milliseconds."""
-        lists = {"seen": self.seen_ms, "own": self.own_ms}
-        return {
-            f"{name} p{share * 100:g}": round(percentile(values, share), 2)
-            for name, values in lists.items()
-            for share in (0.5, 0.9, 0.99, 1.0)
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +128,7 @@ class Bench:
         self._sent += len(messages)
         self._processed += len(messages)
         self._say(f"publishing {rate:g} feedbacks a second for {seconds:g} s")
-        start = time.time() + 1.0
-        due = {name: start + number / rate for number, name in enumerate(ids)}
-        async with self._publisher() as publisher:
-            watching = asyncio.create_task(self._watch(await self._score_ends(), set(ids), start + seconds))
-            sending = []
-            for name, message in zip(ids, messages, strict=True):
-                await asyncio.sleep(due[name] - time.time())
-                sending.append(asyncio.create_task(publisher.publish([message])))
-            await asyncio.gather(*sending)
-            seen = await watching
-        return OpenLoop(
-            rate,
-            [(at - due[name]) * 1000 for name, (at, _) in seen.items()],
-            [own for _, own in seen.values()],
-            len(ids) - len(seen),
-        )
+        return await open_loop(self.settings, dict(zip(ids, messages, strict=True)), rate)
 
     async def fill_memory(self, events: int) -> Memory:
         """Go on until the worker process has processed so many events; return its memory."""
@@ -184,19 +144,6 @@ class Bench:
         await self._wait()
         pid = self.worker.process.pid
         return Memory(self._processed, psutil.Process(pid).memory_info().rss, _peak_bytes(pid))
-
-    async def _watch(self, starts: dict[int, int], wanted: set[str], until: float) -> dict[str, tuple[float, float]]:
-        """Return when each feedback's update was seen, in epoch seconds, with the update's own latency."""
-        seen: dict[str, tuple[float, float]] = {}
-        async with reader(self.settings, topology.SCORE_UPDATES, starts) as consumer:
-            while wanted - seen.keys() and time.time() < until + LATE_SECONDS:
-                batches = await consumer.getmany(timeout_ms=500)
-                now = time.time()
-                for record in (record for batch in batches.values() for record in batch):
-                    update = ScoreUpdate.from_json(record.value)
-                    if update.feedback_id in wanted:
-                        seen.setdefault(update.feedback_id, (now, update.latency_ms))
-        return seen
 
     def _cpu_seconds(self) -> float:
         assert self.worker is not None
@@ -224,18 +171,9 @@ class Bench:
 
     async def _publish(self, messages: Iterable[Outgoing]) -> None:
         waiting = iter(messages)
-        async with self._publisher() as publisher:
+        async with publisher_of(self.settings) as publisher:
             while chunk := list(islice(waiting, PUBLISH_AT_ONCE)):
                 await publisher.publish(chunk)
-
-    @asynccontextmanager
-    async def _publisher(self) -> AsyncIterator[Publisher]:
-        publisher = Publisher(client_options(self.settings))
-        await publisher.start()
-        try:
-            yield publisher
-        finally:
-            await publisher.stop()
 
 
 def _peak_bytes(pid: int) -> int:

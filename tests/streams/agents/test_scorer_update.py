@@ -6,8 +6,8 @@ import pytest
 
 from schemas.events import ScoreUpdate
 from schemas.records import Scored
-from streams.agents.scorer import encode_update
 from tests.trainers.scorer.making import entry
+from trainers.scorer.updates import encode_update
 
 
 def updated(result: Scored, epoch: int, version: str, now: float) -> ScoreUpdate:

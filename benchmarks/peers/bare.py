@@ -1,0 +1,39 @@
+"""The work on aiokafka alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from benchmarks.peers.work import AT_ONCE, Deployment, Work
+
+
+async def main(of: Deployment) -> None:
+    """Run until it is ended."""
+    work = Work()
+    consumer = AIOKafkaConsumer(
+        *of.inputs,
+        bootstrap_servers=of.bootstrap,
+        group_id=of.group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=20,
+        session_timeout_ms=45_000,
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=of.bootstrap, acks="all", linger_ms=2, max_batch_size=2**20)
+    async with consumer, producer:
+        while True:
+            fetched = await consumer.getmany(timeout_ms=100, max_records=AT_ONCE)
+            sent = []
+            for tp, records in fetched.items():
+                process = work.arrive if tp.topic == of.inputs[0] else work.judge
+                for key, value in process([record.value for record in records]):
+                    sent.append(await producer.send(of.outputs, value, key))
+            await asyncio.gather(*sent)
+            if fetched:
+                await consumer.commit()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Deployment.from_arguments()))

@@ -1,0 +1,32 @@
+"""What the machine gives at most: fetch and decode, nothing else; one record tells that all feedback was seen."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from benchmarks.peers.work import Deployment
+from schemas.events import Experience, Feedback
+
+
+async def main(of: Deployment) -> None:
+    """Run until it is ended."""
+    seen = dict.fromkeys(of.inputs, 0)
+    consumer = AIOKafkaConsumer(
+        *of.inputs, bootstrap_servers=of.bootstrap, group_id=of.group, auto_offset_reset="earliest",
+        session_timeout_ms=45_000,
+    )  # fmt: skip
+    producer = AIOKafkaProducer(bootstrap_servers=of.bootstrap)
+    async with consumer, producer:
+        while True:
+            for tp, records in (await consumer.getmany(timeout_ms=100)).items():
+                model = Experience if tp.topic == of.inputs[0] else Feedback
+                for record in records:
+                    model.from_json(record.value)
+                seen[tp.topic] += len(records)
+                await producer.send(of.outputs, b"%d" % seen[tp.topic], tp.topic.encode())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Deployment.from_arguments()))

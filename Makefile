@@ -68,7 +68,7 @@ $(PEERS)/.ready: $(READY) benchmarks/peers/requirements.txt
 	@touch $@
 
 bench-peers: $(PEERS)/.ready ## Measure Tierstream beside other engines at the same work
-	$(BIN)/python -m benchmarks.peers.compare --peers-python $(PEERS)/bin/python
+	$(BIN)/python -m benchmarks.peers.compare --peers-python $(PEERS)/bin/python $(PEERS_OPTIONS)
 
 clean: ## Remove what set-up and tools made; data stays
 	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

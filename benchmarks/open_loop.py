@@ -16,6 +16,8 @@ from streams import topology
 from streams.kafka_options import client_options
 from streams.publisher import Outgoing, Publisher
 
+TICK_SECONDS = 0.002
+"""Least time between two calls."""
 LATE_SECONDS = 30.0
 """How long the last score updates are waited for."""
 
@@ -56,9 +58,14 @@ async def open_loop(settings: Settings, messages: Mapping[str, Outgoing], rate: 
         starts = await ends(settings, topology.SCORE_UPDATES)
         watching = asyncio.create_task(_watch(settings, starts, set(messages), max(due.values())))
         sending = []
-        for name, message in messages.items():
-            await asyncio.sleep(due[name] - time.time())
-            sending.append(asyncio.create_task(publisher.publish([message])))
+        # What has fallen due goes in one call: a call a message would be slower than the rates that are measured.
+        waiting = list(messages.items())
+        while waiting:
+            await asyncio.sleep(max(TICK_SECONDS, due[waiting[0][0]] - time.time()))
+            now = time.time()
+            count = next((place for place, (name, _) in enumerate(waiting) if due[name] > now), len(waiting))
+            ready, waiting = [message for _, message in waiting[:count]], waiting[count:]
+            sending.append(asyncio.create_task(publisher.publish(ready)))
         await asyncio.gather(*sending)
         seen = await watching
     return OpenLoop(

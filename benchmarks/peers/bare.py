@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.peers.work import AT_ONCE, Deployment, Work
@@ -36,4 +37,4 @@ async def main(of: Deployment) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Deployment.from_arguments()))
+    uvloop.run(main(Deployment.from_arguments()))

@@ -1,12 +1,15 @@
-"""The work on Bytewax: batches are gathered under one key. It keeps no offsets without a recovery store."""
+"""The work on Bytewax: batches are gathered under one key. Offsets go into its recovery store every second."""
 
 from __future__ import annotations
 
+import tempfile
 from datetime import timedelta
+from pathlib import Path
 
 import bytewax.operators as op
 from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage, KafkaSource, KafkaSourceMessage
 from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
 from benchmarks.peers.work import AT_ONCE, Deployment, Work
@@ -35,4 +38,10 @@ def build(of: Deployment) -> Dataflow:
 
 
 if __name__ == "__main__":
-    cli_main(build(Deployment.from_arguments()))
+    with tempfile.TemporaryDirectory() as folder:
+        init_db_dir(Path(folder), 1)
+        cli_main(
+            build(Deployment.from_arguments()),
+            epoch_interval=timedelta(seconds=1),
+            recovery_config=RecoveryConfig(Path(folder)),
+        )

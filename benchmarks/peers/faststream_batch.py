@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import uvloop
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker, KafkaPublishMessage
 
@@ -47,4 +47,4 @@ def build(of: Deployment) -> FastStream:
 
 
 if __name__ == "__main__":
-    asyncio.run(build(Deployment.from_arguments()).run())
+    uvloop.run(build(Deployment.from_arguments()).run())

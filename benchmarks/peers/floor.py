@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.peers.work import Deployment
@@ -14,9 +13,13 @@ async def main(of: Deployment) -> None:
     """Run until it is ended."""
     seen = dict.fromkeys(of.inputs, 0)
     consumer = AIOKafkaConsumer(
-        *of.inputs, bootstrap_servers=of.bootstrap, group_id=of.group, auto_offset_reset="earliest",
+        *of.inputs,
+        bootstrap_servers=of.bootstrap,
+        group_id=of.group,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=20,
         session_timeout_ms=45_000,
-    )  # fmt: skip
+    )
     producer = AIOKafkaProducer(bootstrap_servers=of.bootstrap)
     async with consumer, producer:
         while True:
@@ -29,4 +32,4 @@ async def main(of: Deployment) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Deployment.from_arguments()))
+    uvloop.run(main(Deployment.from_arguments()))

@@ -14,7 +14,7 @@ from schemas.records import Arrival, Origin, ScorerEntry
 from schemas.settings import Settings
 from trainers.embedding import SuppliedOnly
 from trainers.prepare import ItemFeatures, prepare, query_hash
-from trainers.reward import Judgement, item_rewards
+from trainers.reward import Judgement, is_newer, item_rewards
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.updates import encode_update
 
@@ -24,17 +24,16 @@ AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What an engine is told on its command line: the broker, the topics' prefix, and how many feedbacks will come."""
+    """What an engine is told on its command line: the broker and the topics' prefix."""
 
     bootstrap: str
     prefix: str
-    feedbacks: int
 
     @classmethod
     def from_arguments(cls) -> Deployment:
         """Read the command line."""
-        _, bootstrap, prefix, feedbacks = sys.argv
-        return cls(bootstrap, prefix, int(feedbacks))
+        _, bootstrap, prefix = sys.argv
+        return cls(bootstrap, prefix)
 
     def topic(self, name: str) -> str:
         """Return a topic's name on the broker."""
@@ -102,7 +101,10 @@ class Work:
             if known is None or event.feedback_id in self._seen:
                 continue
             self._seen.add(event.feedback_id)
-            known.latest[event.source] = Judgement.of(event)
+            judgement, before = Judgement.of(event), known.latest.get(event.source)
+            if before is not None and not is_newer(judgement, before):
+                continue
+            known.latest[event.source] = judgement
             items = known.items
             rewards = tuple(item_rewards(known.latest, items.item_ids, items.item_types, self._settings.reward))
             entries.append(self._entry(known, event.experience_id, event.feedback_id, rewards))

@@ -1,0 +1,123 @@
+"""One engine at the work: feedback that lies ready, then feedback at fixed rates."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import orjson
+
+from benchmarks.load import Load, feedback_id
+from benchmarks.open_loop import open_loop, publisher_of
+from benchmarks.peers.engines import FLOOR, RunningEngine
+from benchmarks.system import CommandFailedError
+from benchmarks.topics import ends, reader
+from schemas.settings import Settings
+from streams import topology
+from streams.admin import ensure_topics
+from streams.lag import measure_lag
+from streams.publisher import Outgoing
+
+TIMEOUT_SECONDS = 300.0
+PUBLISH_AT_ONCE = 500
+FLOOR_COUNTS = {"experience_id": b"experiences", "feedback_id": b"feedback"}
+"""How the floor's records are keyed: its values count what it has decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured."""
+
+    experiences: int
+    feedbacks: int
+    rates: Sequence[float]
+    """Feedbacks a second."""
+    seconds: float
+    """Of each rate."""
+
+
+@dataclass(slots=True)
+class Result:
+    """One engine in one round."""
+
+    per_second: float
+    """Feedbacks, from the moment it was let go until the last score update."""
+    cpu_per_1000: float
+    """CPU seconds for a thousand feedbacks, the pairing of them included."""
+    rss_bytes: int
+    latencies: dict[float, dict[str, float]] = field(default_factory=dict)
+    """By feedbacks a second: p50 and p99 in milliseconds, and the number of feedbacks without a score in time."""
+
+
+async def measure(engine: RunningEngine, sizes: Sizes) -> Result:
+    """Let an engine take experiences, then feedback that lies ready, then feedback at fixed rates.
+
+    Raises:
+        CommandFailedError: it ended, or left feedback without a score.
+    """
+    settings, load = engine.settings, Load(engine.settings, sizes.experiences)
+    await ensure_topics(settings, topology.topic_specs(settings))
+    await _publish(settings, load.experiences())
+    engine.start()
+    await _wait_for(engine, {}, "experience_id", sizes.experiences)
+    # It stands still while the feedback is published: neither takes the other's share of the machine.
+    engine.tell(signal.SIGSTOP)
+    await _publish(settings, load.feedback(0, sizes.feedbacks))
+    starts = await ends(settings, topology.SCORE_UPDATES)
+    cpu_before, _ = engine.used()
+    started = time.time()
+    engine.tell(signal.SIGCONT)
+    finished = await _wait_for(engine, starts, "feedback_id", sizes.feedbacks)
+    await _until_paired(engine)
+    cpu, rss = engine.used()
+    count = sizes.feedbacks
+    result = Result(count / (finished - started), (cpu - cpu_before) / count * 1000, rss)
+    for rate in sizes.rates if engine.name != FLOOR else ():
+        first, count = count, count + int(rate * sizes.seconds)
+        ids = [feedback_id(number) for number in range(first, count)]
+        loop = await open_loop(settings, dict(zip(ids, load.feedback(first, count - first), strict=True)), rate)
+        await _until_paired(engine)
+        seen = loop.summary()
+        result.latencies[rate] = {"p50": seen["seen p50"], "p99": seen["seen p99"], "missing": loop.missing}
+    return result
+
+
+async def _wait_for(engine: RunningEngine, starts: dict[int, int], key: str, count: int) -> float:
+    """Wait for score updates of so many distinct values of `key`; return the time of the last one in epoch seconds."""
+    seen: set[str] = set()
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    async with reader(engine.settings, topology.SCORE_UPDATES, starts or None) as consumer:
+        while True:
+            fetched = await consumer.getmany(timeout_ms=200)
+            for record in (record for records in fetched.values() for record in records):
+                if engine.name == FLOOR:
+                    if (record.key or b"").endswith(FLOOR_COUNTS[key]) and int(record.value) >= count:
+                        return float(record.timestamp / 1000)
+                    continue
+                value = orjson.loads(record.value).get(key)
+                if value is not None:
+                    seen.add(value)
+                if len(seen) >= count:
+                    return float(record.timestamp / 1000)
+            engine.check()
+            if time.monotonic() > deadline:
+                raise CommandFailedError(f"{engine.name}: {len(seen)} of {count} score updates in time")
+
+
+async def _until_paired(engine: RunningEngine) -> None:
+    """Wait until the answers of what was scored are paired, where the engine pairs: its cost belongs to the work."""
+    answers = engine.settings.topic(topology.ANSWERS)
+    while engine.engine.pairs and any(row.lag for row in await measure_lag(engine.settings) if row.topic == answers):
+        engine.check()
+        await asyncio.sleep(0.2)
+
+
+async def _publish(settings: Settings, messages: Iterable[Outgoing]) -> None:
+    waiting = iter(messages)
+    async with publisher_of(settings) as publisher:
+        while chunk := list(islice(waiting, PUBLISH_AT_ONCE)):
+            await publisher.publish(chunk)

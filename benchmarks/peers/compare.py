@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import signal
 import sys
 import tempfile
 from collections import defaultdict
@@ -63,9 +65,13 @@ def main(
     rounds, sizes = int(str(given.pop("rounds"))), Sizes(**given)  # type: ignore[arg-type]
     console = Console(width=max(150, Console().width))
     found: defaultdict[str, list[Result]] = defaultdict(list)
+    # Told to end, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         for name, result in run(engines, rounds, sizes, peers_python):
             found[name].append(result)
+            if json_file is not None:  # after each, so that a run that is cut short leaves what it has
+                json_file.write_text(json.dumps(figures(found), indent=2) + "\n", "utf-8")
     except CommandFailedError as error:
         raise click.ClickException(str(error)) from error
     for table in tables(found, sizes.rates):
@@ -73,12 +79,10 @@ def main(
     for name, ratio in ratios(found).items():
         console.print(f"{name}: {ratio:.2f}")
     console.print("; ".join(f"{name} {value}" for name, value in machine().items()), soft_wrap=True)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures(found), indent=2) + "\n", "utf-8")
     if markdown_file is not None:
         markdown_file.write_text(markdown(found, sizes.rates), "utf-8")
     if least_ratio is not None:
-        sys.exit(ratios(found)[f"{OURS} / {BARE}"] < least_ratio)
+        sys.exit(ratios(found)[f"events/s, {OURS} / {BARE}"] < least_ratio)
 
 
 def run(engines: Sequence[str], rounds: int, sizes: Sizes, peers_python: str) -> Iterator[tuple[str, Result]]:
@@ -87,27 +91,39 @@ def run(engines: Sequence[str], rounds: int, sizes: Sizes, peers_python: str) ->
     Raises:
         CommandFailedError: the broker or an engine did not do its work.
     """
-    console = Console(stderr=True)
+    # A topic that was just made has no leader for a moment, and aiokafka tells of each try.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="tierstream-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         arguments = ["broker", "--broker", "kafka", "--broker-port", "0", "--data-dir", str(folder / "data")]
+        console = Console(stderr=True)
         with (
             Command(arguments, {}, folder / "broker.log") as broker,
             Progress(console=console) as progress,
         ):
             broker.wait_until_ready()
             task = progress.add_task("engines", total=rounds * len(engines))
-            for number in range(rounds * len(engines)):
-                engine_name = engines[number % len(engines)]
-                progress.update(task, description=engine_name)
-                engine = RunningEngine(engine_name, peers_python, broker.values["broker"], folder, number)
-                try:
-                    result = asyncio.run(measure(engine, sizes))
-                finally:
-                    engine.stop()
+            for engine, result in in_turn(broker.values["broker"], folder, engines, rounds, sizes, peers_python):
                 progress.advance(task)
-                console.log(f"{engine_name}: {result.per_second:,.0f} feedbacks/s")
-                yield engine_name, result
+                console.log(f"{engine}: {result.per_second:,.0f} feedbacks/s")
+                yield engine, result
+
+
+def in_turn(
+    bootstrap: str, folder: Path, engines: Sequence[str], rounds: int, sizes: Sizes, peers_python: str
+) -> Iterator[tuple[str, Result]]:
+    """Yield each engine's result on a broker that runs, round by round.
+
+    Raises:
+        CommandFailedError: an engine did not do its work.
+    """
+    for number, name in enumerate([*engines] * rounds):
+        engine = RunningEngine(name, peers_python, bootstrap, folder, number)
+        try:
+            result = asyncio.run(measure(engine, sizes))
+        finally:
+            engine.stop()
+        yield name, result
 
 
 if __name__ == "__main__":

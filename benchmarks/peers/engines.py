@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,12 +70,12 @@ class RunningEngine:
         python: of the environment that has the peers' packages.
         bootstrap: the broker.
         folder: for data and logs.
-        number: tells this run's topics from others'.
+        number: tells this run's files from others'.
     """
 
     def __init__(self, name: str, python: str, bootstrap: str, folder: Path, number: int) -> None:
         self.name, self.engine = name, ENGINES[name]
-        prefix = f"n{number}-"
+        prefix = f"peers{uuid.uuid4().hex[:8]}-"
         self._variables = {
             "TIERSTREAM_TOPICS__PREFIX": prefix,
             "TIERSTREAM_KAFKA__SESSION_TIMEOUT": "45s",  # as librdkafka's: it is stopped for seconds

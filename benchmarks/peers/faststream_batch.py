@@ -19,7 +19,7 @@ async def _raw(message: Any) -> Any:
 def build(of: Deployment) -> FastStream:
     """Return the app."""
     work = Work()
-    broker = KafkaBroker(of.bootstrap, acks="all", linger_ms=2, max_batch_size=2**20)
+    broker = KafkaBroker(of.bootstrap, acks="all", linger_ms=2, max_batch_size=2**20, logger=None)
 
     def subscribe(topic: str, process: Callable[[list[bytes]], list[tuple[bytes, bytes]]]) -> None:
         @broker.subscriber(

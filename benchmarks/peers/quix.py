@@ -36,6 +36,7 @@ def main(of: Deployment) -> None:
         auto_offset_reset="earliest",
         commit_every=AT_ONCE,
         commit_interval=0.02,
+        consumer_poll_timeout=0.02,
         auto_create_topics=False,
         loglevel="WARNING",
     )

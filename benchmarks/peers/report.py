@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from rich.table import Table
@@ -17,21 +18,19 @@ Found = Mapping[str, Sequence[Result]]
 
 
 def ratios(found: Found) -> dict[str, float]:
-    """Return what Tierstream reaches of the best peer, of bare aiokafka and of the floor, as the median over rounds.
+    """Return Tierstream's events a second and CPU an event over the best peer's, bare aiokafka's and the floor's.
 
-    Each round's engines run one after the other, so a ratio is taken within its round.
+    Each round's engines run one after the other, so a ratio is taken within its round; the median over rounds counts.
     """
-    peers = [name for name in PEERS if found.get(name)]
     result = {}
-    for ours in (OURS, UNPAIRED):
-        if not found.get(ours):
-            continue
-        if peers:
-            best = max(peers, key=lambda name: _median(found[name], _rate))
-            result[f"{ours} / best peer ({best})"] = _ratio(found[ours], found[best])
-        for name in (BARE, FLOOR):
-            if found.get(name):
-                result[f"{ours} / {name}"] = _ratio(found[ours], found[name])
+    for what, of, best_of in (("events/s", _rate, max), ("CPU", _cpu, min)):
+        best = best_of(
+            (name for name in PEERS if found.get(name)), key=lambda name: _median(found[name], of), default=""
+        )
+        for ours in (OURS, UNPAIRED):
+            for title, name in ((f"best peer ({best})", best), (BARE, BARE), (FLOOR, FLOOR)):
+                if found.get(ours) and found.get(name):
+                    result[f"{what}, {ours} / {title}"] = _ratio(found[ours], found[name], of)
     return result
 
 
@@ -58,7 +57,7 @@ def table_rows(found: Found, rates: Sequence[float]) -> list[list[str]]:
         cells = [
             name,
             _spread(results, _rate, ",.0f"),
-            _spread(results, lambda result: result.cpu_per_1000, ".3f"),
+            _spread(results, _cpu, ".3f"),
             _spread(results, lambda result: result.rss_bytes / 2**20, ",.0f"),
         ]
         rows.append(cells + [_latency([r.latencies[rate] for r in results if rate in r.latencies]) for rate in rates])
@@ -92,8 +91,12 @@ def _rate(result: Result) -> float:
     return result.per_second
 
 
-def _ratio(ours: Sequence[Result], theirs: Sequence[Result]) -> float:
-    return statistics.median(a.per_second / b.per_second for a, b in zip(ours, theirs, strict=False))
+def _cpu(result: Result) -> float:
+    return result.cpu_per_1000
+
+
+def _ratio(ours: Sequence[Result], theirs: Sequence[Result], of: Callable[[Result], float]) -> float:
+    return statistics.median(of(a) / of(b) for a, b in zip(ours, theirs, strict=False))
 
 
 def _as_json(result: Result) -> dict[str, Any]:
@@ -109,7 +112,7 @@ def _median(results: Sequence[Result], of: Callable[[Result], float]) -> float:
     return statistics.median(of(result) for result in results)
 
 
-def _spread(results: Sequence[Result], of: Callable[[Result], float], form: str) -> str:
+def _spread(results: Sequence[Any], of: Callable[[Any], float], form: str) -> str:
     values = [of(result) for result in results]
     middle = format(statistics.median(values), form)
     return middle if len(values) == 1 else f"{middle} ({min(values):{form}} to {max(values):{form}})"
@@ -118,9 +121,6 @@ def _spread(results: Sequence[Result], of: Callable[[Result], float], form: str)
 def _latency(those: Sequence[Mapping[str, float]]) -> str:
     if not those:
         return ""
-    parts = []
-    for name in ("p50", "p99"):
-        values = [one[name] for one in those]
-        parts.append(f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})")
+    parts = [_spread(those, itemgetter(name), ",.0f") for name in ("p50", "p99")]
     missing = sum(one["missing"] for one in those)
     return " / ".join(parts) + (f", {missing:g} missing" if missing else "")

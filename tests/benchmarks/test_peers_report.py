@@ -8,26 +8,31 @@ from benchmarks.peers.report import figures, markdown, ratios
 
 
 def results(*rates: float) -> list[Result]:
-    return [Result(rate, 0.5, 2**20, {200.0: {"p50": 5.0, "p99": rate, "missing": 0}}) for rate in rates]
+    return [Result(rate, 1 / rate, 2**20, {200.0: {"p50": 5.0, "p99": rate, "missing": 0}}) for rate in rates]
 
 
 def test_ratios_are_taken_within_each_round() -> None:
     found = {OURS: results(100, 10, 400), BARE: results(200, 10, 1600), FLOOR: results(1000, 100, 4000)}
-    assert ratios(found) == {
-        f"{OURS} / best peer ({BARE})": 0.5,
-        f"{OURS} / {BARE}": 0.5,
-        f"{OURS} / {FLOOR}": pytest.approx(0.1),
-    }
+    assert ratios(found) == pytest.approx(
+        {
+            f"events/s, {OURS} / best peer ({BARE})": 0.5,
+            f"events/s, {OURS} / {BARE}": 0.5,
+            f"events/s, {OURS} / {FLOOR}": 0.1,
+            f"CPU, {OURS} / best peer ({BARE})": 2.0,
+            f"CPU, {OURS} / {BARE}": 2.0,
+            f"CPU, {OURS} / {FLOOR}": 10.0,
+        }
+    )
 
 
 def test_the_best_peer_is_the_one_with_the_highest_median() -> None:
     found = {OURS: results(100, 100, 100), BARE: results(10, 20, 900), "FastStream": results(50, 60, 70)}
-    assert ratios(found)[f"{OURS} / best peer (FastStream)"] == pytest.approx(100 / 60)
+    assert ratios(found)[f"events/s, {OURS} / best peer (FastStream)"] == pytest.approx(100 / 60)
 
 
 def test_the_table_gives_median_and_spread() -> None:
     text = markdown({OURS: results(300, 100, 200)}, (200.0,))
-    assert "| Tierstream | 200 (100 to 300) | 0.500 (0.500 to 0.500) | 1 (1 to 1) |" in text
+    assert "| Tierstream | 200 (100 to 300) | 0.005 (0.003 to 0.010) | 1 (1 to 1) |" in text
     assert "5 (5 to 5) / 200 (100 to 300)" in text
 
 

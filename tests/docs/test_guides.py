@@ -1,0 +1,113 @@
+"""The guides' commands and programs, run as they stand, one after the other, against a running worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.reference import reference
+from streams.cli.main import cli
+from tests.live import Deployment
+
+DOCS = Path(__file__).parents[2] / "docs"
+GUIDES = ("quickstart", "producers", "consumers", "operators")
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+EXIT = re.compile(r"\s+# exit (\d)$")
+
+
+def test_configuration_reference_is_the_settings() -> None:
+    remedy = "python -m schemas.reference > docs/configuration.md"
+    assert (DOCS / "configuration.md").read_text() == reference(), remedy
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_every_command_that_a_page_names_exists(page: str) -> None:
+    text = (DOCS / page).read_text()
+    named = set(re.findall(r"tierstream ([a-z][a-z-]+)", text.replace("`tierstream` is", "")))
+    assert named <= set(cli.commands), named - set(cli.commands)
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (DOCS / page).read_text())
+    assert [link for link in links if "://" not in link and not (DOCS / link).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def deployment(broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with Deployment(broker.bootstrap, f"guides-{os.getpid()}-", tmp_path_factory.mktemp("guides") / "data") as running:
+        running.worker()
+        yield running
+
+
+@pytest.fixture
+def environment(deployment: Deployment) -> dict[str, str]:
+    bin_folder = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        **deployment.variables(),
+        "TIERSTREAM_DATA_DIR": str(deployment.data_dir),
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(DOCS.parent),
+        "ENABLE_TIER3_CAPTURE": "true",
+    }
+
+
+@pytest.mark.live
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("guide", GUIDES)
+def test_guide_runs_as_it_stands(guide: str, environment: dict[str, str], tmp_path: Path) -> None:
+    blocks = FENCE.findall((DOCS / f"{guide}.md").read_text())
+    ran = 0
+    for language, body in blocks:
+        if language == "console":
+            for command, expected, code in commands(body):
+                done = run(["bash", "-c", command], environment, tmp_path)
+                assert (done.returncode, done.stderr.strip() if code == 0 else "") == (code, ""), (command, done)
+                shown = (done.stdout + done.stderr).splitlines()
+                assert set(expected.splitlines()) <= set(shown), (command, done.stdout, done.stderr)
+                ran += 1
+        elif language == "python":
+            done = run([sys.executable, "-W", "error", "-c", body], environment, tmp_path)
+            assert (done.returncode, done.stderr) == (0, ""), (body, done.stderr)
+            assert done.stdout
+            ran += 1
+    assert ran > 0
+    if guide == "quickstart":
+        check_what_the_quick_start_says((tmp_path / "score-updates.jsonl").read_text())
+
+
+def commands(body: str) -> list[tuple[str, str, int]]:
+    """Return each command of a console block, with the output that stands below it and its exit code."""
+    found: list[tuple[str, str, int]] = []
+    for line in body.splitlines():
+        if line.startswith("$ "):
+            told = EXIT.search(line)
+            found.append((EXIT.sub("", line[2:]), "", int(told[1]) if told else 0))
+        else:
+            command, expected, code = found.pop()
+            if line.startswith("> "):
+                found.append((f"{command}\n{line[2:]}", expected, code))
+            else:
+                found.append((command, f"{expected}{line}\n", code))
+    return found
+
+
+def run(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def check_what_the_quick_start_says(lines: str) -> None:
+    arrived, learned = (json.loads(line) for line in lines.splitlines())
+    assert (arrived["reason"], learned["reason"]) == ("experience_arrived", "feedback_learned")
+    change = {item["item_id"]: item["score"] - item["previous_score"] for item in learned["items"]}
+    assert change["w1"] > 0 > change["w2"]

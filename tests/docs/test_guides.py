@@ -77,7 +77,6 @@ def test_guide_runs_as_it_stands(guide: str, environment: dict[str, str], tmp_pa
         elif language == "python":
             done = run([sys.executable, "-W", "error", "-c", body], environment, tmp_path)
             assert (done.returncode, done.stderr) == (0, ""), (body, done.stderr)
-            assert done.stdout
             ran += 1
     assert ran > 0
     if guide == "quickstart":

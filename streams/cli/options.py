@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from schemas.config import load
+from schemas.errors import SettingsError
 
 _PORT = click.IntRange(0, 65535)
 
@@ -42,7 +43,9 @@ def settings_options(*extra: str, broker: bool = True) -> Callable[[Callable[...
         @functools.wraps(command)
         def wrapper(config_file: Path | None, **arguments: Any) -> Any:
             overrides = {key: arguments.pop(key.replace(".", "__")) for key in keys}
-            return command(load(config_file, os.environ, overrides), **arguments)
+            loaded = load(config_file, os.environ, overrides)
+            _refuse_a_file(loaded.settings.data_dir)
+            return command(loaded, **arguments)
 
         config = click.option("--config", "config_file", metavar="FILE", type=click.Path(path_type=Path), help="TOML.")
         decorated: Callable[..., Any] = wrapper
@@ -51,6 +54,11 @@ def settings_options(*extra: str, broker: bool = True) -> Callable[[Callable[...
         return config(decorated)
 
     return decorate
+
+
+def _refuse_a_file(data_dir: str) -> None:
+    if Path(data_dir).is_file():
+        raise SettingsError(f"data_dir = {data_dir!r} is a file", "name a folder with --data-dir")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

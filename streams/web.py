@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hmac
-import html
 import logging
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from mode import Service
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from schemas.settings import WebSettings, is_loopback
+from streams.page.serving import LOGIN_PATH, Pages
 from streams.status import status
 from streams.web_token import web_token
 
@@ -29,14 +30,8 @@ EVENT_SECONDS = 2.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-OPEN_PATHS = ("/healthz", "/readyz")
-"""Paths that need no token: they tell a supervisor yes or no and show no data."""
-
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="5">
-<meta name="viewport" content="width=device-width"><title>Tierstream</title>
-<style>body{{font:15px/1.5 system-ui;margin:2rem auto;max-width:60rem;padding:0 1rem}}
-pre{{background:#f4f4f2;padding:1rem;overflow:auto;border-radius:6px}}</style>
-<h1>Tierstream worker</h1><p>{ready}</p><pre>{status}</pre>"""
+OPEN_PATHS = ("/healthz", "/readyz", LOGIN_PATH)
+"""Paths that need no token: they tell a supervisor yes or no, or take the token, and show no data."""
 
 
 class WebServer(Service):  # type: ignore[misc]
@@ -47,15 +42,16 @@ class WebServer(Service):  # type: ignore[misc]
         self._app = app
         self._settings = settings
         self._token = web_token(settings)
+        self._pages = Pages(app.settings, self._token)
         application = web.Application(middlewares=[self._authorize], client_max_size=MAX_BODY_BYTES)
         application.add_routes(
             [
-                web.get("/", self._page),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
                 web.get("/status", self._status),
                 web.get("/events", self._events),
+                *self._pages.routes(),
             ]
         )
         self._runner = web.AppRunner(
@@ -89,6 +85,8 @@ class WebServer(Service):  # type: ignore[misc]
     @web.middleware
     async def _authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path not in OPEN_PATHS and (refusal := self._refusal(request)):
+            if refusal[0] == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("Accept", ""):
+                return self._pages.ask_to_log_in()
             return web.json_response({"error": refusal[1]}, status=refusal[0])
         if request.can_read_body:
             await request.read()  # refuses one above the limit, whoever would have read it
@@ -101,6 +99,8 @@ class WebServer(Service):  # type: ignore[misc]
             if is_loopback(_host_name(request.host)):
                 return None
             return 403, "without web.token this answers only where it is addressed as localhost"
+        if self._pages.knows(request):  # an event stream of a browser sends no header
+            return None
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
         same = hmac.compare_digest(given.encode(errors="surrogateescape"), self._token.encode())
         return None if same and kind.lower() == "bearer" else (401, "a bearer token is needed: see web.token")
@@ -131,12 +131,6 @@ class WebServer(Service):  # type: ignore[misc]
                 break
             await self.sleep(EVENT_SECONDS)
         return response
-
-    async def _page(self, request: web.Request) -> web.Response:
-        ready = html.escape(self.not_ready() or "ready")
-        return web.Response(
-            text=_PAGE.format(ready=ready, status=html.escape(_dump(self._app).decode())), content_type="text/html"
-        )
 
 
 def _logger() -> logging.Logger:

@@ -71,7 +71,7 @@ def _differs(severity: Severity, tier: str, effect: Effect) -> Finding:
 
 def _worker_settings(report: Report, found: Collected) -> Iterator[Finding]:
     live = (found.worker or {}).get("settings", {})
-    own = ("web.", "broker.", "state_dir", "cache_dir", "data_dir", "stream.log_level", "kafka.bootstrap", "scorer.")
+    own = ("web.", "broker.", "state_dir", "cache_dir", "data_dir", "stream.", "kafka.", "scorer.")
     keys = [
         key for key, value in found.configured.items() if key in live and live[key] != value and not key.startswith(own)
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, CookieJar
 from faust.types import TP
 
 from schemas.settings import Settings
@@ -100,16 +101,60 @@ def test_metrics_are_in_the_exposition_format(tmp_path: Path) -> None:
     assert body.endswith(b"# EOF\n")
 
 
-def test_the_page_shows_the_status_escaped(tmp_path: Path) -> None:
-    def counted(app: TierstreamApp) -> None:
-        ready(app)
-        app.services.metrics.count("<script>", {"joined": 1})
+def test_the_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
+    parts = ["/", "/page/page.css", "/page/page.js"]
+    answers = fetch(tmp_path, *((path, {}) for path in (*parts, "/page/serving.py", "/page/..%2fapp.py")))
+    assert [(code, kind) for code, kind, _ in answers[:3]] == [
+        (200, "text/html"),
+        (200, "text/css"),
+        (200, "text/javascript"),
+    ]
+    assert [code for code, _, _ in answers[3:]] == [404, 404]
+    page = answers[0][2].decode()
+    assert set(re.findall(r'(?:src|href)="([^"#]*)"', page)) == {"data:,", "/page/page.css", "/page/page.js", "/audit"}
+    assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg)", b"".join(body for _, _, body in answers[:3]))
+    assert b"innerHTML" not in answers[2][2]
 
-    [(_, kind, body)] = fetch(tmp_path, ("/", {}), prepare=counted)
-    assert kind == "text/html"
-    assert b"<p>ready</p>" in body
-    assert b"<script>" not in body
-    assert b"&lt;script&gt;" in body
+
+def test_a_browser_without_the_token_is_asked_to_log_in(tmp_path: Path) -> None:
+    settings = Settings.model_validate(
+        {"data_dir": str(tmp_path), "stream": {"table_store": "memory"}, "web": {"port": free_port(), "token": TOKEN}}
+    )
+    html = {"Accept": "text/html"}
+
+    async def run(app: TierstreamApp) -> None:
+        await app.stream_web.on_start()
+        jar = CookieJar(unsafe=True)
+        async with ClientSession(f"http://127.0.0.1:{settings.web.port}", cookie_jar=jar, headers=html) as client:
+            async with client.get("/") as answer:
+                assert (answer.status, 'name="token"' in await answer.text()) == (401, True)
+            async with client.post("/login", data={"token": "wrong"}, allow_redirects=False) as answer:
+                assert (answer.status, "That is not the token." in await answer.text()) == (401, True)
+                assert "Set-Cookie" not in answer.headers
+            async with client.post("/login", data={"token": TOKEN}, allow_redirects=False) as answer:
+                cookie = answer.headers["Set-Cookie"]
+                assert (answer.status, answer.headers["Location"]) == (303, "/")
+            assert "HttpOnly" in cookie
+            assert "SameSite=Strict" in cookie
+            assert TOKEN not in cookie
+            for path in ("/", "/status"):
+                async with client.get(path) as answer:
+                    assert answer.status == 200
+            async with client.get("/events") as answer:
+                assert await answer.content.readline() == b"event: status\n"
+            jar.clear()
+            async with client.get("/status", cookies={"tierstream": "x" * 64}) as answer:
+                assert answer.status == 401
+        await app.stream_web.on_stop()
+
+    with offline_app(settings) as (app, _):
+        ready(app)
+        asyncio.run(run(app))
+
+
+def test_explain_without_an_id_says_how(tmp_path: Path) -> None:
+    [(code, _, body)] = fetch(tmp_path, ("/explain", {}))
+    assert (code, orjson.loads(body)) == (400, {"error": "name an experience: /explain?experience_id=ID"})
 
 
 def rebalancing(app: TierstreamApp) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,13 +17,16 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from schemas.events import DeadLetter, JobUpdate, Trace, TrainingJob
+from schemas.events import DeadLetter, JobAction, JobControl, JobUpdate, ModelVersion, Trace, TrainingJob
 from schemas.settings import Settings
 from streams.admin import ensure_topics
 from streams.client import Producer
 from streams.kafka_options import client_options
 from streams.lag import measure_lag
 from streams.topology import topic_specs
+from streams.training.log import parse_progress
+from tests.trainers.jobs import tiny
+from tests.trainers.jobs.tiny import NOON
 from trainers.jobs.accumulate import CompletedRun
 from trainers.jobs.snapshot import freeze_job
 
@@ -76,6 +81,14 @@ def request(settings: Settings, *jobs: TrainingJob) -> None:
     asyncio.run(send())
 
 
+def control(settings: Settings, job_id: str, action: JobAction) -> None:
+    async def send() -> None:
+        async with Producer(settings) as producer:
+            await producer.send("training-jobs", JobControl(job_id=job_id, action=action, requested_at=NOON))
+
+    asyncio.run(send())
+
+
 def records(settings: Settings, topic: str) -> list[bytes]:
     async def read() -> list[bytes]:
         consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
@@ -120,6 +133,7 @@ class Trainer:
         flags = ["--data-dir", settings.data_dir, "--bootstrap-servers", settings.kafka.bootstrap_servers]
         command = [script, *environment] if program else ["-m", "streams.cli", "trainer", *flags]
         variables = {"TIERSTREAM_TOPICS__PREFIX": settings.topics.prefix, "TIERSTREAM_KAFKA__SESSION_TIMEOUT": "6s"}
+        variables["TIERSTREAM_JOBS__RETRY_DELAY"] = "100ms"
         self.process = subprocess.Popen(
             [sys.executable, *command], stderr=subprocess.DEVNULL, env={**os.environ, **variables}
         )
@@ -157,17 +171,99 @@ def test_job_of_a_killed_trainer_is_finished_by_the_next_and_run_once(settings: 
     assert [state for _, state in updates(settings)][-1] == "validated"
 
 
-def test_trainer_checks_datasets_and_stops_when_told(settings: Settings) -> None:
-    good, bad = make_job(settings, 1), make_job(settings, 2)
-    (Path(settings.data_dir) / bad.dataset_path).write_bytes(b"{}\n")
-    request(settings, good, bad)
+def test_a_bad_dataset_fails_its_job_and_the_next_one_is_trained(settings: Settings, tmp_path: Path) -> None:
+    """The real processes on a tiny model: the failed job is retried once its dataset is there again."""
+    base = tiny.build_model(tmp_path / "base")
+    wanted = settings.model_copy(update={"jobs": tiny.settings(base, max_steps=2, batch_size=2).jobs})
+    bad = TrainingJob.from_json((tiny.job(tmp_path, "sft", tiny.traces(12), wanted) / "job.json").read_bytes())
+    dataset = tmp_path / bad.dataset_path
+    whole = dataset.read_bytes()
+    dataset.write_bytes(b"{}\n")
+    request(settings, bad)
     with Trainer(settings) as process:
+        wait_for(lambda: committed(settings) == 1)
+        failed = JobUpdate.from_json(records(settings, "job-updates")[-1])
+        assert failed.state == "failed"
+        assert "sha256" in str(failed.error)
+        assert dataset.read_bytes() == b"{}\n"
+        dataset.write_bytes(whole)
+        control(settings, bad.job_id, "retry")
         wait_for(lambda: committed(settings) == 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-    assert [state for name, state in updates(settings) if name == good.job_id][-1] == "validated"
-    failures = [JobUpdate.from_json(value) for value in records(settings, "job-updates")]
-    assert "sha256" in str(next(update.error for update in failures if update.state == "failed"))
+    last = JobUpdate.from_json(records(settings, "job-updates")[-1])
+    assert (last.state, last.metrics["steps"]) == ("finished", 2)
+    promoted = [ModelVersion.from_json(value) for value in records(settings, "model-versions")]
+    assert [version.version for version in promoted] == ([last.metrics["version"]] if last.metrics["promoted"] else [])
+
+
+def test_job_is_cancelled_while_it_runs_and_the_trainer_goes_on(settings: Settings) -> None:
+    long, short = make_job(settings, 1), make_job(settings, 2)
+    request(settings, long, short)
+    folder = Path(settings.data_dir) / "jobs" / long.job_id
+    program = SLOW_JOB.replace("sleep(2)", f"sleep(600 if folder.name == {long.job_id!r} else 0)")
+    with Trainer(settings, program):
+        wait_for(lambda: (folder / "runs").exists())
+        control(settings, long.job_id, "cancel")
+        wait_for(lambda: committed(settings) == 3)
+    ends = dict(updates(settings))
+    assert ends == {long.job_id: "cancelled", short.job_id: "validated"}
+
+
+def test_control_of_a_job_that_nobody_requested_is_set_aside(settings: Settings) -> None:
+    control(settings, "dpo-1", "cancel")
+    with Trainer(settings, QUICK_JOB):
+        wait_for(lambda: committed(settings) == 1)
+    letters = [DeadLetter.from_json(value) for value in records(settings, "dead-letters")]
+    assert [letter.error_type for letter in letters] == ["unknown_job"]
+
+
+KILLED_STEPS = 60
+
+
+def losses_of(folder: Path) -> list[float]:
+    found: list[float] = json.loads((folder / "result.json").read_bytes())["metrics"]["losses"]
+    return found
+
+
+def step_of(folder: Path) -> int:
+    """The newest step that the job's log tells of."""
+    lines = (folder / "log.txt").read_text().splitlines() if (folder / "log.txt").exists() else []
+    steps = [
+        found.metrics["step"] for line in lines if (found := parse_progress(line.encode())) and "step" in found.metrics
+    ]
+    return int(steps[-1]) if steps else 0
+
+
+def test_job_killed_then_its_trainer_then_both_trains_every_step_once(settings: Settings, tmp_path: Path) -> None:
+    base = tiny.build_model(tmp_path / "base")
+    training = tiny.settings(base, max_steps=KILLED_STEPS, batch_size=1, checkpoint_interval=0.001).jobs
+    wanted = settings.model_copy(update={"jobs": training})
+    undisturbed = tiny.job(tmp_path / "undisturbed", "sft", tiny.traces(12), wanted)
+    folder = tiny.job(tmp_path, "sft", tiny.traces(12), wanted)
+    alone = subprocess.Popen([sys.executable, "-m", "trainers.jobs.sft", str(undisturbed)], stdout=subprocess.DEVNULL)
+    request(settings, TrainingJob.from_json((folder / "job.json").read_bytes()))
+
+    def kill_job() -> None:
+        os.killpg(json.loads((folder / "lock").read_bytes())["pid"], signal.SIGKILL)
+
+    with Trainer(settings) as process:
+        wait_for(lambda: step_of(folder) >= random.randint(3, 12))
+        kill_job()
+        wait_for(lambda: step_of(folder) >= random.randint(15, 25))
+        process.kill()
+    with Trainer(settings) as process:
+        wait_for(lambda: step_of(folder) >= random.randint(30, 45))
+        process.kill()
+        kill_job()
+    with Trainer(settings):
+        wait_for(lambda: committed(settings) == 1)
+    assert alone.wait(WAIT_SECONDS) == 0
+    told = [JobUpdate.from_json(value) for value in records(settings, "job-updates")]
+    assert [update.state for update in told].count("finished") == 1
+    assert told[-1].metrics["steps"] == KILLED_STEPS
+    assert told[-1].attempt == 3
+    assert losses_of(folder) == pytest.approx(losses_of(undisturbed), abs=1e-4)
 
 
 def test_what_is_no_job_is_set_aside_and_passed(settings: Settings) -> None:

@@ -14,9 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.trainers.jobs.tiny import build_model
+
 pytestmark = pytest.mark.live
 
-SMALL = {"TIERSTREAM_PAIRS__THRESHOLD": "4", "TIERSTREAM_TRACES__THRESHOLD": "8", "TIERSTREAM_SCORER__RANK": "8"}
+SMALL = {
+    "TIERSTREAM_PAIRS__THRESHOLD": "8",
+    "TIERSTREAM_TRACES__THRESHOLD": "12",
+    "TIERSTREAM_SCORER__RANK": "8",
+    "TIERSTREAM_DEMO__DPO_STEPS": "2",
+    "TIERSTREAM_DEMO__SFT_STEPS": "2",
+}
 START_SECONDS = 90.0
 
 
@@ -47,7 +55,8 @@ def processes_of(folder: Path) -> list[str]:
 
 def test_all_three_tiers_come_to_their_end(bootstrap: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    with demo(bootstrap, folder, 80, SMALL) as process:
+    base = str(build_model(tmp_path / "base"))
+    with demo(bootstrap, folder, 80, {**SMALL, "TIERSTREAM_JOBS__BASE_MODEL": base}) as process:
         output, errors = process.communicate()
     assert process.returncode == 0, errors
     summary = json.loads(output)
@@ -59,8 +68,9 @@ def test_all_three_tiers_come_to_their_end(bootstrap: str, tmp_path: Path) -> No
     assert (summary["parameters_configured"], summary["parameters_effective"]) == (7145, 7145)
     assert summary["funnel"]["widget"]["answers"] == summary["funnel"]["voice"]["answers"] > 0
     results = [json.loads(path.read_text()) for path in sorted(folder.glob("jobs/*/result.json"))]
-    assert {result["state"] for result in results} == {"validated"}
-    assert {result["metrics"]["examples"] for result in results} == {4, 8}
+    assert {result["state"] for result in results} == {"finished"}
+    assert {(result["metrics"]["examples"], result["metrics"]["steps"]) for result in results} == {(8, 2), (12, 2)}
+    assert all((folder / "models" / r["version"].partition("-")[0] / r["version"]).is_dir() for r in results)
     assert json.loads((folder / "summary.json").read_text()) == summary
     assert processes_of(folder) == []
 

@@ -17,7 +17,7 @@ from schemas.settings import RewardSettings, ScorerSettings
 from streams.demo.room import Exchange, simulate
 from trainers.embedding import Embedder, build_embedder
 from trainers.prepare import prepare
-from trainers.reward import item_rewards
+from trainers.reward import Judgement, item_rewards
 from trainers.scorer.learner import OnlineLearner
 
 POINTS = (0, 10, 25, 50, 100, 200, 400, 800)
@@ -43,7 +43,7 @@ def within_plan_accuracy(plans: Sequence[tuple[Exchange, ScorerEntry]], learner:
 def _entry(exchange: Exchange, embedder: Embedder, number: int, judged: int) -> ScorerEntry:
     """Return the entry of an exchange after its first `judged` feedbacks, blended as the join does it."""
     items = prepare(exchange.experience, embedder)
-    said = {feedback.source: feedback for feedback in exchange.feedback[:judged]}
+    said = {feedback.source: Judgement.of(feedback) for feedback in exchange.feedback[:judged]}
     rewards = item_rewards(said, items.item_ids, items.item_types, RewardSettings()) if judged else ()
     return entry_of(exchange.experience, items, number, rewards)
 

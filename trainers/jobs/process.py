@@ -135,9 +135,9 @@ def _train(trainer: Trainer, work: AnyWork) -> dict[str, JsonValue]:
     checkpoint = newest_checkpoint(work.checkpoints)
     say(TRAINING_SHARE[0], stage="train", resumed_from=None if checkpoint is None else checkpoint.name)
     trainer.remove_callback(PrinterCallback)
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    seconds = time.perf_counter() - begun
+    seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - busy
     losses: list[JsonValue] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     steps = trainer.state.global_step
     done_here = steps - (0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]))
@@ -148,6 +148,7 @@ def _train(trainer: Trainer, work: AnyWork) -> dict[str, JsonValue]:
         "loss_first": losses[0],
         "loss_last": losses[-1],
         "seconds_per_step": seconds / max(done_here, 1),
+        "cpu_seconds_per_step": cpu_seconds / max(done_here, 1),
         "train_tokens": tokens,
         "device": str(trainer.args.device),
         "threads": torch.get_num_threads(),

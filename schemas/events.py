@@ -242,6 +242,10 @@ class PreferencePair(Event):
     """Device types of the chosen answer's query."""
     rejected_devices: tuple[Identifier, ...] = ()
     """Device types of the rejected answer's query."""
+    chosen_feedback_ids: tuple[Identifier, ...] = ()
+    """The feedback that judged the good answer."""
+    rejected_feedback_ids: tuple[Identifier, ...] = ()
+    """The feedback that judged the bad answer."""
 
 
 class TrainingJob(Event):

@@ -138,6 +138,8 @@ class Answer:
     evaluation_confidence: Probability | None = None
     """Of the evaluator's latest judgement."""
     judged_by_user: bool
+    feedback_ids: tuple[Identifier, ...] = ()
+    """The feedback that the reward was blended from, or that an earlier reward was."""
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -176,7 +177,8 @@ class Joiner:
             if state.answers.get(kind) == handed:
                 continue
             state.answers[kind] = handed
-            value = encode_answer(joined, kind, reward, confidence, by_user)
+            joined_ids = [name for name, outcome in state.outcomes.items() if outcome == "joined"]
+            value = encode_answer(joined, kind, reward, confidence, by_user, joined_ids)
             self.out.answers.append(EncodedAnswer(joined.intent_type, value))
 
     def _entry(
@@ -205,9 +207,15 @@ class Joiner:
 
 
 def encode_answer(
-    joined: JoinedExperience, kind: str, reward: float | None, confidence: float | None, by_user: bool
+    joined: JoinedExperience,
+    kind: str,
+    reward: float | None,
+    confidence: float | None,
+    by_user: bool,
+    feedback_ids: Sequence[str] = (),
 ) -> bytes:
     """Return the JSON of an `Answer`."""
     content = joined.widgets if kind == "widget" else joined.voice_reply
-    judged = orjson.dumps({"reward": reward, "evaluation_confidence": confidence, "judged_by_user": by_user})
+    fields = {"reward": reward, "evaluation_confidence": confidence, "judged_by_user": by_user}
+    judged = orjson.dumps({**fields, "feedback_ids": feedback_ids})
     return b"".join((b'{"kind":"', kind.encode(), b'",', joined.about, b',"content":', content, b",", judged[1:]))

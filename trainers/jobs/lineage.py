@@ -32,5 +32,6 @@ def _origin(example: PreferencePair | Trace) -> dict[str, JsonValue]:
     return {
         "kind": example.kind,
         "experience_ids": [example.chosen_experience_id, example.rejected_experience_id],
+        "feedback_ids": [*example.chosen_feedback_ids, *example.rejected_feedback_ids],
         "prompts": prompts,
     }

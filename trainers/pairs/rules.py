@@ -125,6 +125,8 @@ def make_pair(chosen: Answer, rejected: Answer, settings: PairsSettings) -> Pref
         shared_device_types=_shared(chosen.device_types, rejected.device_types),
         chosen_devices=chosen.device_types,
         rejected_devices=rejected.device_types,
+        chosen_feedback_ids=chosen.feedback_ids,
+        rejected_feedback_ids=rejected.feedback_ids,
     )
 
 

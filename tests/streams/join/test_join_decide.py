@@ -178,6 +178,7 @@ def test_answers_are_handed_on_only_when_their_reward_changes() -> None:
     assert len(partition.answers) == 2
     partition.run("feedback", [(2, feedback("f3", voice_reward=1.0, reward=0.5))])
     assert [(a.kind, a.reward) for a in partition.answers[2:]] == [("voice", 1.0)]
+    assert [a.feedback_ids for a in partition.answers] == [("f1",), ("f1",), ("f1", "f2", "f3")]
 
 
 def test_expiry_forgets_the_experience_and_orphans_what_waits() -> None:

@@ -88,6 +88,8 @@ def test_a_version_says_what_it_was_made_of(finished, tier):
     wanted = {"training": len(parts.training), "held_out": len(parts.held_out)}
     assert {use: sum(line["use"] == use for line in lines) for use in wanted} == wanted
     assert lines[0]["experience_ids"] == (["good-0", "bad-0"] if tier == "dpo" else ["good-0"])
+    if tier == "dpo":
+        assert lines[0]["feedback_ids"] == ["good-0/judged", "bad-0/judged"]
 
 
 @pytest.mark.parametrize("tier", ["dpo", "sft"])

@@ -73,6 +73,7 @@ def answer(number: int, good: bool) -> Answer:
         reward=0.9 if good else -0.9,
         evaluation_confidence=0.9,
         judged_by_user=False,
+        feedback_ids=(f"{'good' if good else 'bad'}-{number}/judged",),
     )
 
 

@@ -43,7 +43,7 @@ def main() -> int:
                 part, options, examples, lambda what, p=part: bar.update(task, description=f"{p}: {what}")
             )
     text = report(found)
-    console.print(text, markup=False, highlight=False)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
     if options.plot and {"learning", "room"} & set(found):

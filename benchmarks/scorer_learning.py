@@ -54,11 +54,11 @@ VARIANTS = (
     DEFAULT,
     Variant("defaults, 32 feedbacks a step", groups=32),
     EQUAL,
-    Variant("rank 8", (("rank", 8),)),
+    Variant("rank 8, one feedback a step", (("rank", 8),), seeds=3),
     Variant("rank 8, 32 feedbacks a step", (("rank", 8),), groups=32),
-    Variant("minilm instead of hash", (("embedder", "minilm"),), seeds=2),
     Variant("labels shuffled", shuffled=True, seeds=2),
     Variant("labels shuffled, 32 feedbacks a step", groups=32, shuffled=True),
+    Variant("minilm instead of hash", (("embedder", "minilm"),), seeds=2),
 )
 
 Run = list[list[Accuracies]]

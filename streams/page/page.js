@@ -142,9 +142,9 @@ async function ask(path) {
   return content;
 }
 
-async function audit() {
+async function audit(event) {
   try {
-    showAudit(await ask("/audit.json"));
+    showAudit(await ask(event ? "/audit.json?fresh" : "/audit.json"));
   } catch (error) {
     say("findings", error.message);
   }

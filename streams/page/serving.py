@@ -108,9 +108,9 @@ class Pages:
         return web.Response(text=_read(name), content_type=_TYPES[name], headers=_HEADERS)
 
     async def audit(self, request: web.Request) -> web.Response:
-        """Send the audit as JSON."""
+        """Send the audit as JSON; with `?fresh`, of this moment."""
         try:
-            report = await self._audit()
+            report = await self._audit(fresh="fresh" in request.query)
         except TierstreamError as error:
             return web.json_response({"error": str(error)}, status=503)
         return web.Response(body=orjson.dumps(asdict(report)), content_type="application/json", headers=_HEADERS)
@@ -140,9 +140,9 @@ class Pages:
             return web.json_response({"error": str(error)}, status=404)
         return web.Response(body=orjson.dumps(asdict(found)), content_type="application/json", headers=_HEADERS)
 
-    async def _audit(self) -> Report:
+    async def _audit(self, *, fresh: bool = False) -> Report:
         async with self._turn:
-            if self._report is None or time.monotonic() - self._report[0] > AUDIT_SECONDS:
+            if fresh or self._report is None or time.monotonic() - self._report[0] > AUDIT_SECONDS:
                 self._report = time.monotonic(), await asyncio.to_thread(_make_report, self._settings)
             return self._report[1]
 

@@ -50,7 +50,7 @@ def model_folder() -> Path:
 
 
 class MiniLmEmbedder:
-    """The mean of the last layer's tokens, of length 1; a few milliseconds a text, whatever the batch."""
+    """The mean of the last layer's tokens, of length 1; milliseconds a text, whatever the batch."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Find the files; they are read at the first text.

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,16 +138,20 @@ class Deployment:
 
     def variables(self) -> dict[str, str]:
         """Return the settings of this deployment as variables."""
-        return {
-            f"TIERSTREAM_{section.upper()}__{key.upper()}": str(value)
-            for section, fields in self.values.items()
-            if isinstance(fields, dict)
-            for key, value in fields.items()
-        }
+        return dict(_variables(self.values, "TIERSTREAM")) | {"TIERSTREAM_DATA_DIR": str(self.data_dir)}
 
     def logs(self) -> str:
         """Return the ends of the processes' logs."""
         return "\n".join(f"--- {p.log.name}\n{p.log.read_text()[-3000:]}" for p in self.processes)
+
+
+def _variables(values: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        nested = f"{name}{'_' if name == 'TIERSTREAM' else '__'}{key.upper()}"
+        if isinstance(value, Mapping):
+            yield from _variables(value, nested)
+        else:
+            yield nested, str(value)
 
 
 class Process:

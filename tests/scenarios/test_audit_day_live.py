@@ -12,6 +12,7 @@ import pytest
 from tests.live import Deployment, Process
 from tests.scenarios.audit_day import audit_day, top_up, traces, write_legacy_traces
 from tests.test_observability import DASHBOARD, RULES, asked, sample_names, values
+from tests.trainers.jobs import tiny
 from trainers.traces.store import TraceStore
 
 pytestmark = pytest.mark.live
@@ -80,7 +81,7 @@ def read_audit(stream: Deployment, worker: Process) -> None:
 
 
 def settled(update: dict[str, Any]) -> bool:
-    return update["state"] in ("validated", "failed")
+    return update["state"] in ("finished", "failed")
 
 
 def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str, prefix: str, tmp_path: Path) -> None:
@@ -88,7 +89,10 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
     data = tmp_path / "d"
     (data / "traces").mkdir(parents=True)
     write_legacy_traces(data / "traces")
-    with Deployment(bootstrap, prefix, data, traces={"max_tokens": 16384}, scorer={"rank": 8}) as stream:
+    jobs = tiny.settings(tiny.build_model(tmp_path / "base"), max_steps=2).jobs.model_dump(
+        include={"base_model": True, "dpo": True, "sft": True, "gate": True}, mode="json", exclude_unset=True
+    )
+    with Deployment(bootstrap, prefix, data, traces={"max_tokens": 16384}, scorer={"rank": 8}, jobs=jobs) as stream:
         worker = stream.worker()
         stream.start("trainer")
         stream.publish("experiences", day.experiences)
@@ -116,14 +120,16 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
         stream.publish("experiences", more.experiences)
         stream.publish("claude-traces", traces(99))
         updates = stream.wait_for("job-updates", lambda values: sum(map(settled, values)) >= 2)
-        assert {(u["tier"], u["state"]) for u in updates if settled(u)} == {("dpo", "validated"), ("sft", "validated")}
+        assert {(u["tier"], u["state"]) for u in updates if settled(u)} == {("dpo", "finished"), ("sft", "finished")}
         jobs = stream.read("training-jobs")
         assert sorted((job["tier"], job["example_count"]) for job in jobs) == [("dpo", 80), ("sft", 100)]
         dpo = next(job for job in jobs if job["tier"] == "dpo")
         lines = [orjson.loads(line) for line in (data / dpo["dataset_path"]).read_bytes().splitlines()]
         assert len({line["pair_id"] for line in lines}) == 80
         assert stream.read("dead-letters") == []
-        assert stream.read("model-versions") == []
+        results = [orjson.loads(path.read_bytes()) for path in sorted(data.glob("jobs/*/result.json"))]
+        promoted = {result["version"] for result in results if result["promoted"]}
+        stream.wait_for("model-versions", lambda values: {value["version"] for value in values} == promoted)
 
         worker.end()
         done = stream.command("audit", "--json")
@@ -135,4 +141,4 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
         assert (report["tiers"]["dpo"]["have"], report["tiers"]["sft"]["have"]) == (0, 0)
         assert report["tiers"]["scorer"]["figures"]["read_from"].startswith("checkpoint scorer-")
         told = stream.command("audit", "--explain", pairs[0]["chosen_experience_id"])
-        assert f"in job {dpo['job_id']} (validated)" in told.stdout
+        assert f"in job {dpo['job_id']} (finished)" in told.stdout

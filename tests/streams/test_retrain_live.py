@@ -147,6 +147,8 @@ def test_pause_scores_on_and_learns_everything_once_after_it(bootstrap: str, pre
         stream.wait_for("score-updates", lambda updates: scored <= {u["experience_id"] for u in updates})
         assert taken_in(worker) == 40
 
+        # What the checkpoint holds is there again at once; without one the stream is learned anew after the pause.
+        until(lambda: any((tmp_path / "d" / "scorer").glob("checkpoints/*.safetensors")), worker.status)
         worker.kill()
         worker = stream.worker()
         publish(stream, 80, 90)

@@ -56,7 +56,7 @@ def processes_of(folder: Path) -> list[str]:
 def test_all_three_tiers_come_to_their_end(bootstrap: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     base = str(build_model(tmp_path / "base"))
-    with demo(bootstrap, folder, 80, {**SMALL, "TIERSTREAM_JOBS__BASE_MODEL": base}) as process:
+    with demo(bootstrap, folder, 160, {**SMALL, "TIERSTREAM_JOBS__BASE_MODEL": base}) as process:
         output, errors = process.communicate()
     assert process.returncode == 0, errors
     summary = json.loads(output)

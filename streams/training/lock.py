@@ -44,6 +44,7 @@ class JobLock:
 
     def note_process(self, pid: int) -> None:
         """Write down which process runs the job, for a trainer that comes after this one."""
+        self._file.truncate(0)  # the process of an earlier try
         self._file.write(json.dumps({"host": socket.gethostname(), "pid": pid}).encode())
         self._file.flush()
 

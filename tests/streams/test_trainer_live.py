@@ -218,7 +218,7 @@ def test_control_of_a_job_that_nobody_requested_is_set_aside(settings: Settings)
     assert [letter.error_type for letter in letters] == ["unknown_job"]
 
 
-KILLED_STEPS = 60
+KILLED_STEPS = 150
 
 
 def losses_of(folder: Path) -> list[float]:

@@ -60,4 +60,4 @@ def test_reader_ranks_with_the_newest_scorer_and_follows_promotions(
         worker = stream.worker()
         asyncio.run(read(stream))
         until(lambda: taken_in(worker) == 200, worker.status)
-        until(lambda: scorer(worker)["version"] == versions[-1].version, worker.status)
+        until(lambda: scorer(worker).get("version") == versions[-1].version, worker.status)

@@ -235,6 +235,7 @@ def step_of(folder: Path) -> int:
     return int(steps[-1]) if steps else 0
 
 
+@pytest.mark.slow
 def test_job_killed_then_its_trainer_then_both_trains_every_step_once(settings: Settings, tmp_path: Path) -> None:
     base = tiny.build_model(tmp_path / "base")
     training = tiny.settings(base, max_steps=KILLED_STEPS, batch_size=1, checkpoint_interval=0.001).jobs

@@ -17,6 +17,7 @@ from trainers.scorer.model import ScorerModel
 from trainers.scorer.network import architecture, empty_rows
 from trainers.scorer.progress import Counts, PlateauDecay, ProgressiveWindow, note_on
 from trainers.scorer.samples import (
+    Draws,
     Floats,
     SampleBuffer,
     choose_pairs,
@@ -38,6 +39,7 @@ Work = tuple[int, ScorerEntry, Use]
 """Input offset, entry and what it is for."""
 Scores = tuple[float, ...]
 """One an item."""
+_NO_SCORES: Floats = np.zeros(0, np.float32)
 _NOTHING: tuple[list[tuple[int, ScorerEntry]], list[Work]] = ([], [])
 
 
@@ -252,27 +254,31 @@ class OnlineLearner:
 
     def _update(self, entries: Sequence[ScorerEntry], record: StepRecord) -> tuple[list[Scores], list[Scores]]:
         """Take one optimizer update; return each entry's scores before and after it."""
-        rng = np.random.Generator(np.random.PCG64(record.seed))
+        draws = Draws(record.seed)
         room = self._rows_of(entries, self.settings.replay_samples)
         rows = room[: len(room) - self.settings.replay_samples]
         items, order, unjudged = unjudged_first(judged_items(entries, rows, self.life.groups_learned + 1))
-        fresh = items.take(slice(unjudged, None))
-        places = draw(self.replay, fresh.intents, self.settings.replay_samples, rng)
+        fresh = items.take(slice(unjudged, None)) if unjudged else items
+        places = draw(self.replay, fresh.intents, self.settings.replay_samples, draws)
         samples = with_replayed(fresh, self.replay, places, room[unjudged : len(rows) + len(places)])
-        better, worse = choose_pairs(samples, len(fresh), self.settings.pairs_per_step, rng)
+        better, worse = choose_pairs(samples, len(fresh), self.settings.pairs_per_step, draws)
         before, after = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
-        if unjudged:
-            before[order[:unjudged]] = self.model.scores(rows[:unjudged])
+        others = self.model.scores(rows[:unjudged]) if unjudged else _NO_SCORES
         # Adam takes as few steps for many feedbacks as for one: their square root makes up for it (Malladi et al., "On
         # the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
         rate = self.decay.learning_rate * len(entries) ** 0.5
         taken, scores = self.model.update(samples, better, worse, rate)
-        before[order[unjudged:]] = scores[: len(fresh)]
+        before[order] = np.concatenate((others, scores[: len(fresh)]))
         after[order] = self.model.scores(rows)
         self.window.add(fresh, scores[: len(fresh)])
         self.replay.add(fresh)
-        self._count(steps=taken, skipped_updates=not taken)
-        self._count(groups_learned=len(entries), samples_learned=len(fresh), pairs_ranked=len(better))
+        self._count(
+            steps=taken,
+            skipped_updates=not taken,
+            groups_learned=len(entries),
+            samples_learned=len(fresh),
+            pairs_ranked=len(better),
+        )
         if self.step % self.settings.validate_every_steps == 0 and len(self.validation):
             self._validate()
         return _by_entry(entries, before), _by_entry(entries, after)

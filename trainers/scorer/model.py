@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from schemas.settings import ScorerSettings
 from trainers.scorer.adam import Adam
@@ -17,7 +18,7 @@ from trainers.scorer.samples import Floats, Longs, Samples
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_ADAM = ("mean", "square", "steps")
+_MOMENTS = ("mean", "square")
 
 MAX_LOSS = 1e6
 """A loss beyond this has left the rails: its gradient would overflow."""
@@ -40,7 +41,7 @@ class ScorerModel:
 
     def scores(self, rows: Floats) -> Floats:
         """Return one score a row of 813 scaled inputs."""
-        return self._evaluator.scores(rows)
+        return self._evaluator.forward(rows)[2]
 
     def loss(self, samples: Samples, better: Longs, worse: Longs) -> Loss:
         """Return the loss without learning."""
@@ -53,27 +54,23 @@ class ScorerModel:
             Whether it was taken: not where the loss is not finite, and the weights stay as they were; and the scores
             before it.
         """
-        # The limit is each thread's own: a fresh one would let MKL split the sums, and round them otherwise.
-        torch.set_num_threads(1)
-        rows = torch.from_numpy(samples.rows)
-        low, active, scores = self._evaluator.forward(rows)
-        before: Floats = scores.numpy()
-        loss = self._loss(before, samples, better, worse)
+        low, active, scores = self._evaluator.forward(samples.rows)
+        loss = self._loss(scores, samples, better, worse)
         if not loss.value <= MAX_LOSS:
-            return False, before
-        self._evaluator.backward(rows, low, active, torch.from_numpy(loss.slope.astype(np.float32)))
+            return False, scores
+        self._evaluator.backward(samples.rows, low, active, loss.slope.astype(np.float32))
         self._adam.step(learning_rate)
-        return True, before
+        return True, scores
 
     def weights_hash(self) -> str:
         """Return 32 hex digits of BLAKE2b of all weights."""
-        return blake2b(self._evaluator.weights.numpy().tobytes(), digest_size=16).hexdigest()
+        return blake2b(self._in_order(self._evaluator.weights).tobytes(), digest_size=16).hexdigest()
 
     def arrays(self) -> Arrays:
         """Return copies of weights and optimizer state."""
         arrays: Arrays = {f"weights.{name}": p.detach().numpy().copy() for name, p in self._network.named_parameters()}
-        for name in _ADAM:
-            arrays[f"adam.{name}"] = getattr(self._adam, name).numpy().copy()
+        arrays.update({f"adam.{name}": self._in_order(getattr(self._adam, name)) for name in _MOMENTS})
+        arrays["adam.steps"] = self._adam.steps.numpy().copy()
         return arrays
 
     def restore(self, arrays: Arrays) -> None:
@@ -81,8 +78,17 @@ class ScorerModel:
         with torch.no_grad():
             for name, parameter in self._network.named_parameters():
                 parameter.copy_(torch.from_numpy(arrays[f"weights.{name}"]))
-        for name in _ADAM:
-            getattr(self._adam, name).copy_(torch.from_numpy(arrays[f"adam.{name}"]))
+        for name in _MOMENTS:
+            start = 0
+            for part in self._evaluator.split(getattr(self._adam, name)):
+                values = arrays[f"adam.{name}"][start : start + part.numel()]
+                part.copy_(torch.from_numpy(values).view(part.shape))
+                start += part.numel()
+        self._adam.steps.copy_(torch.from_numpy(arrays["adam.steps"]))
+
+    def _in_order(self, vector: Tensor) -> Floats:
+        """Return a copy of a vector like the weights, each parameter as the module has it."""
+        return np.concatenate([part.numpy().ravel() for part in self._evaluator.split(vector)])
 
     def _loss(self, scores: Floats, samples: Samples, better: Longs, worse: Longs) -> Loss:
         rewards = samples.rewards.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The low-rank network: a torch module for learning, with its gradient by hand, and numpy on the same weights.
+"""The low-rank network: a torch module, and its scores and gradient by hand on the same weights.
 
 The gradient is written out because autograd's bookkeeping costs several times the arithmetic at these sizes;
 a test compares the two.
@@ -25,8 +25,21 @@ INPUTS = EMBEDDING_SIZE + FEATURES_PER_ITEM
 """813: query embedding, item embedding, structured features."""
 HIDDEN = 64
 
-_NUMPY_PRODUCTS = 2**18
+_MATRIX_PRODUCTS, _VECTOR_PRODUCTS = 2**18, 2**13
 """Up to so many products numpy is faster than torch; above them its BLAS would take several threads."""
+
+
+def _product(one: Floats, other: Floats, out: Floats | None = None) -> Floats:
+    """Return the product of a matrix with a matrix or a vector, worked out by this thread alone."""
+    columns, most = (other.shape[1], _MATRIX_PRODUCTS) if other.ndim == 2 else (1, _VECTOR_PRODUCTS)
+    if one.size * columns <= most:
+        small: Floats = np.dot(one, other, out=out)
+        return small
+    # The limit is each thread's own: a fresh one would let MKL split the sums, and round them otherwise.
+    torch.set_num_threads(1)
+    into = None if out is None else torch.from_numpy(out)
+    large: Floats = torch.matmul(torch.from_numpy(one), torch.from_numpy(other), out=into).numpy()
+    return large
 
 
 def empty_rows(count: int) -> Floats:
@@ -63,50 +76,52 @@ class Evaluator:
     """Forward and gradient of a network on its own memory: an optimizer's step shows at once.
 
     All parameters become views of one vector, and their gradients of another, so that an optimizer has one to work on.
+    Large products are torch's, all else is numpy's, whose calls cost a fraction of torch's at these sizes.
     """
 
     def __init__(self, network: ScorerNetwork) -> None:
         owners = list(network.parameters())
-        self.weights = torch.cat([owner.detach().reshape(-1) for owner in owners])
+        self._shapes = [owner.shape for owner in owners]
+        self.weights = torch.empty(parameter_count(network))
         self.gradient = torch.zeros_like(self.weights)
-        self._gradients, start = [], 0
-        for owner in owners:
-            place = slice(start, start + owner.numel())
-            self._gradients.append(self.gradient[place].view(owner.shape))
-            owner.data, owner.grad = self.weights[place].view(owner.shape), self._gradients[-1]
-            start = place.stop
-        down, self._hidden, self._hidden_bias, out, self._out_bias = (owner.detach() for owner in owners)
+        for owner, place, slope in zip(owners, self.split(self.weights), self.split(self.gradient), strict=True):
+            place.copy_(owner.detach())
+            owner.data, owner.grad = place, slope
+        down, self._hidden, self._hidden_bias, out, self._out_bias = (t.numpy() for t in self.split(self.weights))
         self._down_t, self._hidden_t, self._out = down.T, self._hidden.T, out[0]
-        self._arrays = [t.numpy() for t in (self._down_t, self._hidden_t, self._hidden_bias, self._out, self._out_bias)]
-        self._numpy_rows = _NUMPY_PRODUCTS // down.numel()
+        d_down, self._d_hidden, self._d_hidden_bias, d_out, self._d_out_bias = (
+            t.numpy() for t in self.split(self.gradient)
+        )
+        self._d_down_t, self._d_out = d_down.T, d_out[0]
 
-    def scores(self, rows: Floats) -> Floats:
-        """Return one score a row, from rows of 813 scaled inputs."""
-        if len(rows) > self._numpy_rows:
-            torch.set_num_threads(1)
-            return self.forward(torch.from_numpy(rows))[2].numpy()
-        down, hidden, hidden_bias, out, out_bias = self._arrays
-        active = rows @ down @ hidden
-        active += hidden_bias
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """Return the views of a vector like `weights` that belong to the module's parameters, in their shapes.
+
+        The first layer lies there transposed, as its product with the rows needs it.
+        """
+        first, *others = torch.split(vector, [shape.numel() for shape in self._shapes])
+        shape, *shapes = self._shapes
+        return [first.view(shape[::-1]).T, *(part.view(of) for part, of in zip(others, shapes, strict=True))]
+
+    def forward(self, rows: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return both layers' outputs and one score a row, from rows of 813 scaled inputs."""
+        low = _product(rows, self._down_t)
+        active = _product(low, self._hidden_t)
+        active += self._hidden_bias
         np.maximum(active, 0.0, out=active)
-        result: Floats = active @ out + out_bias
-        return result
+        scores = _product(active, self._out)
+        scores += self._out_bias
+        return low, active, scores
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return both layers' outputs and the scores: what `backward` needs."""
-        low = torch.mm(rows, self._down_t)
-        active = torch.addmm(self._hidden_bias, low, self._hidden_t).clamp_(min=0.0)
-        return low, active, torch.addmv(self._out_bias, active, self._out)
-
-    def backward(self, rows: Tensor, low: Tensor, active: Tensor, slope: Tensor) -> None:
-        """Write the parameters' gradients, from the loss's `slope` by each score."""
-        d_down, d_hidden, d_hidden_bias, d_out, d_out_bias = self._gradients
-        torch.mv(active.T, slope, out=d_out[0])
-        torch.sum(slope, dim=0, keepdim=True, out=d_out_bias)
-        d_active = torch.outer(slope, self._out).mul_(active.sign())
-        torch.mm(d_active.T, low, out=d_hidden)
-        torch.sum(d_active, dim=0, out=d_hidden_bias)
-        torch.mm(torch.mm(d_active, self._hidden).T, rows, out=d_down)
+    def backward(self, rows: Floats, low: Floats, active: Floats, slope: Floats) -> None:
+        """Write the parameters' gradients, from what `forward` returned and the loss's `slope` by each score."""
+        _product(active.T, slope, out=self._d_out)
+        self._d_out_bias[0] = slope.sum()
+        d_active = slope[:, None] * self._out
+        d_active *= active > 0.0
+        _product(d_active.T, low, out=self._d_hidden)
+        d_active.sum(axis=0, out=self._d_hidden_bias)
+        _product(rows.T, _product(d_active, self._hidden), out=self._d_down_t)
 
 
 def parameter_count(network: nn.Module) -> int:

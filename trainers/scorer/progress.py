@@ -9,7 +9,7 @@ import numpy as np
 
 from schemas.settings import ScorerSettings
 from trainers.scorer.loss import Doubles, ranking_loss
-from trainers.scorer.samples import Floats, Samples, places_in
+from trainers.scorer.samples import Floats, Samples, Words, places_in
 
 
 @dataclass(slots=True)
@@ -115,17 +115,28 @@ class ProgressiveWindow:
     def __init__(self, size: int = 500) -> None:
         self._size = size
         self._rows = np.zeros((0, len(self.COLUMNS)))
+        self._latest: list[tuple[Floats, Floats, Words]] = []
+        """What came since somebody asked, or since it was put by."""
 
     def add(self, samples: Samples, scores: Floats) -> None:
         """Take in samples with the scores that they had before they were learned."""
-        # 53 bits of the intent's hash are enough to tell intents apart, and exact in a double.
-        fresh = np.array((scores, samples.rewards, samples.intents >> np.uint64(11)), np.float64).T
-        self._rows = np.concatenate((self._rows[max(0, len(fresh) - self._size) :], fresh))[-self._size :]
+        self._latest.append((scores, samples.rewards, samples.intents))
+        if len(self._latest) >= self._size:
+            self._put_by()
+
+    def _put_by(self) -> None:
+        """Take what came of late into the rows."""
+        if self._latest:
+            score, reward, intent = map(np.concatenate, zip(*self._latest, strict=True))
+            # 53 bits of the intent's hash are enough to tell intents apart, and exact in a double.
+            fresh = np.array((score, reward, intent >> np.uint64(11)), np.float64).T
+            self._rows = np.concatenate((self._rows, fresh))[-self._size :]
+            self._latest.clear()
 
     def figures(self, pointwise_weight: float) -> dict[str, float | int | None]:
         """Return accuracy and loss over the window; None where it has no pairs or no samples."""
-        count = len(self._rows)
-        score, reward, intent = self._rows.T.copy()
+        count = len(self.rows)
+        score, reward, intent = self.rows.T.copy()
         usable = (intent[:, None] == intent) & (reward[:, None] > reward)
         loss = ranking_loss(score, reward, *places_in(usable), pointwise_weight) if count else None
         return {
@@ -136,16 +147,18 @@ class ProgressiveWindow:
 
     def score_quantiles(self) -> dict[str, float]:
         """Return how the window's scores are spread, by quantile; empty without samples."""
-        if not len(self._rows):
+        if not len(self.rows):
             return {}
-        values = np.quantile(self._rows[:, 0], [float(name) for name in QUANTILES])
+        values = np.quantile(self.rows[:, 0], [float(name) for name in QUANTILES])
         return dict(zip(QUANTILES, values.tolist(), strict=True))
 
     @property
     def rows(self) -> Doubles:
         """All that a checkpoint needs."""
+        self._put_by()
         return self._rows
 
     def restore(self, rows: Doubles) -> None:
         """Go on from another window's rows."""
+        self._latest.clear()
         self._rows = rows.copy()

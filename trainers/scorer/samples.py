@@ -65,15 +65,21 @@ class SampleBuffer:
 
     def add(self, samples: Samples) -> None:
         """Take the samples in; the oldest go."""
-        count = min(len(samples), self.capacity)
-        until_end = min(count, self.capacity - self._next)
+        if len(samples) > self.capacity:
+            samples = samples.take(slice(len(samples) - self.capacity, None))
+        until_end = self.capacity - self._next
+        if len(samples) > until_end:
+            self._put(samples.take(slice(until_end)))
+            samples = samples.take(slice(until_end, None))
+        self._put(samples)
+
+    def _put(self, samples: Samples) -> None:
+        """Take in samples that fit before the end."""
+        start, stop = self._next, self._next + len(samples)
         for name in NAMES:
-            column, newest = getattr(self._all, name), getattr(samples, name)[len(samples) - count :]
-            column[self._next : self._next + until_end] = newest[:until_end]
-            if until_end < count:
-                column[: count - until_end] = newest[until_end:]
-        self._next = (self._next + count) % self.capacity
-        self._count = min(self._count + count, self.capacity)
+            getattr(self._all, name)[start:stop] = getattr(samples, name)
+        self._next = stop % self.capacity
+        self._count = max(self._count, stop)
 
     @property
     def position(self) -> int:
@@ -91,7 +97,34 @@ class SampleBuffer:
             self.add(samples.take(np.roll(np.arange(len(samples)), -position)))
 
 
-def draw(buffer: SampleBuffer, intents: Words, count: int, rng: np.random.Generator) -> Longs:
+class Draws:
+    """Random words that follow from a seed alone: what a log of steps was drawn by may not change with a library.
+
+    SplitMix64: Steele et al., "Fast Splittable Pseudorandom Number Generators", 2014.
+    """
+
+    def __init__(self, seed: int) -> None:
+        """Begin with a seed of at most 64 bits."""
+        self._state = seed
+
+    def words(self, count: int) -> Words:
+        """Return the next `count` words of 64 bits."""
+        mixed = np.arange(1, count + 1, dtype=np.uint64)
+        mixed *= _GOLDEN
+        mixed += self._state
+        self._state = (self._state + count * _GOLDEN) % 2**64
+        mixed ^= mixed >> 30
+        mixed *= 0xBF58476D1CE4E5B9
+        mixed ^= mixed >> 27
+        mixed *= 0x94D049BB133111EB
+        mixed ^= mixed >> 31
+        return mixed
+
+
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def draw(buffer: SampleBuffer, intents: Words, count: int, draws: Draws) -> Longs:
     """Return `count` places drawn with replacement: half of them of the given intents, the others of any."""
     samples = buffer.samples
     if not len(samples) or not count:
@@ -101,11 +134,13 @@ def draw(buffer: SampleBuffer, intents: Words, count: int, rng: np.random.Genera
     for intent in others:
         wanted |= samples.intents == intent
     alike = wanted.nonzero()[0]
-    near = alike[rng.integers(len(alike), size=count // 2)] if len(alike) else alike
-    return np.concatenate([near, rng.integers(len(samples), size=count - len(near))])
+    # A remainder is uneven by less than a buffer's length in 2^64.
+    words = draws.words(count)
+    near = alike[(words[: count // 2] % len(alike)).view(np.int64)] if len(alike) else alike
+    return np.concatenate((near, (words[len(near) :] % len(samples)).view(np.int64)))
 
 
-def unjudged_first(items: Samples) -> tuple[Samples, Longs, int]:
+def unjudged_first(items: Samples) -> tuple[Samples, Longs | slice, int]:
     """Return the items, the ones without a reward first, with their former places and the number without a reward.
 
     Rows are moved in place, so that what is learned from is in one piece.
@@ -113,7 +148,7 @@ def unjudged_first(items: Samples) -> tuple[Samples, Longs, int]:
     judged = np.isfinite(items.rewards)
     unjudged = len(items) - int(np.count_nonzero(judged))
     if not unjudged:
-        return items, np.arange(len(items)), 0
+        return items, slice(None), 0
     order = judged.argsort(kind="stable")
     moved = items.take(order)
     items.rows[:] = moved.rows
@@ -135,7 +170,7 @@ def places_in(usable: npt.NDArray[np.bool_]) -> tuple[Longs, Longs]:
     return one, flat - one * usable.shape[1]
 
 
-def choose_pairs(samples: Samples, fresh: int, most: int, rng: np.random.Generator) -> tuple[Longs, Longs]:
+def choose_pairs(samples: Samples, fresh: int, most: int, draws: Draws) -> tuple[Longs, Longs]:
     """Return the places of the better and the worse items of at most `most` pairs.
 
     A pair has one of the first `fresh` samples, one intent, and two rewards; pairs within one experience go first,
@@ -148,7 +183,7 @@ def choose_pairs(samples: Samples, fresh: int, most: int, rng: np.random.Generat
     one, other = one[once], other[once]
     if len(one) > most:
         across = samples.groups[one] != samples.groups[other]
-        chosen = np.argpartition(rng.random(len(one)) + across, most)[:most]
+        chosen = np.argpartition((draws.words(len(one)) >> 1) + across * np.uint64(2**63), most)[:most]
         one, other = one[chosen], other[chosen]
     wins = samples.rewards[one] > samples.rewards[other]
     return np.where(wins, one, other), np.where(wins, other, one)

@@ -29,26 +29,26 @@ def test_first_weights_follow_from_the_seed():
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 40])
+@pytest.mark.parametrize("count", [0, 1, 3, 40, 300])
 def test_scores_agree_with_the_module(count: int):
     network = build_network(ScorerSettings(rank=8))
     rows = np.random.default_rng(0).normal(size=(count, 813)).astype(np.float32)
     expected = network(torch.from_numpy(rows)).detach().numpy()
-    assert Evaluator(network).scores(rows) == pytest.approx(expected, abs=1e-5)
+    assert Evaluator(network).forward(rows)[2] == pytest.approx(expected, abs=1e-5)
 
 
-def test_gradient_by_hand_agrees_with_autograd():
+@pytest.mark.parametrize("count", [7, 300])
+def test_gradient_by_hand_agrees_with_autograd(count: int):
     network = build_network(ScorerSettings(rank=8))
     rng = np.random.default_rng(0)
-    rows = torch.from_numpy(rng.normal(size=(7, 813)).astype(np.float32))
-    slope = torch.from_numpy(rng.normal(size=7).astype(np.float32))
-    network(rows).backward(slope)
+    rows, slope = rng.normal(size=(count, 813)).astype(np.float32), rng.normal(size=count).astype(np.float32)
+    network(torch.from_numpy(rows)).backward(torch.from_numpy(slope))
     expected = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
     evaluator = Evaluator(network)
     low, active, _ = evaluator.forward(rows)
     evaluator.backward(rows, low, active, slope)
     for parameter, gradient in zip(network.parameters(), expected, strict=True):
-        assert torch.allclose(parameter.grad, gradient, atol=1e-5)
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-4)
 
 
 def test_forward_and_gradient_of_one_unit_by_hand():
@@ -61,13 +61,13 @@ def test_forward_and_gradient_of_one_unit_by_hand():
         network.hidden.bias[0] = 1.0
         network.out.weight[0, 0] = 0.5
         network.out.bias[0] = -1.0
-    rows = torch.zeros(1, 813)
+    rows = np.zeros((1, 813), np.float32)
     rows[0, 0] = 1.0
     evaluator = Evaluator(network)
     low, active, scores = evaluator.forward(rows)
     # The hidden unit is 3 * 2 * 1 + 1 = 7, the score 0.5 * 7 - 1.
     assert scores.item() == 2.5
-    evaluator.backward(rows, low, active, torch.ones(1))
+    evaluator.backward(rows, low, active, np.ones(1, np.float32))
     # d out = relu output; d hidden = 0.5 * low; d hidden bias = 0.5; d down = 0.5 * 3 * input
     assert network.out.weight.grad[0, 0] == 7.0
     assert network.out.bias.grad[0] == 1.0
@@ -75,3 +75,12 @@ def test_forward_and_gradient_of_one_unit_by_hand():
     assert network.hidden.bias.grad[0] == 0.5
     assert network.down.weight.grad[0, 0] == 1.5
     assert network.down.weight.grad[0, 1:].abs().sum() == 0.0
+
+
+def test_views_of_a_vector_are_shaped_as_the_module_has_its_parameters():
+    network = build_network(ScorerSettings(rank=8))
+    expected = [parameter.detach().clone() for parameter in network.parameters()]
+    evaluator = Evaluator(network)
+    for view, parameter, before in zip(evaluator.split(evaluator.weights), network.parameters(), expected, strict=True):
+        assert torch.equal(view, before)
+        assert torch.equal(parameter, before)

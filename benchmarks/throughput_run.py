@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import psutil
-
 from benchmarks.load import Load, feedback_id
 from benchmarks.open_loop import OpenLoop, open_loop, publisher_of
+from benchmarks.processes import cpu_seconds, peak_bytes, resident_bytes
 from benchmarks.system import START_TIMEOUT_SECONDS, Command, CommandFailedError, last_line, settings_of
 from benchmarks.topics import ends, read_all, reader, wait_until_processed
 from schemas.events import ScoreUpdate
@@ -40,7 +39,7 @@ class Saturation:
     seconds: float
     """From the first output of the join until the last score update, by the records' times."""
     cpu_seconds: float
-    """Of the worker, from its readiness on."""
+    """Of the worker and its scorer's process, from readiness on."""
 
     @property
     def per_second(self) -> float:
@@ -50,7 +49,7 @@ class Saturation:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The worker's resident memory."""
+    """The resident memory of the worker and its scorer's process."""
 
     events: int
     """Events that this process had processed."""
@@ -112,14 +111,14 @@ class Bench:
         await self._start_worker()
         before = self._cpu_seconds()
         await self._wait()
-        cpu_seconds = self._cpu_seconds() - before
+        spent = self._cpu_seconds() - before
         self._processed = feedbacks
         async with reader(self.settings, topology.SCORER_ENTRIES, joined) as consumer:
             first = (await consumer.getone()).timestamp
         updates = await read_all(self.settings, topology.SCORE_UPDATES, scored)
         last = max(record.timestamp_ms for record in updates)
         distinct = {ScoreUpdate.from_json(record.value).feedback_id for record in updates}
-        return Saturation(feedbacks, len(distinct), (last - first) / 1000, cpu_seconds)
+        return Saturation(feedbacks, len(distinct), (last - first) / 1000, spent)
 
     async def open_loop(self, rate: float, seconds: float) -> OpenLoop:
         """Publish `rate` feedbacks a second on their due times, and note when their score updates are seen."""
@@ -143,12 +142,11 @@ class Bench:
             missing -= count
         await self._wait()
         pid = self.worker.process.pid
-        return Memory(self._processed, psutil.Process(pid).memory_info().rss, _peak_bytes(pid))
+        return Memory(self._processed, resident_bytes(pid), peak_bytes(pid))
 
     def _cpu_seconds(self) -> float:
         assert self.worker is not None
-        times = psutil.Process(self.worker.process.pid).cpu_times()
-        return times.user + times.system
+        return cpu_seconds(self.worker.process.pid)
 
     async def _score_ends(self) -> dict[int, int]:
         return await ends(self.settings, topology.SCORE_UPDATES)
@@ -174,10 +172,3 @@ class Bench:
         async with publisher_of(self.settings) as publisher:
             while chunk := list(islice(waiting, PUBLISH_AT_ONCE)):
                 await publisher.publish(chunk)
-
-
-def _peak_bytes(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0

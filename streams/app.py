@@ -18,6 +18,7 @@ from schemas.errors import disk_failure
 from schemas.settings import Settings
 from streams import topology
 from streams.agents import Agents, build_agents
+from streams.agents.scorer_process import Scorer
 from streams.agents.services import Services
 from streams.changelog import changelog_reader
 from streams.exposition import StateCollector
@@ -132,11 +133,16 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self.timer(interval=seconds, name=name)(run)
 
 
-def build_app(settings: Settings) -> TierstreamApp:
+def build_app(settings: Settings, metrics: Metrics | None = None, scorer: Scorer | None = None) -> TierstreamApp:
     """Build the app: transport, tables, agents, timers and web server.
 
+    Args:
+        settings: as they were loaded.
+        metrics: of this process, where something counts in them already.
+        scorer: in a process of its own, as the worker has it; by default in this one.
+
     Raises:
-        ArchitectureMismatchError: the checkpoint is of another architecture than the settings.
+        TierstreamError: the checkpoint is of another architecture than the settings.
     """
     app = TierstreamApp(settings.group_id, **_configuration(settings))
     app.settings = settings
@@ -144,17 +150,21 @@ def build_app(settings: Settings) -> TierstreamApp:
         settings=settings,
         publisher=Publisher(client_options(settings)),
         tables=_tables(app, settings),
-        metrics=Metrics(),
+        metrics=metrics or Metrics(),
     )
-    agents = app.agents_of_ours = build_agents(app.services)
+    agents = app.agents_of_ours = build_agents(app.services, scorer)
     agents.scorer.check_architecture()
     entries = TP(settings.topic(topology.SCORER_ENTRIES), 0)
+
+    async def start_offset(tp: TP) -> int | None:
+        return await agents.scorer.start_offset() if tp == entries else None
+
     app.transport_options = TransportOptions(
         batch_topics=topology.batch_topics(settings),
         batch_records=settings.stream.batch_records,
         fetch_max_wait_ms=int(settings.kafka.fetch_max_wait * 1000),
         durable_through=lambda tp: agents.scorer.durable_through() if tp == entries else None,
-        start_offset=lambda tp: agents.scorer.start_offset() if tp == entries else None,
+        start_offset=start_offset,
     )
     app.watchdog = Watchdog(app, settings.stream.stall_timeout)
     app.observer = Observer(settings)
@@ -236,10 +246,9 @@ def _keep_time(app: TierstreamApp, agents: Agents) -> None:
     app.every(TAKE_OVER_SECONDS, "own-scorer", own_scorer)
 
     async def follow_version() -> None:
-        async def send_back(offset: int) -> None:
+        offset = await agents.scorer.follow()
+        if offset is not None:
             await app.consumer.seek_wait({entries: offset})
-
-        await agents.scorer.follow(send_back)
 
     app.every(FOLLOW_SECONDS, "follow-version", follow_version)
     app.every(settings.scorer.checkpoint_idle / 2, "checkpoint-when-idle", agents.scorer.checkpoint_when_idle)

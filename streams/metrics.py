@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -46,6 +46,16 @@ class Metrics:
         for outcome, number in outcomes.items():
             if number:
                 self.events.labels(topic, outcome).inc(number)
+
+    def count_letters(self, reasons: Mapping[str, int]) -> None:
+        """Add records that were set aside, by reason."""
+        for reason, number in reasons.items():
+            self.dead_letters.labels(reason).inc(number)
+
+    def observe_latency(self, seconds: Sequence[float]) -> None:
+        """Add the times from feedbacks' arrivals to their published score updates."""
+        for value in seconds:
+            self.latency.observe(value)
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Return the counts by topic and outcome, and the dead letters by reason."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import faulthandler
-import gc
 import logging
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 
@@ -20,11 +17,6 @@ from schemas.errors import TierstreamError
 from schemas.settings import Settings
 
 log = logging.getLogger("tierstream")
-
-GC_THRESHOLDS = (50_000, 50, 100)
-"""Our data has no cycles; what has, such as the tasks of asyncio, is few beside it."""
-
-_M_ARENA_MAX = -8
 
 EXIT_DRAIN_TIMEOUT = 71
 """Exit status of a worker that did not stop in time; what it had not acknowledged is delivered again."""
@@ -60,14 +52,17 @@ def run(settings: Settings) -> None:
     mode.loop.use("uvloop")
     from streams import topology
     from streams.admin import check_cluster, ensure_topics
+    from streams.agents.scorer_process import ScorerProcess
     from streams.app import build_app
     from streams.legacy import import_legacy_traces
     from streams.manifest import check_state, state_folder
+    from streams.metrics import Metrics
     from streams.model_versions import publish_now
+    from streams.process import freeze_collector, limit_arenas, log_to_stderr
 
     faulthandler.enable()
-    _limit_arenas()
-    _log_to_stderr(settings)
+    limit_arenas()
+    log_to_stderr(settings)
     _check_extension()
     make_data_dir(settings)
     # Before anything is made on the broker under a prefix that may be a mistake.
@@ -79,13 +74,13 @@ def run(settings: Settings) -> None:
         await import_legacy_traces(settings)
         await publish_now(settings)
 
+    metrics = Metrics()
+    # Before the broker is prepared, as both take seconds.
+    scorer = ScorerProcess(settings, metrics)
     asyncio.run(prepare())
-    app = build_app(settings)
+    app = build_app(settings, metrics, scorer)
     app.finalize()
-    # What is there by now stays: the collector need not walk through all of torch every few hundred events.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    freeze_collector()
     worker = Worker(app, loglevel=settings.stream.log_level, quiet=True, override_logging=False)
     worker.drain_timeout = settings.stream.drain_timeout
     worker.execute_from_commandline()
@@ -111,13 +106,6 @@ def make_data_dir(settings: Settings) -> Path:
     return folder
 
 
-def _limit_arenas() -> None:
-    """Let glibc keep two heaps rather than eight a core: each thread's own holds on to what passed through it."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_ARENA_MAX, 2)
-
-
 def _check_extension() -> None:
     try:
         import faust._cython.streams  # noqa: F401
@@ -126,13 +114,3 @@ def _check_extension() -> None:
             "Faust's compiled stream iterator is missing, and without it events are acknowledged differently",
             "install faust-streaming from its wheel and leave NO_CYTHON unset",
         ) from error
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(
-        level=settings.stream.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
-    )
-    for chatty in ("aiokafka", "faust", "mode"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.root.level))

@@ -10,8 +10,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from benchmarks.processes import cpu_seconds, resident_bytes
 from benchmarks.system import CommandFailedError, command_line, last_line, settings_of
 from schemas.settings import Settings
 from streams.broker.launch import free_port
@@ -105,11 +104,9 @@ class RunningEngine:
         self._process.send_signal(number)
 
     def used(self) -> tuple[float, int]:
-        """Return its CPU seconds and resident bytes."""
+        """Return CPU seconds and resident bytes of it and what it started."""
         assert self._process is not None
-        process = psutil.Process(self._process.pid)
-        times = process.cpu_times()
-        return times.user + times.system, process.memory_info().rss
+        return cpu_seconds(self._process.pid), resident_bytes(self._process.pid)
 
     def check(self) -> None:
         """See that it runs.

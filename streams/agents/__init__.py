@@ -8,7 +8,7 @@ from streams import topology
 from streams.agents.jobs import JobAgent
 from streams.agents.join import JoinAgent
 from streams.agents.pairs import PairAgent
-from streams.agents.scorer import ScorerAgent
+from streams.agents.scorer_process import Scorer
 from streams.agents.services import Services
 from streams.agents.traces import TraceAgent
 
@@ -18,7 +18,7 @@ class Agents:
     """One of each."""
 
     join: JoinAgent
-    scorer: ScorerAgent
+    scorer: Scorer
     pairs: PairAgent
     dpo: JobAgent
     traces: TraceAgent
@@ -30,11 +30,16 @@ class Agents:
             agent.forget()
 
 
-def build_agents(services: Services) -> Agents:
-    """Make the agents from what they share."""
+def build_agents(services: Services, scorer: Scorer | None = None) -> Agents:
+    """Make the agents from what they share; without a scorer elsewhere, that one works in this process."""
+    if scorer is None:
+        # Brings torch, which the worker's own process does without.
+        from streams.agents.scorer import ScorerAgent
+
+        scorer = ScorerAgent(services)
     return Agents(
         join=JoinAgent(services),
-        scorer=ScorerAgent(services),
+        scorer=scorer,
         pairs=PairAgent(services),
         dpo=JobAgent(services, "dpo", topology.DPO_EXAMPLES_TABLE),
         traces=TraceAgent(services),

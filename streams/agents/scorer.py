@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +98,9 @@ class ScorerAgent:
         """Return the input offset that may be committed: what the newest checkpoint has learned up to."""
         return self._store.durable_offset() or 0
 
-    def start_offset(self) -> int:
+    async def start_offset(self) -> int:
         """Return the input offset to resume at: without a checkpoint, the retained stream is learned again."""
-        self._store.load_latest()
+        await asyncio.to_thread(self._store.load_latest)
         self._started_at = self.durable_through()
         return self._started_at
 
@@ -126,25 +125,25 @@ class ScorerAgent:
             async with self._turn:
                 await self._owned()
 
-    async def follow(self, send_back: Callable[[int], Awaitable[None]]) -> None:
+    async def follow(self) -> int | None:
         """Take over a version that was put into use, and learn what came during a pause that has ended.
 
-        Args:
-            send_back: lets the partition's records come again from an offset on.
+        Returns:
+            The offset from which on the partition's records are to come again; None: they need not.
         """
         async with self._turn:
             if self._owner is None:
-                return
+                return None
             resumed = self._passed_by and not self._pause.is_on
             if not resumed and not await self._version_is_new(self._owner.learner.base):
-                return
+                return None
         await self.checkpoint()
         async with self._turn:
             if self._owner is None:
-                return
+                return None
             self.forget()
-            self._sent_back_to = await asyncio.to_thread(self.start_offset)
-            await send_back(self._sent_back_to)
+            self._sent_back_to = await self.start_offset()
+            return self._sent_back_to
 
     async def checkpoint_when_idle(self) -> None:
         """Write a checkpoint where something changed and then nothing happened for a while."""
@@ -334,7 +333,6 @@ class ScorerAgent:
             outgoing.append(Outgoing(topic, partition, key, encode_update(result, owner.epoch, version, now)))
         await self._services.publisher.publish(outgoing)
         self._services.metrics.count(topology.SCORER_ENTRIES, Counter(result.reason for result in scored))
-        published, observe = time.time(), self._services.metrics.latency.observe
-        for result in scored:
-            if result.reason != "experience_arrived":
-                observe(max(0.0, published - result.entry.received_at))
+        published = time.time()
+        judged = [result.entry.received_at for result in scored if result.reason != "experience_arrived"]
+        self._services.metrics.observe_latency([max(0.0, published - received) for received in judged])

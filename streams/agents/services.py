@@ -37,7 +37,6 @@ class Services:
 
     def dead_letters(self, letters: Sequence[DeadLetter]) -> list[Outgoing]:
         """Address dead letters and count them by reason."""
-        for reason, number in Counter(letter.error_type for letter in letters).items():
-            self.metrics.dead_letters.labels(reason).inc(number)
+        self.metrics.count_letters(Counter(letter.error_type for letter in letters))
         topic = self.settings.topic(topology.DEAD_LETTERS)
         return [to_outgoing(topic, letter) for letter in letters]

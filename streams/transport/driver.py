@@ -74,7 +74,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def _place(self, tp: TP) -> None:
         generation = self.app.consumer_generation_id
         try:
-            position, committed = await self._thread.place(tp, self._options.start_offset(tp))
+            position, committed = await self._thread.place(tp, await self._options.start_offset(tp))
         except IllegalStateError:
             self.log.info("%s was revoked before it could be placed", tp)
             return

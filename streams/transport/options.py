@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,10 @@ from faust.types import TP
 
 
 def _unbounded(_tp: TP) -> int | None:
+    return None
+
+
+async def _committed(_tp: TP) -> int | None:
     return None
 
 
@@ -30,7 +34,7 @@ class TransportOptions:
     durable_through: Callable[[TP], int | None] = _unbounded
     """An offset (of the next record, as committed offsets are) that is never committed past; None is no bound.
     Asked at every commit, so that a bound that rises is followed without new acknowledgements."""
-    start_offset: Callable[[TP], int | None] = _unbounded
+    start_offset: Callable[[TP], Awaitable[int | None]] = _committed
     """Where to resume when a partition is assigned; None is the committed offset. Asked once an assignment, when
     tables are recovered and before the partition's first record is delivered."""
     client_options: Mapping[str, Any] = field(default_factory=dict)

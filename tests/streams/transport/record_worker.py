@@ -64,12 +64,16 @@ def build(spec: Spec) -> faust.App:
     def bound(_tp: TP) -> int | None:
         return int(Path(bound_file).read_text()) if bound_file else None
 
+    async def start_offset(tp: TP) -> int | None:
+        offset: int | None = starts.get(f"{tp.topic}/{tp.partition}")
+        return offset
+
     app.transport_options = TransportOptions(
         batch_topics=frozenset(spec["topics"]) if spec.get("batched", True) else frozenset(),
         batch_records=spec.get("batch_records", 500),
         fetch_max_wait_ms=spec.get("fetch_max_wait_ms", 20),
         durable_through=bound,
-        start_offset=lambda tp: starts.get(f"{tp.topic}/{tp.partition}"),
+        start_offset=start_offset,
     )
     channel = app.topic(
         *spec["topics"],

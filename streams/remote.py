@@ -1,0 +1,206 @@
+"""Calls to an object in a process of our own, over a socket pair: many at a time, each answered or refused.
+
+Both ends are of one interpreter, so that frames are marshalled: plain values only, no classes, as fast as it gets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import marshal
+import socket
+import traceback
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from struct import Struct
+from typing import Any, TypeAlias
+
+from schemas.errors import TierstreamError
+
+Problem: TypeAlias = tuple[str, tuple[Any, ...], str]
+"""An error on its way: its kind, its arguments, and the traceback."""
+
+_LENGTH = Struct("<Q")
+_BUFFER_BYTES = 8 * 1024 * 1024
+_CANCEL = "cancel"
+
+
+class PeerGoneError(ConnectionError):
+    """The other process has ended."""
+
+
+class RemoteError(RuntimeError):
+    """A call failed in the other process, in a way that has no type of its own here."""
+
+
+def send(connection: socket.socket, message: object) -> None:
+    """Send one message and wait until it is on its way."""
+    connection.sendall(_frame(message))
+
+
+def receive(connection: socket.socket) -> Any:
+    """Wait for one message.
+
+    Raises:
+        PeerGoneError: the other side has ended.
+    """
+    return marshal.loads(_read(connection, *_LENGTH.unpack(_read(connection, _LENGTH.size))))
+
+
+class Caller:
+    """The side that calls.
+
+    Args:
+        connection: connected to a process that runs `serve`.
+        on_news: takes what `serve` sends beside each answer, before the call returns.
+    """
+
+    def __init__(self, connection: socket.socket, on_news: Callable[[Any], None]) -> None:
+        self._connection = connection
+        self._on_news = on_news
+        self._numbers = count()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._opening = asyncio.Lock()
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def call(self, method: str, *args: object) -> Any:
+        """Return what the method returns, or raise what it raises; a call that is cancelled is cancelled there, too.
+
+        Raises:
+            PeerGoneError: the other process has ended.
+        """
+        writer = await self._opened()
+        number = next(self._numbers)
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        try:
+            writer.write(_frame((number, method, args)))
+            await writer.drain()
+            return await answer
+        except asyncio.CancelledError:
+            writer.write(_frame((number, _CANCEL, ())))
+            raise
+        finally:
+            del self._waiting[number]
+
+    def tell(self, method: str, *args: object) -> None:
+        """Have a method called before all that is called later, without waiting for it."""
+        if self._writer is not None:
+            self._writer.write(_frame((next(self._numbers), method, args)))
+
+    async def _opened(self) -> asyncio.StreamWriter:
+        async with self._opening:
+            if self._writer is None:
+                reader, self._writer = await asyncio.open_unix_connection(sock=self._connection, limit=_BUFFER_BYTES)
+                self._reading = asyncio.create_task(self._read_answers(reader))
+        if self._reading is None or self._reading.done():
+            raise PeerGoneError("the other process has ended")
+        return self._writer
+
+    async def _read_answers(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                number, value, error, news = await _next(reader)
+                self._on_news(news)
+                answer = self._waiting.get(number)
+                if answer is None or answer.done():
+                    continue
+                if error is None:
+                    answer.set_result(value)
+                else:
+                    answer.set_exception(error_of(error))
+        except PeerGoneError as gone:
+            for answer in self._waiting.values():
+                if not answer.done():
+                    answer.set_exception(gone)
+
+
+async def serve(connection: socket.socket, target: object, news: Callable[[], Any]) -> None:
+    """Let the other side call methods of `target`, until it ends.
+
+    Args:
+        connection: to the calling process.
+        target: its methods may be plain ones, which are called in the order of the calls, or coroutines.
+        news: returns what goes out beside the next answer.
+    """
+    reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_BUFFER_BYTES)
+    tasks: dict[int, asyncio.Task[None]] = {}
+
+    def answer(number: int, value: Any, error: BaseException | None) -> None:
+        writer.write(_frame((number, value, None if error is None else problem_of(error), news())))
+
+    async def finish(number: int, result: Any) -> None:
+        try:
+            value, error = await result, None
+        except Exception as failure:  # noqa: BLE001 - raised again on the calling side
+            value, error = None, failure
+        answer(number, value, error)
+        await writer.drain()
+
+    try:
+        while True:
+            number, method, args = await _next(reader)
+            if method == _CANCEL:
+                if number in tasks:
+                    tasks[number].cancel()
+                continue
+            try:
+                result = getattr(target, method)(*args)
+            except Exception as failure:  # noqa: BLE001 - raised again on the calling side
+                answer(number, None, failure)
+                continue
+            if not inspect.isawaitable(result):
+                answer(number, result, None)
+                continue
+            task = tasks[number] = asyncio.create_task(finish(number, result))
+            task.add_done_callback(partial(_drop, tasks, number))
+    except (PeerGoneError, ConnectionError):
+        return
+
+
+def _drop(tasks: dict[int, asyncio.Task[None]], number: int, _: asyncio.Task[None]) -> None:
+    del tasks[number]
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Return what of an error the other side is told."""
+    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, TierstreamError):
+        return "tierstream", (error.message, error.remedy), trace
+    if isinstance(error, OSError) and error.errno is not None:
+        name = error.filename
+        return "os", (error.errno, error.strerror, name if isinstance(name, str | bytes) else str(name or "")), trace
+    return "other", (repr(error),), trace
+
+
+def error_of(problem: Problem) -> Exception:
+    """Return the error that the other side was told of, with its traceback as a note."""
+    kind, arguments, trace = problem
+    kinds: dict[str, type[Exception]] = {"tierstream": TierstreamError, "os": OSError}
+    error = kinds.get(kind, RemoteError)(*arguments)
+    error.add_note(trace)
+    return error
+
+
+def _frame(message: Any) -> bytes:
+    data = marshal.dumps(message)
+    return _LENGTH.pack(len(data)) + data
+
+
+async def _next(reader: asyncio.StreamReader) -> Any:
+    try:
+        [length] = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        return marshal.loads(await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        raise PeerGoneError("the other process has ended") from error
+
+
+def _read(connection: socket.socket, length: int) -> bytes:
+    data = bytearray()
+    while len(data) < length:
+        more = connection.recv(length - len(data))
+        if not more:
+            raise PeerGoneError("the other process has ended")
+        data += more
+    return bytes(data)

@@ -21,6 +21,8 @@ from schemas.errors import TierstreamError
 Problem: TypeAlias = tuple[str, tuple[Any, ...], str]
 """An error on its way: its kind, its arguments, and the traceback."""
 
+GONE = "the other process has ended"
+
 _LENGTH = Struct("<Q")
 _BUFFER_BYTES = 8 * 1024 * 1024
 _CANCEL = "cancel"
@@ -89,19 +91,28 @@ class Caller:
         if self._writer is not None:
             self._writer.write(_frame((next(self._numbers), method, args)))
 
+    def close(self) -> None:
+        """Let go of the other process, which then ends."""
+        if self._writer is not None:
+            self._writer.close()
+        self._connection.close()
+
     async def _opened(self) -> asyncio.StreamWriter:
         async with self._opening:
             if self._writer is None:
                 reader, self._writer = await asyncio.open_unix_connection(sock=self._connection, limit=_BUFFER_BYTES)
                 self._reading = asyncio.create_task(self._read_answers(reader))
         if self._reading is None or self._reading.done():
-            raise PeerGoneError("the other process has ended")
+            raise PeerGoneError(GONE)
         return self._writer
 
     async def _read_answers(self, reader: asyncio.StreamReader) -> None:
         try:
             while True:
-                number, value, error, news = await _next(reader)
+                try:
+                    number, value, error, news = await _next(reader)
+                except PeerGoneError:
+                    return
                 self._on_news(news)
                 answer = self._waiting.get(number)
                 if answer is None or answer.done():
@@ -110,10 +121,10 @@ class Caller:
                     answer.set_result(value)
                 else:
                     answer.set_exception(error_of(error))
-        except PeerGoneError as gone:
+        finally:
             for answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(gone)
+                    answer.set_exception(PeerGoneError(GONE))
 
 
 async def serve(connection: socket.socket, target: object, news: Callable[[], Any]) -> None:
@@ -157,6 +168,8 @@ async def serve(connection: socket.socket, target: object, news: Callable[[], An
             task.add_done_callback(partial(_drop, tasks, number))
     except (PeerGoneError, ConnectionError):
         return
+    finally:
+        writer.close()
 
 
 def _drop(tasks: dict[int, asyncio.Task[None]], number: int, _: asyncio.Task[None]) -> None:
@@ -193,7 +206,7 @@ async def _next(reader: asyncio.StreamReader) -> Any:
         [length] = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
         return marshal.loads(await reader.readexactly(length))
     except (asyncio.IncompleteReadError, ConnectionError) as error:
-        raise PeerGoneError("the other process has ended") from error
+        raise PeerGoneError(GONE) from error
 
 
 def _read(connection: socket.socket, length: int) -> bytes:
@@ -201,6 +214,6 @@ def _read(connection: socket.socket, length: int) -> bytes:
     while len(data) < length:
         more = connection.recv(length - len(data))
         if not more:
-            raise PeerGoneError("the other process has ended")
+            raise PeerGoneError(GONE)
         data += more
     return bytes(data)

@@ -22,6 +22,9 @@ from streams.transport.batch import RecordBatch
 from trainers.scorer.pause import LearningPause
 
 
+END_SECONDS = 20.0
+
+
 class Scorer(Protocol):
     """What the worker asks of the scorer, wherever that runs."""
 
@@ -99,6 +102,11 @@ class ScorerProcess:
         problem = receive(self._connection)
         if problem is not None:
             raise error_of(problem)
+
+    def close(self) -> None:
+        """Let the process end, and wait until it has."""
+        self._caller.close()
+        self._process.wait(END_SECONDS)
 
     async def process(self, batch: RecordBatch) -> None:
         """Score and learn one chunk."""

@@ -21,7 +21,6 @@ from streams.remote import Caller, error_of, receive, send
 from streams.transport.batch import RecordBatch
 from trainers.scorer.pause import LearningPause
 
-
 END_SECONDS = 20.0
 
 

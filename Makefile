@@ -35,7 +35,7 @@ test-slow: $(READY) ## Run the long tests: crash storms
 	$(BIN)/python -m pytest -m slow --timeout=3600
 
 chaos: $(READY) ## Break a running deployment for half an hour: kills, pauses, cuts, full disks
-	$(BIN)/python -m tests.chaos --minutes 30
+	$(BIN)/python -m tests.chaos --minutes 35 --train
 
 check: $(READY) ## Formatting, lint, types, and the arrows between packages
 	$(BIN)/ruff format --check .

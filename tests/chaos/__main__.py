@@ -27,6 +27,7 @@ from tests.chaos.run import Report, run
 @click.option("--fault", "faults", multiple=True, type=click.Choice(list(FAULTS)), help="Only this one; repeatable.")
 @click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Kafka nodes.")
 @click.option("--events", default=120, show_default=True, help="Experiences of a round.")
+@click.option("--train", is_flag=True, help="Jobs train a tiny model; otherwise only their datasets are checked.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to keep all files; by default nowhere.")
 @click.option("--json", "as_json", type=click.Path(path_type=Path), help="Also write the figures there.")
 def main(
@@ -36,6 +37,7 @@ def main(
     faults: tuple[str, ...],
     brokers: str,
     events: int,
+    train: bool,
     folder: Path | None,
     as_json: Path | None,
 ) -> None:
@@ -55,6 +57,7 @@ def main(
             lambda done: done < rounds and time.monotonic() < until,
             int(brokers),
             events,
+            train,
             lambda line: console.print(line, highlight=False, soft_wrap=True),
         )
     found = figures(report)
@@ -91,6 +94,9 @@ def figures(report: Report) -> dict[str, Any]:
         "slowest_recovery_seconds": max((round(one.recovery_seconds, 1) for one in report.rounds), default=None),
         "hung": sum(not one.settled for one in report.rounds),
         "faults": rows,
+        "signals": dict(report.signals),
+        "times_told_to_leave": len(report.leaves),
+        "slowest_to_leave_seconds": max((round(seconds, 1) for seconds in report.leaves), default=None),
         "effects": report.findings.figures,
         "exit_codes": {str(c): n for c, n in Counter(c for e in report.endings.values() for c in e).items()},
         "problems": report.findings.lines(),
@@ -111,7 +117,9 @@ def table(found: dict[str, Any]) -> Table:
     result.add_row("all", *(f"{cell:,}" for cell in total), "", str(found["slowest_recovery_seconds"]))
     result.caption = (
         f"learned twice: {found['learned_twice']}, jobs launched twice: {found['jobs_launched_twice']}, "
-        f"rounds that hung: {found['hung']}, other problems: {len(found['problems'])}"
+        f"rounds that hung: {found['hung']}, other problems: {len(found['problems'])}; signals: "
+        + ", ".join(f"{name} {count}" for name, count in sorted(found["signals"].items()))
+        + f"; slowest worker to leave: {found['slowest_to_leave_seconds']} s"
     )
     return result
 

@@ -31,6 +31,8 @@ class Stage:
     disk: Path | None
     """The data directory, where it is a small file system of its own."""
     problems: list[str]
+    leaves: list[float]
+    """Seconds that workers took to leave."""
 
     def worker(self) -> Slot:
         """Draw a worker that should be running."""
@@ -70,7 +72,7 @@ def kill_all(stage: Stage) -> None:
 def end_worker(stage: Stage) -> None:
     """SIGTERM: the worker drains and leaves in time."""
     slot = stage.worker()
-    _leave(stage, slot)
+    leave(stage, slot)
     slot.start()
 
 
@@ -81,21 +83,21 @@ def join_and_leave(stage: Stage) -> None:
         slot.start()
         time.sleep(stage.rng.uniform(0.0, 4.0))
     for slot in stage.rng.sample(stage.fleet.workers, len(idle)):
-        time.sleep(stage.rng.uniform(1.0, 6.0))
-        _leave(stage, slot)
+        time.sleep(stage.rng.uniform(1.0, 4.0))
+        leave(stage, slot)
 
 
 def pause_worker(stage: Stage) -> None:
     """SIGSTOP for longer than the session lasts, with another worker to take over, then SIGCONT: a zombie."""
     slot = stage.worker()
     slot.send(signal.SIGSTOP)
-    time.sleep(SESSION_SECONDS + stage.rng.uniform(1.0, 8.0))
+    time.sleep(SESSION_SECONDS + stage.rng.uniform(1.0, 5.0))
     slot.send(signal.SIGCONT)
 
 
 def cut_one(stage: Stage) -> None:
     """The network of one worker is cut for longer than its session lasts, then delivers what it held."""
-    _cut(stage, [stage.rng.randrange(2)], SESSION_SECONDS + stage.rng.uniform(1.0, 8.0))
+    _cut(stage, [stage.rng.randrange(2)], SESSION_SECONDS + stage.rng.uniform(1.0, 5.0))
 
 
 def cut_all(stage: Stage) -> None:
@@ -121,11 +123,9 @@ def fill_disk(stage: Stage) -> None:
 def slow_disk(stage: Stage) -> None:
     """Every fsync of a worker takes a second longer."""
     slot = stage.worker()
-    slot.variables = {"PYTHONPATH": str(Path(__file__).parent / "slow_disk"), "CHAOS_FSYNC_SECONDS": "1.0"}
-    slot.send(signal.SIGKILL)
+    slot.slow_disk(1.0)
     time.sleep(stage.rng.uniform(8.0, 12.0))
-    slot.variables = {}
-    slot.send(signal.SIGKILL)
+    slot.slow_disk(None)
 
 
 def have_two(stage: Stage) -> None:
@@ -157,13 +157,11 @@ FAULTS: dict[str, Fault] = {
 PREPARATIONS: dict[str, Fault] = {"a worker paused (zombie)": have_two, "network of one worker cut": have_two}
 """What has to be so before the round's events are published."""
 
-WEIGHTS = {
-    "SIGKILL of a worker": 12,
-    "a worker paused (zombie)": 3,
-    "workers join and leave": 2,
-    "SIGKILL of a broker": 2,
-}
-"""How often a fault is drawn, against 1."""
+EVERY_OTHER = "SIGKILL of a worker"
+"""Every second round is this one."""
+
+WEIGHTS = {"a worker paused (zombie)": 3, "workers join and leave": 2, "SIGKILL of a broker": 2}
+"""How often one of the others is drawn, against 1."""
 
 
 def mount_small_disk(folder: Path) -> Path | None:
@@ -192,8 +190,11 @@ def _cut(stage: Stage, links: list[int], seconds: float) -> None:
         proxy.mend()
 
 
-def _leave(stage: Stage, slot: Slot) -> None:
+def leave(stage: Stage, slot: Slot) -> None:
+    """Tell a process to stop, and see that it does so in time and in order."""
     code, seconds = slot.leave(2 * DRAIN_SECONDS)
+    if slot.command == "worker":
+        stage.leaves.append(seconds)
     if seconds > DRAIN_SECONDS + 1 or code not in (0, -signal.SIGTERM):
         stage.problems.append(f"{slot.name} left with code {code} after {seconds:.1f} s")
 

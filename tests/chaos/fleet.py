@@ -5,11 +5,19 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.live import Deployment, Process
+from trainers.files import write_atomically
 
 PAUSE_SECONDS = 0.5
+
+
+def slow_disk_variables(place: Path) -> dict[str, str]:
+    """Return variables that make every fsync of a process as slow as the file at `place` says, while there is one."""
+    return {"PYTHONPATH": str(Path(__file__).parent / "slow_disk"), "CHAOS_SLOW_FSYNC": str(place)}
 
 
 class Slot:
@@ -21,23 +29,34 @@ class Slot:
         self.wanted = False
         self.endings: list[int] = []
         """Exit codes of processes that ended without being told to."""
-        self.variables: dict[str, str] = {}
-        self._deployment, self._command, self._bootstrap = deployment, command, bootstrap
+        self.command = command
+        self.sent: Counter[str] = Counter()
+        """Signals that a process here was sent, by name."""
+        self._deployment, self._bootstrap = deployment, bootstrap
+        self._slow = deployment.data_dir.parent / f"slow-{self.name}"
 
     def start(self) -> None:
         """Start a process here."""
         self.wanted = True
         self.process = self._deployment.start(
-            self._command,
+            self.command,
             TIERSTREAM_KAFKA__BOOTSTRAP_SERVERS=self._bootstrap,
             TIERSTREAM_STATE_DIR=str(self._deployment.data_dir.parent / f"state-{self.name}"),
-            **self.variables,
+            **slow_disk_variables(self._slow),
         )
+
+    def slow_disk(self, seconds: float | None) -> None:
+        """Let every fsync of processes here take so much longer, or as long as it takes."""
+        if seconds is None:
+            self._slow.unlink()
+        else:
+            write_atomically(self._slow, str(seconds).encode())
 
     def send(self, how: signal.Signals) -> None:
         """Send a signal where a process runs."""
         if self.process is not None and self.process.popen.poll() is None:
             self.process.popen.send_signal(how)
+            self.sent[how.name] += 1
 
     def ended(self) -> int | None:
         """Return the exit code of a process that has ended."""
@@ -47,6 +66,7 @@ class Slot:
         """Tell the process to stop; return its exit code and how long it took, by force after `seconds`."""
         self.wanted = False
         began = time.monotonic()
+        self.sent["SIGTERM"] += self.process is not None
         code = 0 if self.process is None else self.process.end(seconds)
         return code, time.monotonic() - began
 

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import random
-import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from streams import topology
 from tests.chaos.brokers import Cluster
-from tests.chaos.faults import FAULTS, PREPARATIONS, SESSION_SECONDS, WEIGHTS, Stage, mount_small_disk, unmount
+from tests.chaos.faults import (
+    EVERY_OTHER,
+    FAULTS,
+    PREPARATIONS,
+    SESSION_SECONDS,
+    WEIGHTS,
+    Stage,
+    leave,
+    mount_small_disk,
+    unmount,
+)
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load
 from tests.chaos.verify import END_STATES, Findings, verify
 from tests.chaos.watch import Watcher
 from tests.live import Deployment
+from tests.trainers.jobs import tiny
 
 JOBS_SECONDS = 240.0
 """Processes of jobs are slow to start where others work."""
@@ -31,11 +44,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "kafka": {"session_timeout": SESSION_SECONDS},
     "scorer": {"checkpoint_every_steps": 10, "groups_per_step": 8, "checkpoint_idle": 1.0},
     "stream": {"stall_timeout": 20.0},
+}
+
+UNTRAINED: dict[str, dict[str, Any]] = {
     "pairs": {"threshold": 100},
     "traces": {"threshold": 25},
-    # The jobs end at once: their training has tests of its own.
+    # The jobs end at once.
     "jobs": {"base_model": "/nowhere"},
 }
+
+
+def trained(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return settings by which few jobs train, for real, a model of a few kilobytes that is made in `folder`."""
+    jobs = tiny.settings(tiny.build_model(folder), max_steps=4, checkpoint_interval=0.001).jobs
+    fields = {"base_model": True, "dpo": True, "sft": True, "gate": True}
+    return {
+        "pairs": {"threshold": 800},
+        "traces": {"threshold": 120},
+        "jobs": jobs.model_dump(include=fields, mode="json", exclude_unset=True),
+    }
 
 
 @dataclass
@@ -60,6 +87,10 @@ class Report:
     round_of: dict[str, int] = field(default_factory=dict)
     endings: dict[str, list[int]] = field(default_factory=dict)
     """Exit codes of processes that ended by themselves or by a kill, by slot."""
+    signals: Counter[str] = field(default_factory=Counter)
+    """Signals that processes were sent."""
+    leaves: list[float] = field(default_factory=list)
+    """Seconds that workers took to leave once they were told to."""
     seconds: float = 0.0
 
     @property
@@ -69,11 +100,13 @@ class Report:
 
 
 def schedule(seed: int, names: list[str]) -> Iterator[str]:
-    """Draw faults for ever: each named one first, then by weight."""
+    """Draw faults for ever: each named one first, then `EVERY_OTHER` in turn with the others, those by weight."""
     rng = random.Random(f"schedule {seed}")
     yield from rng.sample(names, len(names))
+    others = [name for name in names if name != EVERY_OTHER] or names
     while True:
-        yield rng.choices(names, [WEIGHTS.get(name, 1) for name in names])[0]
+        yield EVERY_OTHER if EVERY_OTHER in names else rng.choice(names)
+        yield rng.choices(others, [WEIGHTS.get(name, 1) for name in others])[0]
 
 
 def run(
@@ -83,6 +116,7 @@ def run(
     goes_on: Callable[[int], bool],
     brokers: int = 1,
     events: int = 120,
+    train: bool = False,
     say: Callable[[str], None] = print,
 ) -> Report:
     """Run rounds while `goes_on(count so far)`, stop everything, and compare.
@@ -94,6 +128,7 @@ def run(
         goes_on: asked before each round.
         brokers: 1 or 3.
         events: experiences of one round; as many feedbacks, and a fifth of traces.
+        train: whether jobs train a tiny model; otherwise only their datasets are checked.
         say: takes a line a round.
     """
     report, began = Report(seed, brokers), time.monotonic()
@@ -103,12 +138,13 @@ def run(
         exits.callback(unmount, disk)
         names = [name for name in faults or list(FAULTS) if disk or name != "disk full"]
         cluster = exits.enter_context(Cluster(folder / "brokers", brokers))
-        settings = {**SETTINGS, "topics": {"prefix": "chaos-", "replication_factor": brokers}}
+        jobs = trained(folder / "base") if train else UNTRAINED
+        settings = {**SETTINGS, **jobs, "topics": {"prefix": "chaos-", "replication_factor": brokers}}
         stream = exits.enter_context(Deployment(cluster.bootstrap, "chaos-", data, **settings))
         load = Load(stream.settings, cluster.bootstrap, seed)
         watcher = exits.enter_context(Watcher(stream.settings, cluster.bootstrap))
         fleet = Fleet(stream, cluster.link)
-        stage = Stage(fleet, cluster, random.Random(f"faults {seed}"), disk, report.findings.problems)
+        stage = Stage(fleet, cluster, random.Random(f"faults {seed}"), disk, report.findings.problems, report.leaves)
         with fleet:
             for number, name in enumerate(schedule(seed, names)):
                 if not goes_on(number) or (report.rounds and not report.rounds[-1].settled):
@@ -117,7 +153,10 @@ def run(
                 say(_line(number, report.rounds[-1], stage))
             _wait_for_jobs(stream)
             _leave_all(stage)
+        report.findings.problems += _left_behind(data)
         report.endings = {slot.name: slot.endings for slot in fleet.slots}
+        for slot in fleet.slots:
+            report.signals.update({f"{name} to {slot.command}": count for name, count in slot.sent.items()})
         problems = report.findings.problems
         report.findings = verify(stream, load.produced)
         report.findings.problems[:0] = problems
@@ -131,7 +170,7 @@ def _round(stage: Stage, load: Load, watcher: Watcher, number: int, name: str, e
     rng, done = stage.rng, Round(name)
     if name in PREPARATIONS:
         PREPARATIONS[name](stage)
-    seconds = rng.uniform(3.0, 12.0)
+    seconds = rng.uniform(2.0, 8.0)
 
     def publish() -> None:
         done.messages = load.publish(number, events, seconds)
@@ -167,9 +206,24 @@ def _wait_for_jobs(stream: Deployment) -> None:
 def _leave_all(stage: Stage) -> None:
     """Stop everything in order."""
     for slot in stage.fleet.slots:
-        code, seconds = slot.leave(30)
-        if code not in (0, -signal.SIGTERM):
-            stage.problems.append(f"{slot.name} ended with code {code} after {seconds:.1f} s when told to stop")
+        leave(stage, slot)
+
+
+def _left_behind(data: Path) -> list[str]:
+    """Return the processes that have outlived the deployment, which they are given a moment to end with."""
+    deadline = time.monotonic() + 10
+    while (left := [process for process in psutil.process_iter() if _belongs(process, data)]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.2)
+    return [f"process {process.pid} was left behind" for process in left]
+
+
+def _belongs(process: psutil.Process, data: Path) -> bool:
+    try:
+        return process.environ().get("TIERSTREAM_DATA_DIR") == str(data) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _line(number: int, one: Round, stage: Stage) -> str:

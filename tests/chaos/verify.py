@@ -175,14 +175,18 @@ def _check_jobs(stream: Deployment, found: Findings) -> None:
         if hashlib.sha256(data).hexdigest() != job["dataset_sha256"]:
             found.problems.append(f"the dataset of {name} is not the one that was announced")
     states: defaultdict[str, list[str]] = defaultdict(list)
+    errors: dict[str, str | None] = {}
     for update in stream.read(topology.JOB_UPDATES):
         states[update["job_id"]].append(update["state"])
+        errors[update["job_id"]] = update.get("error")
     found.lost["end of a job"] = {name for name in announced if not END_STATES & set(states[name])}
     for name, said in states.items():
         first_end = next((place for place, state in enumerate(said) if state in END_STATES), len(said))
         if "running" in said[first_end:]:
             found.jobs_twice.add(name)
-    found.figures["jobs"] = len(announced)
+    ends = Counter(state for said in states.values() for state in said[-1:])
+    found.figures |= {"jobs": len(announced), "jobs by their end": dict(ends)}
+    found.figures["jobs failed"] = dict(Counter(e for name, e in errors.items() if states[name][-1] == "failed"))
 
 
 def _expected_jobs(stream: Deployment, tier: Any, topic: str, key: str, threshold: int) -> set[str]:

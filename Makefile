@@ -55,7 +55,7 @@ throughput: $(READY) ## Measure events a second through the whole stream
 
 fuzz: $(READY) ## Coverage-guided bytes for everything that reads from outside (minutes)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet 'atheris==3.0.0'
-	for target in events:500000 records:400000 batches:200000 settings:5000 traces:20000 checkpoints:20000; do \
+	for target in events:500000 records:400000 batches:200000 settings:20000 traces:50000 checkpoints:50000; do \
 		$(BIN)/python -m tests.fuzz.run $${target%%:*} -runs=$${target##*:} || exit 1; done
 
 # The peers' pins clash with ours: an environment of their own, with our packages behind theirs.

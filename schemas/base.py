@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema
 
 MAX_ID_CHARACTERS = 256
 MAX_TEXT_CHARACTERS = 64 * 1024
@@ -20,6 +21,16 @@ def _without_nul(value: str) -> str:
 
 def _as_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return value
 
 
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHARACTERS), AfterValidator(_without_nul)]
@@ -41,6 +52,9 @@ Reward = Annotated[float, Field(ge=-1.0, le=1.0, strict=True)]
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 """From 0 to 1."""
+
+FreeJson = Annotated[JsonValue, AfterValidator(_finite)]
+"""JSON of any form; NaN and infinity, which are no JSON though parsers take them, become null, as they are written."""
 
 
 class Part(BaseModel):

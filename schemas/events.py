@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, JsonValue, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from schemas.base import Event, Identifier, LongText, Part, Probability, Reward, Text, Timestamp
+from schemas.base import Event, FreeJson, Identifier, LongText, Part, Probability, Reward, Text, Timestamp
 from schemas.vectors import Embedding
 
 VOICE_ITEM_ID = "voice"
@@ -59,9 +59,9 @@ class Widget(Part):
     """What the widget shows, in words."""
     size: str | None = Field(default=None, max_length=64)
     """Size class, `medium` for one."""
-    position: JsonValue = None
+    position: FreeJson = None
     """Place in the dashboard, in the assistant's own form."""
-    params: dict[str, JsonValue] | None = None
+    params: dict[str, FreeJson] | None = None
     """Arguments of the widget."""
 
 
@@ -216,9 +216,9 @@ class PreferencePair(Event):
     """The chosen answer's query."""
     rejected_prompt: Text
     """The rejected answer's query."""
-    chosen: JsonValue
+    chosen: FreeJson
     """The good answer: a list of widgets, or the reply's text."""
-    rejected: JsonValue
+    rejected: FreeJson
     """The bad answer."""
     reward_gap: float
     """Chosen reward minus rejected reward."""
@@ -263,7 +263,7 @@ class TrainingJob(Event):
     """Lines of the snapshot."""
     base_model: str
     """Path or hub name of the base model."""
-    settings: dict[str, JsonValue]
+    settings: dict[str, FreeJson]
     """The rules and training settings in effect."""
     requested_at: Timestamp
     """When the threshold was reached."""
@@ -291,7 +291,7 @@ class JobUpdate(Event):
     """Where the job stands."""
     progress: Probability = 0.0
     """Share of the work that is done."""
-    metrics: dict[str, JsonValue] = Field(default_factory=dict)
+    metrics: dict[str, FreeJson] = Field(default_factory=dict)
     """Figures so far."""
     error: str | None = None
     """Why it failed, in one line."""
@@ -312,7 +312,7 @@ class ModelVersion(Event):
     """The version in use from now on."""
     path: str
     """Its folder, relative to the data directory."""
-    metrics: dict[str, JsonValue] = Field(default_factory=dict)
+    metrics: dict[str, FreeJson] = Field(default_factory=dict)
     """The figures that it was promoted on."""
     parent_version: Identifier | None = None
     """The version that it continues from."""

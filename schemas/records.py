@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
-from pydantic import JsonValue, TypeAdapter, with_config
+from pydantic import TypeAdapter, with_config
 from pydantic_core import from_json, to_json
 
-from schemas.base import Event, Identifier, Part, Probability, Reward, Text
+from schemas.base import Event, FreeJson, Identifier, Part, Probability, Reward, Text
 from schemas.events import ItemType, PairKind, ScoreReason
 
 FEATURES_PER_ITEM = 384 + 45
@@ -131,7 +131,7 @@ class Answer:
     intent_type: Identifier
     domains: tuple[Identifier, ...]
     device_types: tuple[Identifier, ...]
-    content: JsonValue = None
+    content: FreeJson = None
     """A list of widgets, or the reply's text; None or empty where the answer has none."""
     reward: Reward | None = None
     """Blended over sources; None where nobody judged it."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from schemas.events import Trace
+from tests.fuzz.mutate import mutate_json
+from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import EVENTS, TARGETS, a_checkpoint
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -61,3 +67,27 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 def test_no_damage_to_a_checkpoint_makes_its_reader_fail(place: int, byte: int, end: int) -> None:
     TARGETS["checkpoints"](WHOLE[:place] + bytes([byte]) + WHOLE[place + 1 :])
     TARGETS["checkpoints"](WHOLE[:end])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_guided_run_begins_with_inputs_that_are_right(target: str) -> None:
+    for seed in seeds(target):
+        TARGETS[target](seed)
+
+
+def test_json_is_changed_as_json_and_stays_nearly_right() -> None:
+    read = Counter[bool]()
+    for number in range(400):
+        line = next(line for line in seeds("events") if EVENTS[line[0]] is Trace)
+        changed = mutate_json(line, random.Random(number))
+        assert changed is not None
+        assert changed[0] == line[0]
+        json.loads(changed[1:])
+        try:
+            Trace.from_json(changed[1:])
+        except ValidationError:
+            read[False] += 1
+        else:
+            read[True] += 1
+    assert min(read.values()) > 40
+    assert mutate_json(b"\x01no json", random.Random(1)) is None

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from schemas import events, records
 from schemas.base import Event
-from schemas.events import DeadLetter, Experience, Feedback, Trace
+from schemas.events import DeadLetter, Experience, Feedback, Trace, Widget
 from schemas.vectors import EMBEDDING_SIZE
 
 EVENTS = sorted(
@@ -258,3 +258,13 @@ def test_a_dead_letter_without_key_and_value_comes_back() -> None:
     fields = {"topic": "t", "partition": 0, "offset": 1, "value_sha256": "0", "value_bytes": 0, "timestamp": 1}
     letter = DeadLetter.model_validate({**fields, "error_type": "invalid_json", "error": "nothing there"})
     assert (letter.key, letter.value, DeadLetter.from_json(letter.to_json())) == (None, None, letter)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_what_is_no_number_is_null_in_free_forms_too(number: str) -> None:
+    widget = (
+        f'{{"widget_id": "w", "widget_type": "k", "position": [{number}, 1], "params": {{"a": {{"b": {number}}}}}}}'
+    )
+    read = Widget.model_validate_json(widget)
+    assert (read.position, read.params) == ([None, 1], {"a": {"b": None}})
+    assert Widget.model_validate_json(read.model_dump_json()) == read

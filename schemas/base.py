@@ -33,6 +33,12 @@ def _finite(value: JsonValue) -> JsonValue:
     return value
 
 
+def _given(value: JsonValue) -> JsonValue:
+    if value is None:
+        raise ValueError("must not be null")
+    return value
+
+
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_CHARACTERS), AfterValidator(_without_nul)]
 """A key of an event: 1 to 256 characters without NUL."""
 
@@ -55,6 +61,9 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 
 FreeJson = Annotated[JsonValue, AfterValidator(_finite)]
 """JSON of any form; NaN and infinity, which are no JSON though parsers take them, become null, as they are written."""
+
+GivenJson = Annotated[FreeJson, AfterValidator(_given)]
+"""JSON of any form but null, which would be left out in writing."""
 
 
 class Part(BaseModel):

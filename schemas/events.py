@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from schemas.base import Event, FreeJson, Identifier, LongText, Part, Probability, Reward, Text, Timestamp
+from schemas.base import Event, FreeJson, GivenJson, Identifier, LongText, Part, Probability, Reward, Text, Timestamp
 from schemas.vectors import Embedding
 
 VOICE_ITEM_ID = "voice"
@@ -216,9 +216,9 @@ class PreferencePair(Event):
     """The chosen answer's query."""
     rejected_prompt: Text
     """The rejected answer's query."""
-    chosen: FreeJson
+    chosen: GivenJson
     """The good answer: a list of widgets, or the reply's text."""
-    rejected: FreeJson
+    rejected: GivenJson
     """The bad answer."""
     reward_gap: float
     """Chosen reward minus rejected reward."""

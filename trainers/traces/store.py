@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 from pydantic_core import from_json
 
 from schemas.events import Trace
@@ -25,6 +25,15 @@ from trainers.traces.legacy import trace_of
 
 _OWN_NAME = re.compile(r"traces-(\d+)-(\d+)\.jsonl")
 _LEGACY_NAME = "traces.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    partition: int
+    offset: int
+
+
+_PLACE = TypeAdapter(_Place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +184,9 @@ class TraceStore:
                 if not line.endswith(b"\n"):
                     return
                 try:
-                    place = from_json(line)
-                    yield StoredTrace(Trace.from_json(line), path.name, place["partition"], place["offset"])
-                except (ValueError, KeyError, TypeError):
+                    place = _PLACE.validate_json(line)
+                    yield StoredTrace(Trace.from_json(line), path.name, place.partition, place.offset)
+                except ValueError:
                     skipped[path.name] += 1
 
     def _read_legacy(self, skipped: Counter[str]) -> Iterator[StoredTrace]:

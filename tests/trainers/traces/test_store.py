@@ -104,9 +104,12 @@ def test_lines_that_cannot_be_decoded_are_skipped_and_counted_by_file(tmp_path):
         writer.append([(1, trace("a"))])
     with (tmp_path / "traces-0-1.jsonl").open("ab") as file:
         file.write(b"\xff\xfe\n[]\n{}\n" + b"[" * 100_000 + b"\n" + trace("no origin").to_json() + b"\n")
+        file.write(b'{"partition":0,"offset":[],' + trace("nowhere").to_json()[1:] + b"\n")
     (tmp_path / "old.json").write_text("{")
     assert names(store) == ["a"]
-    assert store.skipped == {"traces-0-1.jsonl": 5, "old.json": 1}
+    assert store.skipped == {"traces-0-1.jsonl": 6, "old.json": 1}
+    with store.open_writer(0) as writer:
+        assert writer.last_offset == 1
 
 
 def test_nothing_is_found_where_nothing_was_written(tmp_path):

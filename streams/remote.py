@@ -136,18 +136,16 @@ async def serve(connection: socket.socket, target: object, news: Callable[[], An
         news: returns what goes out beside the next answer.
     """
     reader, writer = await asyncio.open_unix_connection(sock=connection, limit=_BUFFER_BYTES)
-    tasks: dict[int, asyncio.Task[None]] = {}
+    tasks: dict[int, asyncio.Future[Any]] = {}
 
     def answer(number: int, value: Any, error: BaseException | None) -> None:
         writer.write(_frame((number, value, None if error is None else problem_of(error), news())))
 
-    async def finish(number: int, result: Any) -> None:
-        try:
-            value, error = await result, None
-        except Exception as failure:  # noqa: BLE001 - raised again on the calling side
-            value, error = None, failure
-        answer(number, value, error)
-        await writer.drain()
+    def finish(number: int, task: asyncio.Future[Any]) -> None:
+        del tasks[number]
+        if not task.cancelled():
+            error = task.exception()
+            answer(number, None if error else task.result(), error)
 
     try:
         while True:
@@ -164,16 +162,12 @@ async def serve(connection: socket.socket, target: object, news: Callable[[], An
             if not inspect.isawaitable(result):
                 answer(number, result, None)
                 continue
-            task = tasks[number] = asyncio.create_task(finish(number, result))
-            task.add_done_callback(partial(_drop, tasks, number))
+            tasks[number] = asyncio.ensure_future(result)
+            tasks[number].add_done_callback(partial(finish, number))
     except (PeerGoneError, ConnectionError):
         return
     finally:
         writer.close()
-
-
-def _drop(tasks: dict[int, asyncio.Task[None]], number: int, _: asyncio.Task[None]) -> None:
-    del tasks[number]
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -24,6 +24,8 @@ from streams.publisher import Publisher
 from streams.remote import problem_of, receive, send, serve
 from streams.transport.batch import RecordBatch
 
+log = logging.getLogger("tierstream.scorer")
+
 STATUS_SECONDS = 0.25
 """The worker's copy of the scorer's figures is renewed with the first answer after so long."""
 
@@ -82,7 +84,19 @@ def main() -> None:
     # A terminal's Ctrl-C reaches the whole group; the worker drains, and its end is ours.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    connection = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        _work(socket.socket(fileno=int(sys.argv[1])))
+    except ConnectionError:
+        return  # the worker has ended, and has said why
+    except Exception:
+        log.critical("the scorer's process failed", exc_info=True)
+    finally:
+        logging.shutdown()
+        # Threads that still write a checkpoint need not be waited for: files come into being as a whole.
+        os._exit(0)
+
+
+def _work(connection: socket.socket) -> None:
     settings = Settings.model_validate_json(receive(connection))
     log_to_stderr(settings)
     limit_arenas()
@@ -93,18 +107,15 @@ def main() -> None:
         send(connection, problem_of(error))
         return
     send(connection, None)
+    # Nothing is connected before the worker says that there is a broker.
+    receive(connection)
     freeze_collector()
 
     async def run() -> None:
         await desk.publisher.start()
         await serve(connection, desk, desk.news)
 
-    try:
-        uvloop.run(run())
-    finally:
-        logging.shutdown()
-        # Threads that still write a checkpoint need not be waited for: files come into being as a whole.
-        os._exit(0)
+    uvloop.run(run())
 
 
 if __name__ == "__main__":

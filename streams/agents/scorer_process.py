@@ -93,7 +93,7 @@ class ScorerProcess:
         return self._process.pid
 
     def check_architecture(self) -> None:
-        """Wait until the process has built the scorer and looked at the checkpoint.
+        """Wait until the process has built the scorer and looked at the checkpoint, and let it begin.
 
         Raises:
             TierstreamError: one of them differs from the settings.
@@ -101,6 +101,7 @@ class ScorerProcess:
         problem = receive(self._connection)
         if problem is not None:
             raise error_of(problem)
+        send(self._connection, "begin")
 
     def close(self) -> None:
         """Let the process end, and wait until it has."""

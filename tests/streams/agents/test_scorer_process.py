@@ -62,6 +62,16 @@ def test_the_workers_own_process_does_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 
+def test_a_worker_without_a_broker_says_one_line_and_its_scorer_none(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "streams.cli", "worker", "--bootstrap-servers", "127.0.0.1:1"]
+    ended = subprocess.run(
+        [*command, "--data-dir", str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: broker 127.0.0.1:1 cannot be reached")
+    assert ended.stderr.count("\n") == 1  # both processes have ended: the pipe is at its end
+
+
 @pytest.mark.live
 def test_worker_and_scorer_end_together_and_every_feedback_is_learned_once(
     bootstrap: str, prefix: str, tmp_path: Path

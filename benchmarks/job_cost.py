@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from benchmarks.job_data import TIERS, JobTier, read_jobs, write_run
-from benchmarks.machine import machine
+from benchmarks.machine import in_words, machine
 from schemas.settings import Settings
 
 _STEPS = 6
@@ -73,7 +73,7 @@ def _measured(module: str, job: Path, kind: str) -> dict[str, float]:
 
 
 def _table(found: dict[str, list[dict[str, float]]], tier: str, steps: int) -> str:
-    rows = [f"{tier}, {steps} steps; {', '.join(machine().values())}\n"]
+    rows = [f"{tier}, {steps} steps; {in_words(machine())}\n"]
     rows += ["| median of runs | job | bare TRL | ratio |", "|---|---|---|---|"]
     for name in found["job"][0]:
         job, bare = (median(one[name] for one in found[kind]) for kind in found)

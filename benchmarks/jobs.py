@@ -22,7 +22,7 @@ from rich.progress import Progress
 
 from benchmarks.job_data import CONTROLS, TIERS, JobTier, Lines, controlled, read_jobs, write_run
 from benchmarks.job_report import markdown
-from benchmarks.machine import machine
+from benchmarks.machine import in_words, machine
 from schemas.settings import Settings
 
 REDUCED: dict[str, Any] = {
@@ -70,7 +70,7 @@ def main(
             progress.update(task, description=name)
             _train(work / "runs" / name, work / "base", lines, tier, picked[tier], control, seed, threads)
             progress.advance(task)
-    text = markdown(list(results(work / "runs")), ", ".join(machine().values()), REDUCED, threads)
+    text = markdown(list(results(work / "runs")), in_words(machine()), REDUCED, threads)
     click.echo(text)
     if markdown_file:
         markdown_file.write_text(text, "utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def machine() -> dict[str, str]:
         "Python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
+
+
+def in_words(told: Mapping[str, str]) -> str:
+    """Return what `machine` told in one line, each figure with its name."""
+    return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
 def _processor() -> str:

@@ -11,13 +11,14 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
+from benchmarks.machine import in_words
+
 
 def report(found: Mapping[str, Any]) -> str:
     """Return the tables of the parts that were measured."""
     parts = {"learning": _learning, "room": _room, "speed": _speed, "growth": _growth}
     lines = [line for name, write in parts.items() if name in found for line in (*write(found[name]), "")]
-    told = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
-    return "\n".join([*lines, f"Machine: {told}."])
+    return "\n".join([*lines, f"Machine: {in_words(found['machine'])}."])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.machine import machine
+from benchmarks.machine import in_words, machine
 from schemas.ranking import RankRequest
 from schemas.settings import ScorerSettings
 from trainers.scorer.learner import OnlineLearner
@@ -59,7 +59,7 @@ def measure(rank_of_layer: int) -> dict[str, float]:
 
 def main() -> int:
     """Print the table; 1 where one item takes longer than it may."""
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
+    print(in_words(machine()))
     figures = {rank_of_layer: measure(rank_of_layer) for rank_of_layer in (8, 32)}
     print(f"{'microseconds':36}" + "".join(f"{f'rank {rank_of_layer}':>10}" for rank_of_layer in figures))
     for name in figures[32]:

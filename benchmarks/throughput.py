@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import machine
+from benchmarks.machine import in_words, machine
 from benchmarks.system import CommandFailedError
 from benchmarks.throughput_run import Bench, Memory, OpenLoop, Saturation
 
@@ -155,7 +155,7 @@ def _print(measured: Measured, rows: list[tuple[str, str, str, bool]]) -> None:
     table.add_row("experiences a second, embeddings supplied", f"{measured.experiences_per_second:,.0f}", "", "")
     console = Console()
     console.print(table)
-    console.print("; ".join(f"{name} {value}" for name, value in machine().items()), soft_wrap=True)
+    console.print(in_words(machine()), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.machine import machine
+from benchmarks.machine import in_words, machine
 from benchmarks.peers.engines import BARE, ENGINES, OURS, RunningEngine
 from benchmarks.peers.measure import Result, Sizes, measure
 from benchmarks.peers.report import figures, markdown, ratios, tables
@@ -78,7 +78,7 @@ def main(
         console.print(table)
     for name, ratio in ratios(found).items():
         console.print(f"{name}: {ratio:.2f}")
-    console.print("; ".join(f"{name} {value}" for name, value in machine().items()), soft_wrap=True)
+    console.print(in_words(machine()), soft_wrap=True)
     if markdown_file is not None:
         markdown_file.write_text(markdown(found, sizes.rates), "utf-8")
     if least_ratio is not None:

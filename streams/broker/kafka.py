@@ -94,9 +94,19 @@ def prepare(settings: Settings, folder: Path, port: int, say: Callable[[str], No
     return Launch([*run, "kafka.Kafka", str(config)], (logs / "console.log", logs / "kafka.log"))
 
 
+def new_cluster_id() -> str:
+    """Return 16 random bytes in URL-safe base64, as Kafka names a cluster.
+
+    Never with a hyphen first, as one in 64 has: the storage tool takes it for an option.
+    """
+    name = "-"
+    while name.startswith("-"):
+        name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return name
+
+
 def _format(run: list[str], config: Path) -> None:
-    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    command = [*run, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(config)]
+    command = [*run, "kafka.tools.StorageTool", "format", "--standalone", "-t", new_cluster_id(), "-c", str(config)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_FORMAT_TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:

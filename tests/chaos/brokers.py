@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import os
 import signal
 import subprocess
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from schemas.settings import Settings
 from streams.broker.embedded import say_to_stderr
 from streams.broker.jars import kafka_jars
 from streams.broker.java import find_java
-from streams.broker.kafka import server_properties
+from streams.broker.kafka import new_cluster_id, server_properties
 from streams.broker.launch import free_port
 from streams.broker.probe import is_ready
 from tests.chaos.proxy import LOOPBACK, Loop, Proxy
@@ -105,7 +103,7 @@ class Cluster:
 
     def __init__(self, folder: Path, count: int = 1) -> None:
         self._loop = Loop()
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = new_cluster_id()
         ports = [
             Ports(free_port(), free_port(), *(tuple(free_port() for _ in range(LINKS)) for _ in range(2)))
             for _ in range(count)

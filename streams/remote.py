@@ -1,13 +1,12 @@
 """Calls to an object in a process of our own, over a socket pair: many at a time, each answered or refused.
 
-Both ends are of one interpreter, so that frames are marshalled: plain values only, no classes, as fast as it gets.
+Frames are MessagePack: plain values only, nothing that could run. A list arrives as a tuple.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import marshal
 import socket
 import traceback
 from collections.abc import Callable
@@ -15,6 +14,8 @@ from functools import partial
 from itertools import count
 from struct import Struct
 from typing import Any, TypeAlias
+
+import msgpack
 
 from schemas.errors import TierstreamError
 
@@ -26,6 +27,8 @@ GONE = "the other process has ended"
 _LENGTH = Struct("<Q")
 _BUFFER_BYTES = 8 * 1024 * 1024
 _CANCEL = "cancel"
+_SURROGATES = "surrogatepass"
+"""Names of files and texts of errors may hold half a character."""
 
 
 class PeerGoneError(ConnectionError):
@@ -47,7 +50,7 @@ def receive(connection: socket.socket) -> Any:
     Raises:
         PeerGoneError: the other side has ended.
     """
-    return marshal.loads(_read(connection, *_LENGTH.unpack(_read(connection, _LENGTH.size))))
+    return _value(_read(connection, *_LENGTH.unpack(_read(connection, _LENGTH.size))))
 
 
 class Caller:
@@ -191,14 +194,18 @@ def error_of(problem: Problem) -> Exception:
 
 
 def _frame(message: Any) -> bytes:
-    data = marshal.dumps(message)
+    data: bytes = msgpack.packb(message, unicode_errors=_SURROGATES)
     return _LENGTH.pack(len(data)) + data
+
+
+def _value(data: bytes) -> Any:
+    return msgpack.unpackb(data, use_list=False, strict_map_key=False, unicode_errors=_SURROGATES)
 
 
 async def _next(reader: asyncio.StreamReader) -> Any:
     try:
         [length] = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        return marshal.loads(await reader.readexactly(length))
+        return _value(await reader.readexactly(length))
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise PeerGoneError(GONE) from error
 

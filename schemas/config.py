@@ -17,7 +17,8 @@ from pydantic import BaseModel, BeforeValidator, SecretStr, TypeAdapter, Validat
 from pydantic.fields import FieldInfo
 
 from schemas.errors import SettingsError
-from schemas.settings import Settings, parse_duration
+from schemas.setting_types import parse_duration
+from schemas.settings import Settings
 
 ENVIRONMENT_PREFIX = "TIERSTREAM_"
 NOT_SETTINGS_PREFIX = "TIERSTREAM_TEST_"

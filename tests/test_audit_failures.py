@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 import schemas.settings as settings_module
 import streams
 import trainers
+from schemas import job_settings
 from schemas.config import load, setting_fields
 from schemas.events import Experience, Feedback, Trace
 from schemas.records import Answer
@@ -112,7 +113,10 @@ def callables() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def test_nothing_that_takes_settings_can_be_built_without_them() -> None:
     """`ContinuousLowRankTrainer()` had a rank of its own; here nothing does."""
-    sections = {name for name in vars(settings_module) if name.endswith("Settings")}
+    sections = {
+        name for module in (settings_module, job_settings) for name in vars(module) if name.endswith("Settings")
+    }
+    assert {"Settings", "ScorerSettings", "JobsSettings", "DpoSettings"} <= sections
     taking = {
         f"{name}({parameter.name})": parameter.default is parameter.empty
         for name, value in callables()

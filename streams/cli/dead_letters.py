@@ -14,7 +14,7 @@ import click
 
 from schemas.config import LoadedSettings
 from schemas.errors import InputError
-from schemas.settings import parse_duration
+from schemas.setting_types import parse_duration
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from schemas.settings import TrainingSettings
+from schemas.job_settings import TrainingSettings
 
 
 def common_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from schemas.events import PreferencePair
-from schemas.settings import DpoSettings
+from schemas.job_settings import DpoSettings
 from trainers.jobs.arguments import common_arguments
 from trainers.jobs.formats import pair_messages
 from trainers.jobs.heldout import held_out_pairs, held_out_traces

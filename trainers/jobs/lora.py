@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
 from schemas.errors import JobError
-from schemas.settings import TrainingSettings
+from schemas.job_settings import TrainingSettings
 from trainers.jobs.base_model import BaseModel
 from trainers.jobs.chat_template import mark_assistant
 

@@ -13,7 +13,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from schemas.errors import JobError
 from schemas.events import Trace
-from schemas.settings import SftSettings
+from schemas.job_settings import SftSettings
 from trainers.jobs.arguments import common_arguments
 from trainers.jobs.encode import fit_trace
 from trainers.jobs.formats import trace_messages

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from schemas.base import StrictModel
 from schemas.errors import JobError
 from schemas.events import JobTier, PreferencePair, Trace, TrainingJob
-from schemas.settings import DpoSettings, GateSettings, SftSettings
+from schemas.job_settings import DpoSettings, GateSettings, SftSettings
 from trainers.files import write_atomically
 from trainers.jobs.base_model import BaseModel, ensure_base_model
 from trainers.jobs.formats import FORMAT_VERSION

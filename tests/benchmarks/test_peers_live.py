@@ -13,14 +13,16 @@ from benchmarks.peers.compare import in_turn
 from benchmarks.peers.engines import BARE, OURS
 from benchmarks.peers.measure import Result, Sizes
 
-MOST_CPU = 4.0
-"""Times bare aiokafka's CPU a feedback, pairing included: about twice what docs/performance.md has."""
+MOST_CPU = 6.0
+"""Times bare aiokafka's CPU a feedback, pairing included: about twice what an idle machine gives (3.1)."""
+SIZES = Sizes(experiences=300, feedbacks=10_000, rates=(), seconds=0.0)
+"""With 4,000 feedbacks the ratio of one round was anything from 3.3 to 3.9: start-up is among the cost."""
 
 
 @pytest.mark.live
 def test_a_feedback_costs_no_more_than_a_multiple_of_the_bare_pipeline(bootstrap: str, tmp_path: Path) -> None:
     found: defaultdict[str, list[Result]] = defaultdict(list)
-    for name, result in in_turn(bootstrap, tmp_path, (OURS, BARE), 2, Sizes(300, 4_000, (), 0.0), sys.executable):
+    for name, result in in_turn(bootstrap, tmp_path, (OURS, BARE), 2, SIZES, sys.executable):
         found[name].append(result)
     # CPU rather than events a second: other work on the machine changes it least, and the ratio within a round less.
     pairs = zip(found[OURS], found[BARE], strict=True)

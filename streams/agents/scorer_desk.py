@@ -19,7 +19,7 @@ from streams.agents.scorer import ScorerAgent
 from streams.agents.services import Services
 from streams.kafka_options import client_options
 from streams.metrics import Metrics
-from streams.process import freeze_collector, limit_arenas, log_to_stderr
+from streams.process import end_with_parent, freeze_collector, limit_arenas, log_to_stderr
 from streams.publisher import Publisher
 from streams.remote import problem_of, receive, send, serve
 from streams.transport.batch import RecordBatch
@@ -81,6 +81,8 @@ class _Desk:
 
 def main() -> None:
     """Run until the worker ends."""
+    # Its successor needs the store of features, which one that is paused or hangs would keep locked.
+    end_with_parent()
     # A terminal's Ctrl-C reaches the whole group; the worker drains, and its end is ours.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

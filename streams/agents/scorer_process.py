@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import orjson
 from pydantic import SecretStr
 
+from schemas.errors import TierstreamError
 from schemas.settings import Settings
 from streams.metrics import Metrics
 from streams.remote import Caller, error_of, receive, send
@@ -96,9 +97,14 @@ class ScorerProcess:
         """Wait until the process has built the scorer and looked at the checkpoint, and let it begin.
 
         Raises:
-            TierstreamError: one of them differs from the settings.
+            TierstreamError: one of them differs from the settings, or the process has ended.
         """
-        problem = receive(self._connection)
+        try:
+            problem = receive(self._connection)
+        except ConnectionError as error:
+            raise TierstreamError(
+                "the scorer's process ended while it started", "start the worker again; memory may have run out"
+            ) from error
         if problem is not None:
             raise error_of(problem)
         send(self._connection, "begin")

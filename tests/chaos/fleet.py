@@ -9,10 +9,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from tests.live import Deployment, Process
 from trainers.files import write_atomically
 
 PAUSE_SECONDS = 0.5
+SCORER_MODULE = "streams.agents.scorer_desk"
 
 
 def slow_disk_variables(place: Path) -> dict[str, str]:
@@ -57,6 +60,28 @@ class Slot:
         if self.process is not None and self.process.popen.poll() is None:
             self.process.popen.send_signal(how)
             self.sent[how.name] += 1
+
+    def scorer(self) -> psutil.Process | None:
+        """Return the scorer's process of the worker that runs here."""
+        if self.process is None:
+            return None
+        try:
+            children = psutil.Process(self.process.popen.pid).children()
+            return next((child for child in children if SCORER_MODULE in child.cmdline()), None)
+        except psutil.Error:
+            return None
+
+    def send_to_scorer(self, how: signal.Signals) -> bool:
+        """Send a signal to the scorer's process; return whether there was one."""
+        scorer = self.scorer()
+        if scorer is None:
+            return False
+        try:
+            scorer.send_signal(how)
+        except psutil.NoSuchProcess:
+            return False
+        self.sent[f"{how.name} to the scorer's process"] += 1
+        return True
 
     def ended(self) -> int | None:
         """Return the exit code of a process that has ended."""

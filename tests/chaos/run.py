@@ -16,19 +16,10 @@ import psutil
 
 from streams import topology
 from tests.chaos.brokers import Cluster
-from tests.chaos.faults import (
-    EVERY_OTHER,
-    FAULTS,
-    PREPARATIONS,
-    SESSION_SECONDS,
-    WEIGHTS,
-    Stage,
-    leave,
-    mount_small_disk,
-    unmount,
-)
+from tests.chaos.faults import EVERY_OTHER, FAULTS, PREPARATIONS, WEIGHTS, mount_small_disk, unmount
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load
+from tests.chaos.stage import SESSION_SECONDS, STALL_SECONDS, Stage, leave
 from tests.chaos.verify import END_STATES, Findings, verify
 from tests.chaos.watch import Watcher
 from tests.live import Deployment
@@ -43,7 +34,7 @@ SETTLE_SECONDS = 150.0
 SETTINGS: dict[str, dict[str, Any]] = {
     "kafka": {"session_timeout": SESSION_SECONDS},
     "scorer": {"checkpoint_every_steps": 10, "groups_per_step": 8, "checkpoint_idle": 1.0},
-    "stream": {"stall_timeout": 20.0},
+    "stream": {"stall_timeout": STALL_SECONDS},
 }
 
 UNTRAINED: dict[str, dict[str, Any]] = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from schemas.errors import SettingsError
 from schemas.secrets import read_secret
 from schemas.settings import WebSettings
+from trainers.files import temporary_path
 
 _RANDOM_BYTES = 32
 
@@ -33,7 +34,7 @@ def web_token(web: WebSettings) -> str | None:
 def _make(path: Path) -> None:
     """Write a random token that only its owner reads; of processes that do so at once, the first one's stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(f"{secrets.token_urlsafe(_RANDOM_BYTES)}\n")
     try:

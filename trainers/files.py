@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]+\.tmp")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -14,9 +17,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         OSError: the folder is read-only or the disk is full; the old content stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -25,6 +28,19 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def temporary_path(path: Path) -> Path:
+    """Return where the content of `path` may be written before it is renamed to it: a name that nobody else takes.
+
+    A process id would not do: containers that share a folder have the same ones.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def is_temporary(path: Path) -> bool:
+    """Tell whether a file is an atomic write that has not ended, or never will since its process was killed."""
+    return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,9 @@
-"""What on disk nobody needs any more: checkpoints of jobs that have ended, old jobs, versions that were never in use.
+"""What on disk nobody needs any more: checkpoints of jobs that have ended, old jobs, versions that were never in use,
+and what a crash left behind.
 
 Never chosen: a job that has not ended or has failed, since it can be tried again; a version that is or was in use,
-since one can go back to it; what a kept version continues from, or was trained by; anything of the last day.
+since one can go back to it; what a kept version continues from, or was trained by; anything of the last day, but for
+files of writes that never ended, which go after an hour.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -19,6 +21,7 @@ from typing import get_args
 from schemas.events import ModelTier
 from schemas.settings import RetentionSettings, Settings
 from schemas.versions import VersionRecord
+from trainers.files import is_temporary
 from trainers.jobs.snapshot import RESULT_NAME
 from trainers.versions import VersionStore
 
@@ -26,16 +29,20 @@ log = logging.getLogger("tierstream")
 
 GRACE_SECONDS = 86400.0
 """What is younger than this is never chosen: somebody may just be about to use it."""
+WRITE_SECONDS = 3600.0
+"""No write of a file takes so long: what is older was left by a process that was killed in the middle of one."""
 
 _CHECKPOINTS = "checkpoints"
 _LOCK = "lock"
 _LEFT = (".pruned-", ".staging-")
 _DONE = ("finished", "validated")
+_WRITTEN = (".", "scorer", "scorer/*", "jobs/*", "models/*", "models/*/*", "state", "broker")
+"""Where files are written atomically, below the data directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Superfluous:
-    """A folder that can go."""
+    """A folder or a file that can go."""
 
     path: Path
     reason: str
@@ -66,7 +73,18 @@ def superfluous(settings: Settings, now: float) -> list[Superfluous]:
     jobs = {record.job_id for record in kept}
     found = [Superfluous(store.folder(one.tier, one.version), "a version that was never in use") for one in gone]
     found += _of_jobs(data_dir, jobs, settings.retention, now)
-    return found + list(_left_over(data_dir, now))
+    return found + list(_left_over(data_dir, now)) + unfinished_writes(data_dir, now)
+
+
+def unfinished_writes(data_dir: Path, now: float) -> list[Superfluous]:
+    """Return the files of atomic writes that a crash has cut off."""
+    found = []
+    for place in _WRITTEN:
+        for path in sorted(data_dir.glob(f"{place}/.*.tmp")):
+            with suppress(FileNotFoundError):  # it has just been renamed
+                if is_temporary(path) and now - path.stat().st_mtime > WRITE_SECONDS:
+                    found.append(Superfluous(path, "a write that a crash cut off"))
+    return found
 
 
 def unused(
@@ -129,22 +147,25 @@ def _left_over(data_dir: Path, now: float) -> Iterator[Superfluous]:
 
 
 def remove(items: Iterable[Superfluous]) -> Iterator[Superfluous]:
-    """Delete folders, and yield each that is gone; one that somebody holds locked is left.
+    """Delete folders and files, and yield each that is gone; one that somebody holds locked is left.
 
     A folder gets another name first, so that nobody ever reads half of one.
 
     Raises:
-        OSError: a folder cannot be deleted.
+        OSError: one cannot be deleted.
     """
     for item in items:
         with _unless_held(item.lock) as free:
             if not free or not item.path.exists():
                 continue
             doomed = item.path
-            if not doomed.name.startswith(_LEFT):
+            if doomed.is_dir() and not doomed.name.startswith(_LEFT):
                 doomed = item.path.with_name(f"{_LEFT[0]}{item.path.name}")
                 item.path.rename(doomed)
-        shutil.rmtree(doomed)
+        if doomed.is_dir():
+            shutil.rmtree(doomed)
+        else:
+            doomed.unlink(missing_ok=True)
         log.info("pruned %s: %s", item.path, item.reason)
         yield item
 

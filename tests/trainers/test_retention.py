@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from schemas.settings import RetentionSettings, Settings
 from schemas.versions import VersionRecord
+from trainers.files import temporary_path, write_atomically
 from trainers.retention import GRACE_SECONDS, Superfluous, remove, superfluous, unused
 from trainers.versions import VersionStore
 
@@ -141,3 +142,44 @@ def test_what_a_crash_left_goes_after_a_day(tmp_path: Path, name: str) -> None:
     assert found(tmp_path) == {}
     os.utime(folder, (NOW - 2 * DAY, NOW - 2 * DAY))
     assert found(tmp_path) == {name: "left over from a crash"}
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["", "scorer", "scorer/checkpoints", "jobs/dpo-1", "models/scorer", "models/dpo/dpo-1", "state"],
+)
+def test_a_write_that_a_kill_cut_off_goes_after_an_hour(tmp_path: Path, folder: str) -> None:
+    target = tmp_path / folder / "content.json"
+    write_atomically(target, b"old")
+    # As `write_atomically` does it up to the rename, by a process that is killed then.
+    cut_off = temporary_path(target)
+    cut_off.write_bytes(b"half of ne")
+    os.utime(cut_off, (NOW - 1800, NOW - 1800))
+    assert found(tmp_path) == {}, "it may still be under way"
+    os.utime(cut_off, (NOW - 3601, NOW - 3601))
+    name = str(cut_off.relative_to(tmp_path))
+    assert found(tmp_path) == {name: "a write that a crash cut off"}
+    settings = Settings(data_dir=str(tmp_path))
+    assert [str(one.path) for one in remove(superfluous(settings, NOW))] == [str(cut_off)]
+    assert found(tmp_path) == {}
+    assert [path.name for path in target.parent.iterdir()] == ["content.json"]
+    assert target.read_bytes() == b"old"
+
+
+def test_a_write_of_a_version_before_goes_too_and_files_of_others_stay(tmp_path: Path) -> None:
+    of_others = [tmp_path / "notes.tmp", tmp_path / ".notes.tmp", tmp_path / "scorer" / ".mine.txt.tmp"]
+    before = tmp_path / "scorer" / ".paused.json.4711.tmp"
+    for path in [*of_others, before]:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (NOW - DAY, NOW - DAY))
+    assert list(found(tmp_path)) == ["scorer/.paused.json.4711.tmp"]
+
+
+def test_a_write_that_ends_while_it_is_looked_at_is_no_failure(tmp_path: Path) -> None:
+    path = temporary_path(tmp_path / "x")
+    path.touch()
+    os.utime(path, (NOW - DAY, NOW - DAY))
+    items = superfluous(Settings(data_dir=str(tmp_path)), NOW)
+    path.unlink()
+    assert list(remove(items)) == []

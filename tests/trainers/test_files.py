@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
@@ -99,16 +98,6 @@ def test_claimants_that_race_for_the_scorer_get_different_epochs(tmp_path: Path)
     with ThreadPoolExecutor(rivals) as pool:
         claimed = [epoch for epochs in pool.map(claim, range(rivals)) for epoch in epochs]
     assert sorted(claimed) == list(range(1, rivals * rounds + 1))
-
-
-def _claim_many(folder: Path) -> list[int]:
-    return [claim_number(folder, "epoch-{}")[0] for _ in range(30)]
-
-
-def test_processes_that_race_get_different_numbers(tmp_path: Path) -> None:
-    with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn")) as pool:
-        claimed = [number for numbers in pool.map(_claim_many, [tmp_path] * 3) for number in numbers]
-    assert sorted(claimed) == list(range(1, 91))
 
 
 def test_writers_that_race_for_a_partition_of_traces_get_files_of_their_own(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.chaos.brokers import Node
 from tests.chaos.process_faults import (
+    be_ready,
     end_worker,
     have_two,
     join_and_leave,
@@ -98,7 +99,7 @@ FAULTS: dict[str, Fault] = {
 
 PREPARATIONS: dict[str, Fault] = dict.fromkeys(
     ("a worker paused (zombie)", "a worker paused, then killed", "network of one worker cut"), have_two
-)
+) | {"a scorer's process paused": be_ready}
 """What has to be so before the round's events are published."""
 
 EVERY_OTHER = "SIGKILL of a worker"

@@ -12,6 +12,7 @@ from tests.live import Process
 SCORER_GONE_SECONDS = 10.0
 """A worker asks its scorer something twice a second."""
 START_SECONDS = 20.0
+READY_SECONDS = 60.0
 
 
 def kill_worker(stage: Stage) -> None:
@@ -104,8 +105,13 @@ def have_two(stage: Stage) -> None:
     for slot in stage.fleet.workers[:2]:
         if not slot.wanted:
             slot.start()
-    deadline = time.monotonic() + 60
-    while not all(slot.ready() for slot in stage.fleet.workers[:2]) and time.monotonic() < deadline:
+    be_ready(stage)
+
+
+def be_ready(stage: Stage) -> None:
+    """Wait until all workers that should be running are ready."""
+    deadline = time.monotonic() + READY_SECONDS
+    while not all(slot.ready() for slot in stage.fleet.running()) and time.monotonic() < deadline:
         time.sleep(0.2)
 
 

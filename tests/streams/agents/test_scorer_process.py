@@ -56,6 +56,38 @@ def test_a_checkpoint_of_another_rank_is_refused_with_both_named(tmp_path: Path)
     process.close()
 
 
+def test_a_scorer_that_ends_while_it_starts_is_told_in_a_line(tmp_path: Path) -> None:
+    process = ScorerProcess(Settings(data_dir=str(tmp_path)), Metrics())
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(TierstreamError, match="the scorer's process ended while it started"):
+        process.check_architecture()
+    process.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+def test_a_scorer_that_is_paused_ends_with_its_worker(tmp_path: Path) -> None:
+    code = f"""
+import signal
+from schemas.settings import Settings
+from streams.agents.scorer_process import ScorerProcess
+from streams.metrics import Metrics
+process = ScorerProcess(Settings(data_dir={str(tmp_path)!r}), Metrics())
+process.check_architecture()
+print(process.pid, flush=True)
+signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        scorer = int(worker.stdout.readline())
+        os.kill(scorer, signal.SIGSTOP)
+        worker.kill()
+    try:
+        wait_for_end(scorer)  # or it would keep the store of features from the next worker
+    finally:
+        if psutil.pid_exists(scorer):
+            os.kill(scorer, signal.SIGKILL)
+
+
 def test_the_workers_own_process_does_without_torch() -> None:
     modules = "streams.worker, streams.app, streams.web, streams.legacy, streams.agents.scorer_process"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"

@@ -1,4 +1,6 @@
-"""What the scorer learns, how fast, and at what cost as it grows: `python -m benchmarks.scorer`, about ten minutes.
+"""What the scorer learns, how fast, and at what cost as it grows: `python -m benchmarks.scorer`.
+
+It takes about a quarter of an hour on two cores.
 
 Tables go to the terminal, all figures to `--json`, the learning curves to `--plot`.
 """
@@ -13,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks import scorer_growth, scorer_learning, scorer_room, scorer_speed
 from benchmarks.folds import load_examples
 from benchmarks.home_assistant import DATA
 from benchmarks.machine import machine
+from benchmarks.progress import Progressed
 from benchmarks.scorer_report import draw_curves, report
 from schemas.settings import ScorerSettings
 from trainers.embedding import build_embedder
@@ -34,29 +37,32 @@ def main() -> int:
         return 1
     console = Console()
     found: dict[str, Any] = {"machine": machine()}
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("home_assistant")
+        task = bar.add_task("home_assistant", total=1.0)
         examples = load_examples(build_embedder(ScorerSettings()))
         for part in options.only:
+            bar.reset(task, total=1.0, description=part)
             found[part] = _measure(
-                part, options, examples, lambda what, p=part: bar.update(task, description=f"{p}: {what}")
+                part,
+                options,
+                examples,
+                lambda what, share, p=part: bar.update(task, description=f"{p}: {what}", completed=share),
             )
+            if options.json:
+                options.json.write_text(json.dumps(found, indent=2) + "\n")
     text = report(found)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
     if options.plot and {"learning", "room"} & set(found):
         draw_curves(found, options.plot)
     return 0
 
 
-def _measure(part: str, options: argparse.Namespace, examples: Any, progress: Any) -> Any:
-    progress("…")
+def _measure(part: str, options: argparse.Namespace, examples: Any, progress: Progressed) -> Any:
     if part == "speed":
         return scorer_speed.measure(examples)
     if part == "room":
-        return scorer_room.measure(options.seeds)
+        return scorer_room.measure(options.seeds, progress)
     if part == "learning":
         return scorer_learning.measure(options.seeds, options.workers, progress)
     with tempfile.TemporaryDirectory() as folder:

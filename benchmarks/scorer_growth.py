@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 
 from benchmarks.folds import Example
+from benchmarks.progress import Progressed
 from schemas.records import Origin
 from schemas.settings import ScorerSettings
 from trainers.scorer.checkpoint import CheckpointStore
@@ -21,11 +22,11 @@ POINTS = (1_000, 10_000, 100_000, 1_000_000)
 """Samples in the scorer's life."""
 LOOK = 200
 """Steps whose median is told, the newest before each point."""
+TOLD_EVERY = 8192
+"""Feedbacks between two words on progress."""
 
 
-def measure(
-    examples: Sequence[Example], folder: Path, most: int, progress: Callable[[str], None]
-) -> list[dict[str, Any]]:
+def measure(examples: Sequence[Example], folder: Path, most: int, progress: Progressed) -> list[dict[str, Any]]:
     """Learn the stream over and over; return step time, memory and checkpoint time at each point up to `most`."""
     settings = ScorerSettings()
     learner, store = OnlineLearner(settings), CheckpointStore(folder, settings)
@@ -41,6 +42,8 @@ def measure(
             begun = time.perf_counter()
             learner.apply(chunk, learner.plan(chunk, 1))
             times.append((time.perf_counter() - begun) / max(1, len(chunk)))
+            if offset % TOLD_EVERY == 0:
+                progress(f"{learner.life.samples_learned:,} samples", learner.life.samples_learned / most)
         begun = time.perf_counter()
         path = store.save(learner.snapshot(1, learner.step))
         found.append(
@@ -54,5 +57,4 @@ def measure(
             }
         )
         times = times[-LOOK:]
-        progress(f"{point:,} samples")
     return found

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from statistics import fmean, stdev
@@ -24,6 +24,7 @@ from benchmarks.folds import (
     shuffled,
     split,
 )
+from benchmarks.progress import Progressed
 from schemas.settings import ScorerSettings
 from trainers.embedding import build_embedder
 
@@ -40,8 +41,6 @@ class Variant:
     groups: int = 1
     """Feedbacks a step."""
     shuffled: bool = False
-    seeds: int | None = None
-    """Fewer seeds than the others get."""
 
     def settings(self, seed: int) -> ScorerSettings:
         """Return the defaults with the variant's changes."""
@@ -54,17 +53,17 @@ VARIANTS = (
     DEFAULT,
     Variant("defaults, 32 feedbacks a step", groups=32),
     EQUAL,
-    Variant("rank 8, one feedback a step", (("rank", 8),), seeds=3),
+    Variant("rank 8, one feedback a step", (("rank", 8),)),
     Variant("rank 8, 32 feedbacks a step", (("rank", 8),), groups=32),
     Variant("labels shuffled, 32 feedbacks a step", groups=32, shuffled=True),
-    Variant("minilm instead of hash", (("embedder", "minilm"),), seeds=2),
+    Variant("minilm instead of hash, one feedback a step", (("embedder", "minilm"),)),
 )
 
 COMPARED = (
     (DEFAULT.name, "rank 8, one feedback a step"),
     ("defaults, 32 feedbacks a step", "rank 8, 32 feedbacks a step"),
     (DEFAULT.name, "defaults, 32 feedbacks a step"),
-    (DEFAULT.name, "minilm instead of hash"),
+    (DEFAULT.name, "minilm instead of hash, one feedback a step"),
 )
 """Pairs of variants whose difference is told."""
 
@@ -87,23 +86,25 @@ def learn_all_folds(variant: Variant, seed: int) -> Run:
     return [[curve[place] for curve in by_fold] for place in range(len(SHARES))]
 
 
-def measure(seeds: int, workers: int, progress: Callable[[str], None]) -> dict[str, Any]:
+def measure(seeds: int, workers: int, progress: Progressed) -> dict[str, Any]:
     """Return the table of learners, the learning curve and the paired differences.
 
     Raises:
         FileNotFoundError: the data is not there.
     """
-    runs: dict[str, list[Run]] = {}
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = [
-            (variant, pool.submit(learn_all_folds, variant, seed))
-            for variant in VARIANTS
-            for seed in range(min(seeds, variant.seeds or seeds))
-        ]
-        others = list(_others(progress))
-        for variant, job in jobs:
+        jobs = {pool.submit(learn_all_folds, v, seed): (v, seed) for v in VARIANTS for seed in range(seeds)}
+        others = []
+        for one in _others():
+            others.append(one)
+            at = f"{one['learner']}, {one['features']}, learning rate {one['learning_rate']:g}"
+            progress(at, sum(job.done() for job in jobs) / len(jobs))
+        for done, job in enumerate(as_completed(jobs), start=1):
+            variant, seed = jobs[job]
+            progress(f"{variant.name}, seed {seed}", done / len(jobs))
+        runs: dict[str, list[Run]] = {}
+        for job, (variant, _) in jobs.items():
             runs.setdefault(variant.name, []).append(job.result())
-            progress(variant.name)
     ends = {name: [run[-1] for run in of] for name, of in runs.items()}
     best = _best(others)
     return {
@@ -119,15 +120,11 @@ def measure(seeds: int, workers: int, progress: Callable[[str], None]) -> dict[s
     }  # fmt: skip
 
 
-def _others(progress: Callable[[str], None]) -> list[dict[str, Any]]:
-    found = []
+def _others() -> Iterator[dict[str, Any]]:
+    """Yield every point of the others' grids."""
     for learner, features, rate, accuracies in run_grids(featured(_examples("hash"))):
-        progress(f"{learner}, {features}, learning rate {rate}")
         summary = {"accuracy": fold_mean(accuracies), "folds": [fmean(fold.values()) for fold in accuracies]}
-        found.append(
-            {"learner": learner, "features": features, "learning_rate": rate, "accuracies": accuracies, **summary}
-        )
-    return found
+        yield {"learner": learner, "features": features, "learning_rate": rate, "accuracies": accuracies, **summary}
 
 
 def _to_others(ends: Mapping[str, Sequence[Sequence[Accuracies]]], best: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from benchmarks.folds import entry_of
+from benchmarks.progress import Progressed
 from schemas.records import ScorerEntry
 from schemas.settings import RewardSettings, ScorerSettings
 from streams.demo.room import Exchange, simulate
@@ -73,9 +74,12 @@ def curve(seed: int) -> list[float]:
     return found
 
 
-def measure(seeds: int) -> dict[str, Any]:
+def measure(seeds: int, progress: Progressed) -> dict[str, Any]:
     """Return the curve of several rooms, each with a taste of its own."""
-    curves = [curve(seed) for seed in range(seeds)]
+    curves = []
+    for seed in range(seeds):
+        curves.append(curve(seed))
+        progress(f"room {seed + 1} of {seeds}", (seed + 1) / seeds)
     return {
         "judgements": list(POINTS),
         "accuracy": [fmean(values) for values in zip(*curves, strict=True)],

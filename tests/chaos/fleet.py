@@ -34,7 +34,7 @@ class Slot:
         """Exit codes of processes that ended without being told to."""
         self.command = command
         self.sent: Counter[str] = Counter()
-        """Signals that a process here was sent, by name."""
+        """Signals that processes here were sent, by signal and kind of process."""
         self._deployment, self._bootstrap = deployment, bootstrap
         self._slow = deployment.data_dir.parent / f"slow-{self.name}"
 
@@ -59,7 +59,7 @@ class Slot:
         """Send a signal where a process runs."""
         if self.process is not None and self.process.popen.poll() is None:
             self.process.popen.send_signal(how)
-            self.sent[how.name] += 1
+            self.sent[f"{how.name} to {self.command}"] += 1
 
     def scorer(self) -> psutil.Process | None:
         """Return the scorer's process of the worker that runs here."""
@@ -80,7 +80,7 @@ class Slot:
             scorer.send_signal(how)
         except psutil.NoSuchProcess:
             return False
-        self.sent[f"{how.name} to the scorer's process"] += 1
+        self.sent[f"{how.name} to scorer"] += 1
         return True
 
     def ended(self) -> int | None:
@@ -91,7 +91,7 @@ class Slot:
         """Tell the process to stop; return its exit code and how long it took, by force after `seconds`."""
         self.wanted = False
         began = time.monotonic()
-        self.sent["SIGTERM"] += self.process is not None
+        self.sent[f"SIGTERM to {self.command}"] += self.process is not None
         code = 0 if self.process is None else self.process.end(seconds)
         return code, time.monotonic() - began
 

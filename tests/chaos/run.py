@@ -147,7 +147,7 @@ def run(
         report.findings.problems += _left_behind(data)
         report.endings = {slot.name: slot.endings for slot in fleet.slots}
         for slot in fleet.slots:
-            report.signals.update({f"{name} to {slot.command}": count for name, count in slot.sent.items()})
+            report.signals.update(slot.sent)
         problems = report.findings.problems
         report.findings = verify(stream, load.produced)
         report.findings.problems[:0] = problems

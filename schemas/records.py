@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import TypeAdapter, with_config
-from pydantic_core import from_json, to_json
+import msgspec
+import orjson
+from msgspec import Meta
+from pydantic_core import from_json
 
-from schemas.base import Event, FreeJson, Identifier, Part, Probability, Reward, Text
+from schemas.base import MAX_ID_CHARACTERS, MAX_TEXT_CHARACTERS, Event
 from schemas.events import ItemType, PairKind, ScoreReason
 
 FEATURES_PER_ITEM = 384 + 45
@@ -62,9 +63,22 @@ class ScorerEntry(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the wire format."""
-        fields = self._asdict()
-        del fields["features"]
-        return to_json(fields) + b"\n" + (self.features if self.kind == "arrived" else b"")
+        kind, experience_id, feedback_id, origin, received_at, query_hash, intent_type, *items, arrival, features = self
+        item_ids, item_types, rewards = items
+        head = {
+            "kind": kind,
+            "experience_id": experience_id,
+            "feedback_id": feedback_id,
+            "origin": tuple(origin),
+            "received_at": received_at,
+            "query_hash": query_hash,
+            "intent_type": intent_type,
+            "item_ids": item_ids,
+            "item_types": item_types,
+            "rewards": rewards,
+            "arrival": tuple(arrival),
+        }
+        return orjson.dumps(head) + b"\n" + (features if kind == "arrived" else b"")
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -74,7 +88,7 @@ class ScorerEntry(NamedTuple):
             ValueError: the record is not of this form.
         """
         head, newline, features = data.partition(b"\n")
-        fields = from_json(head)
+        fields = orjson.loads(head)
         count = len(fields["item_ids"])
         expected = features_size(count) if fields["kind"] == "arrived" else 0
         if not newline or len(features) != expected:
@@ -117,46 +131,69 @@ class StepRecord(Event):
     """Seed of the replay draws."""
 
 
-@with_config(Part.model_config)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+_Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A widget plan or a reply with its blended reward, as the pairing agent needs it.
 
     It is made from events that were validated, and is validated itself when it is read back.
     """
 
     kind: PairKind
-    experience_id: Identifier
-    query: Text
-    intent_type: Identifier
-    domains: tuple[Identifier, ...]
-    device_types: tuple[Identifier, ...]
-    content: FreeJson = None
+    experience_id: _Identifier
+    query: Annotated[str, Meta(max_length=MAX_TEXT_CHARACTERS)]
+    intent_type: _Identifier
+    domains: tuple[_Identifier, ...]
+    device_types: tuple[_Identifier, ...]
+    content: Any = None
     """A list of widgets, or the reply's text; None or empty where the answer has none."""
-    reward: Reward | None = None
+    reward: Annotated[float, Meta(ge=-1.0, le=1.0)] | None = None
     """Blended over sources; None where nobody judged it."""
-    evaluation_confidence: Probability | None = None
+    evaluation_confidence: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
     """Of the evaluator's latest judgement."""
     judged_by_user: bool
-    feedback_ids: tuple[Identifier, ...] = ()
+    feedback_ids: tuple[_Identifier, ...] = ()
     """The feedback that the reward was blended from, or that an earlier reward was."""
 
     @classmethod
-    def from_json(cls, data: bytes | str) -> Self:
+    def from_json(cls, data: bytes) -> Answer:
         """Decode and validate an answer.
 
         Raises:
-            pydantic.ValidationError: the bytes are not JSON of this form.
+            msgspec.DecodeError: the bytes are not JSON of this form; a `ValueError`.
         """
-        answer: Self = _ANSWER.validator.validate_json(data)
+        try:
+            answer = _ANSWER.decode(data)
+            if data.count(b"[") + data.count(b"{") > _MAX_NESTING:
+                from_json(data)  # pydantic, which a pair goes through, refuses deep nesting
+        except RecursionError as error:
+            raise msgspec.ValidationError("nested too deeply") from error
+        except msgspec.DecodeError:
+            raise
+        except ValueError as error:
+            raise msgspec.ValidationError(str(error)) from error
+        if "\x00" in answer.experience_id:
+            raise msgspec.ValidationError("must not contain NUL - at `$.experience_id`")
         return answer
 
+    @classmethod
+    def each_from(cls, record: bytes) -> list[tuple[Answer, bytes]]:
+        """Return the answers of one record and their JSON, a line each: a feedback mostly judges plan and reply.
+
+        Raises:
+            msgspec.DecodeError: a line is no answer; a `ValueError`.
+        """
+        return [(cls.from_json(line), line) for line in record.split(b"\n")]
+
     def to_json(self) -> bytes:
-        """Encode as UTF-8 JSON without absent fields."""
-        return _ANSWER.serializer.to_json(self, exclude_none=True)
+        """Encode as one line of UTF-8 JSON without absent fields."""
+        return msgspec.json.encode(self)
 
 
-_ANSWER = TypeAdapter(Answer)
+_ANSWER = msgspec.json.Decoder(Answer)
+_MAX_NESTING = 100
+"""Brackets of an answer from which on it is looked at whether they nest too deeply."""
 
 
 class Scored(NamedTuple):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pydantic import ValidationError
-
 from schemas.records import Answer
 from streams import topology
 from streams.agents.intake import letter
 from streams.agents.services import Services
-from streams.dead_letters import explain
 from streams.publisher import Outgoing
 from streams.tables import Overlay, write_state
 from streams.transport.batch import RecordBatch
@@ -40,15 +37,16 @@ class PairAgent:
         letters = []
         for record in batch.records:
             try:
-                answer = Answer.from_json(record.value or b"")
-            except ValidationError as error:
-                letters.append(letter(batch, record, *explain(error)))
+                answers = Answer.each_from(record.value or b"")
+            except ValueError as error:
+                letters.append(letter(batch, record, "invalid_answer", str(error)))
                 continue
-            decision = book.decide(answer, record.offset, record.value)
-            outcomes[decision.outcome] += 1
-            outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]
-            for key, value in decision.writes:
-                overlay.set(key, value)
+            for answer, encoded in answers:
+                decision = book.decide(answer, record.offset, encoded)
+                outcomes[decision.outcome] += 1
+                outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]
+                for key, value in decision.writes:
+                    overlay.set(key, value)
         outgoing += self._services.dead_letters(letters)
         outcomes["dead_lettered"] = len(letters)
         await self._services.publisher.publish(outgoing)

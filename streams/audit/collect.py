@@ -15,7 +15,6 @@ from typing import Any
 
 import aiohttp
 import orjson
-from pydantic import ValidationError
 
 from schemas.config import LoadedSettings, setting_value
 from schemas.errors import ConnectionFailedError
@@ -160,9 +159,10 @@ async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
 async def _read_answers(settings: Settings, reader: TopicReader, found: FromBroker) -> None:
     async for record in reader.records(settings.topic(topology.ANSWERS)):
         try:
-            found.answers.setdefault(record.partition, []).append(Answer.from_json(record.value or b""))
-        except ValidationError:
+            answers = [answer for answer, _ in Answer.each_from(record.value or b"")]
+        except ValueError:
             continue  # the worker has set it aside as a dead letter
+        found.answers.setdefault(record.partition, []).extend(answers)
 
 
 async def _distinct(settings: Settings, reader: TopicReader, topic: str) -> list[Arrival]:

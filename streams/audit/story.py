@@ -138,8 +138,8 @@ async def _read_pairing(settings: Settings, reader: TopicReader, found: Gathered
     latest: dict[tuple[str, str], Answer] = {}
     async for record in reader.records(settings.topic(topology.ANSWERS), partition):
         if (record.key or b"") == intent.encode():
-            answer = Answer.from_json(record.value)
-            latest[answer.kind, answer.experience_id] = answer
+            for answer, _ in Answer.each_from(record.value):
+                latest[answer.kind, answer.experience_id] = answer
     for kind in KINDS:
         mine = latest.pop((kind, found.experience_id), None)
         if mine is not None:

@@ -29,8 +29,8 @@ from trainers.reward import (
 PAIR_KINDS: tuple[Literal["widget", "voice"], ...] = ("widget", "voice")
 
 
-class EncodedAnswer(NamedTuple):
-    """An `Answer` as it is sent."""
+class EncodedAnswers(NamedTuple):
+    """The answers of one experience that were judged anew, a line each, as they are sent."""
 
     intent_type: str
     value: bytes
@@ -41,7 +41,7 @@ class Decisions:
     """What a batch leads to, in order."""
 
     entries: list[ScorerEntry] = field(default_factory=list)
-    answers: list[EncodedAnswer] = field(default_factory=list)
+    answers: list[EncodedAnswers] = field(default_factory=list)
     orphans: list[EarlyFeedback] = field(default_factory=list)
     started: list[tuple[float, bytes]] = field(default_factory=list)
     """Keys whose retention starts now, with the time."""
@@ -171,6 +171,7 @@ class Joiner:
     def _hand_on_answers(self, joined: JoinedExperience, state: Judgements) -> None:
         confidence = answer_confidence(state.latest)
         by_user = "user" in state.latest
+        lines = []
         for kind in PAIR_KINDS:
             reward = answer_reward(state.latest, kind, self.settings, joined.item_ids)
             handed = [reward, confidence, by_user]
@@ -178,8 +179,9 @@ class Joiner:
                 continue
             state.answers[kind] = handed
             joined_ids = [name for name, outcome in state.outcomes.items() if outcome == "joined"]
-            value = encode_answer(joined, kind, reward, confidence, by_user, joined_ids)
-            self.out.answers.append(EncodedAnswer(joined.intent_type, value))
+            lines.append(encode_answer(joined, kind, reward, confidence, by_user, joined_ids))
+        if lines:
+            self.out.answers.append(EncodedAnswers(joined.intent_type, b"\n".join(lines)))
 
     def _entry(
         self,

@@ -143,9 +143,9 @@ def _check_pairs(stream: Deployment, produced: Produced, found: Findings) -> Non
     expected: set[str] = set()
     judged: set[tuple[str, str]] = set()
     for record in stream.records(stream.settings.topic(topology.ANSWERS)):
-        answer = Answer.from_json(record.value)
-        judged.add((answer.kind, answer.experience_id))
-        expected |= {pair.pair_id for pair in books[record.partition].decide(answer, record.offset).pairs}
+        for answer, _ in Answer.each_from(record.value):
+            judged.add((answer.kind, answer.experience_id))
+            expected |= {pair.pair_id for pair in books[record.partition].decide(answer, record.offset).pairs}
     pairs = {pair["pair_id"]: pair for pair in stream.read(topology.PAIRS)}
     wanted = {(kind, of) for of in produced.of.values() for kind in ("widget", "voice")}
     found.lost["answer never handed to the pairing"] = {f"{kind} of {of}" for kind, of in wanted - judged}

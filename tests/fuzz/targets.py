@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from msgspec import DecodeError
 from pydantic import ValidationError
 
 from schemas.config import load
@@ -51,8 +52,9 @@ def records(data: bytes) -> None:
     """A record between agents is refused with what its reader expects."""
     with suppress(ValueError, KeyError, TypeError):
         ScorerEntry.decode(data)
-    with suppress(ValidationError):
-        Answer.from_json(Answer.from_json(data).to_json())
+    with suppress(DecodeError):
+        for answer, _ in Answer.each_from(data):
+            assert Answer.from_json(answer.to_json()) == answer
     with suppress(ValidationError):
         StepRecord.from_json(data)
     parse_progress(data)

@@ -2,8 +2,8 @@
 
 import json
 
+import msgspec
 import pytest
-from pydantic import ValidationError
 
 from schemas.records import Answer
 
@@ -28,7 +28,7 @@ def answer(**changes):
 @pytest.mark.parametrize("changes", [{}, {"reward": None, "evaluation_confidence": None}, {"content": None}])
 def test_an_answer_is_read_back_as_it_was_sent(changes):
     assert Answer.from_json(answer(**changes).to_json()) == answer(**changes)
-    assert Answer.from_json(json.dumps(FIELDS)) == answer()
+    assert Answer.from_json(json.dumps(FIELDS).encode()) == answer()
 
 
 def test_absent_fields_are_not_sent():
@@ -55,11 +55,26 @@ def test_absent_fields_are_not_sent():
     ],
 )
 def test_a_foreign_record_is_refused(changes):
-    with pytest.raises(ValidationError):
-        Answer.from_json(json.dumps(FIELDS | changes))
+    with pytest.raises(msgspec.DecodeError):
+        Answer.from_json(json.dumps(FIELDS | changes).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"{}", b"\xff\xfe", b'{"kind":"widget"}'])
 def test_bytes_that_are_no_answer_are_refused(data):
-    with pytest.raises(ValidationError):
+    with pytest.raises(msgspec.DecodeError):
         Answer.from_json(data)
+
+
+def test_a_record_is_an_answer_a_line():
+    plan, reply = answer(), answer(kind="voice", content="It runs.\nAll is well.")
+    lines = [plan.to_json(), reply.to_json()]
+    assert Answer.each_from(b"\n".join(lines)) == list(zip((plan, reply), lines, strict=True))
+    with pytest.raises(msgspec.DecodeError):
+        Answer.each_from(lines[0] + b"\n")
+
+
+@pytest.mark.parametrize("depth", [300, 900, 100_000])
+def test_content_that_nests_too_deeply_to_be_paired_is_refused(depth):
+    nested = b"[" * depth + b"]" * depth
+    with pytest.raises(msgspec.DecodeError):
+        Answer.from_json(json.dumps(FIELDS | {"content": "deep"}).encode().replace(b'"deep"', nested))

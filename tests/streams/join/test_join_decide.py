@@ -69,7 +69,7 @@ class Partition:
 
     def keep(self, joiner: Joiner, persist: bool = True) -> None:
         self.entries += joiner.out.entries
-        self.answers += [Answer.from_json(answer.value) for answer in joiner.out.answers]
+        self.answers += [answer for sent in joiner.out.answers for answer, _ in Answer.each_from(sent.value)]
         self.orphans += joiner.out.orphans
         for name, count in joiner.out.counts.items():
             self.counts[name] = self.counts.get(name, 0) + count

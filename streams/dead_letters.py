@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -31,8 +31,10 @@ class Record(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
-def attempt_of(headers: Iterable[tuple[str, bytes]]) -> int:
+def attempt_of(headers: Sequence[tuple[str, bytes]]) -> int:
     """Return which attempt a record is: 1, unless it was tried again."""
+    if not headers:
+        return 1
     given = dict(headers).get(ATTEMPT_HEADER) or b"1"
     return min(max(int(given), 1), _MAX_ATTEMPT) if given.isdigit() and len(given) < 20 else 1
 

@@ -152,10 +152,11 @@ class JoinAgent:
 
     def _address(self, out: Decisions) -> list[Outgoing]:
         topic, partitions = self._settings.topic, self._settings.topics.partitions
-        messages = [Outgoing(topic(topology.SCORER_ENTRIES), 0, None, entry.encode()) for entry in out.entries]
-        for answer in out.answers:
-            key = answer.intent_type.encode()
-            messages.append(Outgoing(topic(topology.ANSWERS), partition_for(key, partitions), key, answer.value))
+        entries, answers = topic(topology.SCORER_ENTRIES), topic(topology.ANSWERS)
+        messages = [Outgoing(entries, 0, None, entry.encode()) for entry in out.entries]
+        for intent_type, value in out.answers:
+            key = intent_type.encode()
+            messages.append(Outgoing(answers, partition_for(key, partitions), key, value))
         reason = "its experience did not come within join.retention"
         orphans = [
             dead_letter(

@@ -171,6 +171,7 @@ class Joiner:
     def _hand_on_answers(self, joined: JoinedExperience, state: Judgements) -> None:
         confidence = answer_confidence(state.latest)
         by_user = "user" in state.latest
+        joined_ids = [name for name, outcome in state.outcomes.items() if outcome == "joined"]
         lines = []
         for kind in PAIR_KINDS:
             reward = answer_reward(state.latest, kind, self.settings, joined.item_ids)
@@ -178,7 +179,6 @@ class Joiner:
             if state.answers.get(kind) == handed:
                 continue
             state.answers[kind] = handed
-            joined_ids = [name for name, outcome in state.outcomes.items() if outcome == "joined"]
             lines.append(encode_answer(joined, kind, reward, confidence, by_user, joined_ids))
         if lines:
             self.out.answers.append(EncodedAnswers(joined.intent_type, b"\n".join(lines)))

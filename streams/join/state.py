@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
+import msgspec
 import orjson
 
 from schemas.events import Experience, Feedback, FeedbackSource, ItemType
@@ -74,8 +74,7 @@ def _json(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-@dataclass(slots=True)
-class EarlyFeedback:
+class EarlyFeedback(msgspec.Struct, array_like=True):
     """Feedback that waits for its experience, with its origin in case it never comes."""
 
     partition: int
@@ -86,50 +85,34 @@ class EarlyFeedback:
     """Which try of the feedback this is."""
 
 
-@dataclass(slots=True)
-class Judgements:
+class Judgements(msgspec.Struct):
     """The judgements of one experience so far."""
 
     since: float
     """Broker time at which the experience, or its first feedback, arrived."""
-    latest: dict[FeedbackSource, Judgement] = field(default_factory=dict)
+    latest: dict[FeedbackSource, Judgement] = msgspec.field(default_factory=dict)
     """The judgement that counts, by source."""
-    outcomes: dict[str, str] = field(default_factory=dict)
+    outcomes: dict[str, str] = msgspec.field(default_factory=dict)
     """What became of each feedback, by id: joined, early, superseded or unusable."""
-    early: list[EarlyFeedback] = field(default_factory=list)
+    early: list[EarlyFeedback] = msgspec.field(default_factory=list)
     """Feedback that waits for the experience."""
-    answers: dict[str, list[Any]] = field(default_factory=dict)
+    answers: dict[str, list[Any]] = msgspec.field(default_factory=dict)
     """By kind, the reward and confidence that were last handed on."""
 
     def encode(self) -> bytes:
         """Return JSON."""
-        return orjson.dumps(
-            {
-                "since": self.since,
-                "latest": {source: list(judgement) for source, judgement in self.latest.items()},
-                "outcomes": self.outcomes,
-                "early": [
-                    [
-                        *(e.partition, e.offset, e.received_at),
-                        *(e.feedback.model_dump(mode="json", exclude_none=True), e.attempt),
-                    ]
-                    for e in self.early
-                ],
-                "answers": self.answers,
-            }
-        )
+        return _ENCODER.encode(self)
 
     @classmethod
-    def decode(cls, data: bytes) -> Self:
+    def decode(cls, data: bytes) -> Judgements:
         """Read what `encode` wrote."""
-        fields = orjson.loads(data)
-        return cls(
-            since=fields["since"],
-            latest={source: Judgement(*f) for source, f in fields["latest"].items()},
-            outcomes=fields["outcomes"],
-            early=[
-                EarlyFeedback(p, o, at, Feedback.model_validate(f), *attempt)
-                for p, o, at, f, *attempt in fields["early"]
-            ],
-            answers=fields["answers"],
-        )
+        return _DECODER.decode(data)
+
+
+def _plain(value: Any) -> Any:
+    """Return what a waiting feedback is kept as."""
+    return value.model_dump(mode="json", exclude_none=True)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+_DECODER = msgspec.json.Decoder(Judgements, dec_hook=lambda _, value: Feedback.model_validate(value))

@@ -102,8 +102,8 @@ PREPARATIONS: dict[str, Fault] = dict.fromkeys(
 ) | {"a scorer's process paused": be_ready}
 """What has to be so before the round's events are published."""
 
-EVERY_OTHER = "SIGKILL of a worker"
-"""Every second round is this one."""
+MOSTLY = "SIGKILL of a worker"
+"""Two rounds of three are this one."""
 
 WEIGHTS = {
     "a worker paused (zombie)": 3,

@@ -16,7 +16,7 @@ import psutil
 
 from streams import topology
 from tests.chaos.brokers import Cluster
-from tests.chaos.faults import EVERY_OTHER, FAULTS, PREPARATIONS, WEIGHTS, mount_small_disk, unmount
+from tests.chaos.faults import FAULTS, MOSTLY, PREPARATIONS, WEIGHTS, mount_small_disk, unmount
 from tests.chaos.fleet import Fleet
 from tests.chaos.load import Load
 from tests.chaos.stage import SESSION_SECONDS, STALL_SECONDS, Stage, leave
@@ -91,12 +91,13 @@ class Report:
 
 
 def schedule(seed: int, names: list[str]) -> Iterator[str]:
-    """Draw faults for ever: each named one first, then `EVERY_OTHER` in turn with the others, those by weight."""
+    """Draw faults for ever: each named one first, then `MOSTLY` twice for each of the others, those by weight."""
     rng = random.Random(f"schedule {seed}")
     yield from rng.sample(names, len(names))
-    others = [name for name in names if name != EVERY_OTHER] or names
+    others = [name for name in names if name != MOSTLY] or names
     while True:
-        yield EVERY_OTHER if EVERY_OTHER in names else rng.choice(names)
+        if MOSTLY in names:
+            yield from (MOSTLY, MOSTLY)
         yield rng.choices(others, [WEIGHTS.get(name, 1) for name in others])[0]
 
 

@@ -28,7 +28,7 @@ AUDIT_SECONDS = 20.0
 WRONG_TOKEN_SECONDS = 0.5
 """A wrong token is answered so late: guessing is slow."""
 
-_TYPES = {"page.css": "text/css", "page.js": "text/javascript"}
+_TYPES = {"base.css": "text/css", "page.css": "text/css", "page.js": "text/javascript"}
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"

@@ -102,18 +102,19 @@ def test_metrics_are_in_the_exposition_format(tmp_path: Path) -> None:
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
-    parts = ["/", "/page/page.css", "/page/page.js"]
+    parts = ["/", "/page/base.css", "/page/page.css", "/page/page.js"]
     answers = fetch(tmp_path, *((path, {}) for path in (*parts, "/page/serving.py", "/page/..%2fapp.py")))
-    assert [(code, kind) for code, kind, _ in answers[:3]] == [
+    assert [(code, kind) for code, kind, _ in answers[:4]] == [
         (200, "text/html"),
+        (200, "text/css"),
         (200, "text/css"),
         (200, "text/javascript"),
     ]
-    assert [code for code, _, _ in answers[3:]] == [404, 404]
+    assert [code for code, _, _ in answers[4:]] == [404, 404]
     page = answers[0][2].decode()
-    assert set(re.findall(r'(?:src|href)="([^"#]*)"', page)) == {"data:,", "/page/page.css", "/page/page.js", "/audit"}
-    assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg)", b"".join(body for _, _, body in answers[:3]))
-    assert b"innerHTML" not in answers[2][2]
+    assert set(re.findall(r'(?:src|href)="([^"#]*)"', page)) == {"data:,", *parts[1:], "/audit"}
+    assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg)", b"".join(body for _, _, body in answers[:4]))
+    assert b"innerHTML" not in answers[3][2]
 
 
 def test_a_browser_without_the_token_is_asked_to_log_in(tmp_path: Path) -> None:

@@ -49,13 +49,14 @@ class Variant:
 
 DEFAULT = Variant("defaults, one feedback a step")
 EQUAL = Variant("the same, nothing held out (as the others learn)", (("validation_one_in", NEVER),))
+SHUFFLED = Variant("labels shuffled, 32 feedbacks a step", groups=32, shuffled=True)
 VARIANTS = (
     DEFAULT,
     Variant("defaults, 32 feedbacks a step", groups=32),
     EQUAL,
     Variant("rank 8, one feedback a step", (("rank", 8),)),
     Variant("rank 8, 32 feedbacks a step", (("rank", 8),), groups=32),
-    Variant("labels shuffled, 32 feedbacks a step", groups=32, shuffled=True),
+    SHUFFLED,
     Variant("minilm instead of hash, one feedback a step", (("embedder", "minilm"),)),
 )
 
@@ -107,16 +108,20 @@ def measure(seeds: int, workers: int, progress: Progressed) -> dict[str, Any]:
             runs.setdefault(variant.name, []).append(job.result())
     ends = {name: [run[-1] for run in of] for name, of in runs.items()}
     best = _best(others)
+    by_query = {name: over_seeds(of) for name, of in ends.items() if name != SHUFFLED.name}
+    by_query |= {_name(one): over_seeds([one["accuracies"]]) for one in best.values()}
     return {
         "queries": len(over_seeds(ends[DEFAULT.name])),
         "seeds": seeds,
         "scorer": {name: _summary(of) for name, of in ends.items()},
-        "others": {f"{one['learner']}, {one['features']}": _without(one) for one in best.values()},
+        "others": {_name(one): _without(one) for one in best.values()},
         "grid": [{**_without(one), "learner": one["learner"], "features": one["features"]} for one in others],
         "differences": {**_to_others(ends, best.values()), **_between(ends)},
         "curve": {name: [fmean(map(fold_mean, (run[n] for run in of))) for n in range(len(SHARES))]
                   for name, of in runs.items()},
         "shares": list(SHARES),
+        "by_query": by_query,
+        "ceiling": ceiling(by_query.values()),
     }  # fmt: skip
 
 
@@ -130,7 +135,7 @@ def _others() -> Iterator[dict[str, Any]]:
 def _to_others(ends: Mapping[str, Sequence[Sequence[Accuracies]]], best: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return how far three ways to learn are above the best point of each grid."""
     return {
-        f"{ours} - {theirs['learner']}, {theirs['features']}": asdict(
+        f"{ours} - {_name(theirs)}": asdict(
             paired_difference(over_seeds(ends[ours]), over_seeds([theirs["accuracies"]]))
         )
         for theirs in best
@@ -144,6 +149,17 @@ def _between(ends: Mapping[str, Sequence[Sequence[Accuracies]]]) -> dict[str, An
         f"{one} - {other}": asdict(paired_difference(over_seeds(ends[one]), over_seeds(ends[other])))
         for one, other in COMPARED
     }
+
+
+def ceiling(learners: Iterable[Accuracies]) -> dict[str, Any]:
+    """Return what would be reached by taking, query by query, the learner that did best; and who nobody gets right."""
+    of = list(learners)
+    best = {query: max(one[query] for one in of) for query in of[0]}
+    return {"accuracy": fmean(best.values()), "lost": sorted(query for query, value in best.items() if value <= 0.5)}
+
+
+def _name(one: Mapping[str, Any]) -> str:
+    return f"{one['learner']}, {one['features']}"
 
 
 def _best(others: Sequence[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:

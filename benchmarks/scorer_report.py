@@ -48,6 +48,10 @@ def _learning(of: Mapping[str, Any]) -> Iterator[str]:
     ]
     yield from _table(("paired difference over queries", "mean", "95 % interval"), rows)
     yield ""
+    ceiling, lost = of["ceiling"]["accuracy"], of["ceiling"]["lost"]
+    yield f"With the best learner of each query, chosen afterwards: {ceiling:.3f}. No learner is above a half on"
+    yield f"{len(lost)} queries: {'; '.join(lost)}."
+    yield ""
     shares = [f"{share:.0%}" for share in of["shares"]]
     rows = [[name, *(f"{value:.3f}" for value in values)] for name, values in of["curve"].items()]
     yield from _table(("after this share of the stream", *shares), rows)

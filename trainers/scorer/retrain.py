@@ -148,4 +148,5 @@ def _verdict(gate: Comparison, margin: float) -> str:
         f"held-out accuracy {gate.in_use:.3f} -> {gate.candidate:.3f}, gain {gate.gain:+.3f} "
         f"[{gate.low:+.3f}, {gate.high:+.3f}] over {gate.queries} queries"
     )
-    return f"{'better' if gate.better_by(margin) else 'not better'} by {margin:g}: {figures}"
+    beyond = f" by more than {margin:g}" if margin else ""
+    return f"{'better' if gate.better_by(margin) else 'not better'}{beyond}: {figures}"

@@ -11,6 +11,7 @@ from trainers.features import layout_hash
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.network import ArchitectureMismatchError
+from trainers.scorer.reading import FORM, encode
 
 
 def learner_after(count: int, settings: ScorerSettings = SMALL) -> OnlineLearner:
@@ -94,7 +95,19 @@ def test_checkpoint_of_another_feature_layout_is_refused(tmp_path: Path, monkeyp
         CheckpointStore(tmp_path, SMALL).load_latest()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "other form", "flipped bit", "no header"])
+DAMAGES = (
+    "truncated",
+    "empty",
+    "foreign",
+    "other form",
+    "later form, whole",
+    "flipped bit",
+    "another digit in the header",
+    "no header",
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_unreadable_checkpoint_is_refused_by_name_and_the_one_before_used(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ):
@@ -105,16 +118,20 @@ def test_unreadable_checkpoint_is_refused_by_name_and_the_one_before_used(
     bad = store.save(learner.snapshot(1, 0))
     content = bad.read_bytes()
     foreign = {"x": learner.snapshot(1, 0).arrays["window"]}
+    snapshot = learner.snapshot(1, 0)
     bad.write_bytes(
         {
             "truncated": content[: len(content) // 2],
             "empty": b"",
             "foreign": safetensors.numpy.save(foreign),
             "other form": safetensors.numpy.save(foreign, {"tierstream": json.dumps({"form": 99})}),
+            "later form, whole": encode(snapshot.arrays, {**snapshot.meta, "form": FORM + 1}),
+            "another digit in the header": content.replace(b'next_offset\\": 60', b'next_offset\\": 90'),
             "flipped bit": content[:-1] + bytes([content[-1] ^ 1]),
             "no header": b"\xff" * 200,
         }[damage]
     )
+    assert bad.read_bytes() != content
     store = CheckpointStore(tmp_path, SMALL)
     found = store.load_latest()
     assert found is not None

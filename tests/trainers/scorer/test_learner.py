@@ -226,10 +226,12 @@ def test_validation_plateau_halves_the_learning_rate_then_counts_at_the_floor():
 
 
 def test_plateau_is_not_judged_on_a_validation_buffer_that_is_still_filling():
-    learner = OnlineLearner(SMALL.model_copy(update={"learning_rate": 1e-4, "validation_size": 400}))
+    # Without learning to speak of, every round after the first would count as a plateau.
+    still = {"learning_rate": 1e-12, "min_learning_rate": 1.25e-13, "validation_size": 400}
+    learner = OnlineLearner(SMALL.model_copy(update=still))
     run(learner, random_stream(3, 90), batch=5)
     assert learner.status()["validation_loss"] is not None
-    assert learner.status()["learning_rate"] == 1e-4
+    assert learner.status()["learning_rate"] == 1e-12
 
 
 def test_scorer_learns_what_is_good():

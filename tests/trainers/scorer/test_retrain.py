@@ -63,7 +63,7 @@ def test_better_scorer_is_promoted_and_the_one_before_is_kept(tmp_path: Path) ->
     in_use(tmp_path, learned=0)
     outcome = retrain(tmp_path, SETTINGS)
     assert outcome.promoted
-    assert outcome.reason.startswith("better by 0: held-out accuracy")
+    assert outcome.reason.startswith("better: held-out accuracy")
     assert outcome.learned == 240
     assert outcome.gate.candidate is not None
     assert outcome.gate.candidate > 0.95
@@ -78,7 +78,7 @@ def test_scorer_that_is_not_better_is_kept_as_rejected_and_changes_nothing(tmp_p
     in_use(tmp_path, learned=400)
     outcome = retrain(tmp_path, SETTINGS)
     assert not outcome.promoted
-    assert outcome.reason.startswith("not better by 0")
+    assert outcome.reason.startswith("not better: held-out accuracy")
     registry = VersionStore(tmp_path)
     assert [(v.version, v.status) for v in registry.versions("scorer")] == [(outcome.version, "rejected")]
     assert registry.in_use("scorer").version is None

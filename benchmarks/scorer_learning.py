@@ -48,7 +48,7 @@ class Variant:
 
 
 DEFAULT = Variant("defaults, one feedback a step")
-EQUAL = Variant("the same, nothing held out (as the others learn)", (("validation_one_in", NEVER),))
+EQUAL = Variant("one feedback a step, nothing held out (as the others learn)", (("validation_one_in", NEVER),))
 SHUFFLED = Variant("labels shuffled, 32 feedbacks a step", groups=32, shuffled=True)
 VARIANTS = (
     DEFAULT,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -111,24 +114,36 @@ def _growth(of: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def draw_curves(found: Mapping[str, Any], path: Path) -> None:
     """Write the learning curves that were measured, side by side, as a small PNG."""
-    parts = [name for name in ("learning", "room") if name in found]
-    figure, axes = pyplot.subplots(1, len(parts), figsize=(5.5 * len(parts), 3.8), squeeze=False, layout="constrained")
-    for name, axis in zip(parts, axes[0], strict=True):
-        of = found[name]
-        if name == "learning":
-            for title, values in of["curve"].items():
-                axis.plot([100 * share for share in of["shares"]], values, marker="o", markersize=3, label=title)
-            for title, other in of["others"].items():
-                axis.axhline(other["accuracy"], linestyle=":", linewidth=1, color="grey")
-                axis.annotate(title, (5, other["accuracy"]), fontsize=6, color="grey")
-            axis.set(xlabel="share of the stream, %", ylabel="within-query accuracy", xscale="log")
-            axis.set_xticks([100 * share for share in of["shares"]], [f"{share:.0%}" for share in of["shares"]])
-            axis.legend(fontsize=6)
-            axis.set_title("home_assistant, queries never learned", fontsize=9)
-        else:
-            axis.plot(of["judgements"], of["accuracy"], marker="o", markersize=3)
-            axis.set(xlabel="judgements", ylabel="within-plan accuracy", xscale="symlog")
-            axis.set_title("control room, plans never judged", fontsize=9)
+    parts = {name: draw for name, draw in (("learning", _draw_learning), ("room", _draw_room)) if name in found}
+    figure, axes = pyplot.subplots(1, len(parts), figsize=(5.5 * len(parts), 5.2), squeeze=False, layout="constrained")
+    for (name, draw), axis in zip(parts.items(), axes[0], strict=True):
+        draw(axis, found[name])
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _draw_learning(axis: Axes, of: Mapping[str, Any]) -> None:
+    """Draw a line a learner, and a level for each of the others at the end of the stream."""
+    shares = [100 * share for share in of["shares"]]
+    for title, values in of["curve"].items():
+        axis.plot(shares, values, marker="o", markersize=3, label=title)
+    for (title, other), dashes in zip(of["others"].items(), cycle((":", "--", "-.", (0, (6, 1)))), strict=False):
+        axis.axhline(other["accuracy"], linestyle=dashes, linewidth=1, color="grey", label=f"{title}, 100 %")
+    axis.set(xlabel="share of the stream", ylabel="within-query accuracy", xscale="log")
+    axis.set_xticks(shares, [f"{share:.0f} %" for share in shares])
+    axis.minorticks_off()
+    axis.set_title("home_assistant, queries never learned", fontsize=9)
+    axis.legend(fontsize=6, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+
+
+def _draw_room(axis: Axes, of: Mapping[str, Any]) -> None:
+    """Draw the mean over rooms, with one deviation over them to each side."""
+    middle, spread = np.array(of["accuracy"]), np.array([value or 0.0 for value in of["over_rooms"]])
+    axis.plot(of["judgements"], middle, marker="o", markersize=3)
+    axis.fill_between(of["judgements"], middle - spread, middle + spread, alpha=0.15)
+    axis.set(xlabel="judgements", ylabel="within-plan accuracy")
+    axis.set_xscale("symlog", linthresh=10)
+    axis.set_xticks(of["judgements"], [str(count) for count in of["judgements"]])
+    axis.minorticks_off()
+    axis.set_title(f"control room, plans never judged, {of['rooms']} rooms", fontsize=9)

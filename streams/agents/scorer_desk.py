@@ -26,7 +26,7 @@ from streams.transport.batch import RecordBatch
 
 log = logging.getLogger("tierstream.scorer")
 
-STATUS_SECONDS = 0.25
+STATUS_SECONDS = 0.5
 """The worker's copy of the scorer's figures is renewed with the first answer after so long."""
 
 

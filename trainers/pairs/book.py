@@ -61,7 +61,6 @@ class PairBook:
 
         Raises:
             ValueError: the value is not a table value of this book.
-            TypeError: its fields are not those of one.
         """
         entry = Entry.decode(value)
         answer = None if entry.answer is None else Answer.from_json(entry.answer)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Self
 
-import orjson
+from msgspec import Struct
+from msgspec.json import Decoder, Encoder
+from msgspec.structs import astuple
 
 from schemas.events import PairKind
 
@@ -51,27 +53,30 @@ class Entry(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the table value, a JSON object; the answer goes in as it is, and last."""
-        offset, outcome, reward, partner, taken_by, changes, answer = self
-        fields: dict[str, object] = {"offset": offset, "outcome": outcome, "changes": changes}
-        if reward is not None:
-            fields["reward"] = reward
-        if partner is not None:
-            fields["partner"] = partner
-        if taken_by is not None:
-            fields["taken_by"] = taken_by
-        # What orjson returns holds on to a page of memory, and values are kept: only copies of it leave here.
-        head = orjson.dumps(fields)[:-1]
-        return head + b"}" if answer is None else b"".join((head, _ANSWER, answer, b"}"))
+        head, answer = _ENCODER.encode(_Head(*self[:-1])), self.answer
+        return head if answer is None else b"".join((head[:-1], _ANSWER, answer, b"}"))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Read a table value; the answer is left as it is.
 
         Raises:
-            ValueError: the value is not JSON.
-            TypeError: it is not of this form.
+            ValueError: the value is not JSON of this form.
         """
         head, found, answer = data.partition(_ANSWER)
-        if not found:
-            return cls(**orjson.loads(data))
-        return cls(**orjson.loads(head + b"}"), answer=answer[:-1])
+        fields = _DECODER.decode(head + b"}" if found else data)
+        return cls._make((*astuple(fields), answer[:-1] if found else None))
+
+
+class _Head(Struct, omit_defaults=True):
+    """All of an entry but the answer."""
+
+    offset: int
+    outcome: str
+    reward: float | None = None
+    partner: str | None = None
+    taken_by: str | None = None
+    changes: int = 0
+
+
+_ENCODER, _DECODER = Encoder(), Decoder(_Head)

@@ -28,7 +28,6 @@ def test_the_arriving_answer_is_written_first_and_names_its_partner():
         "outcome": "paired",
         "reward": -0.9,
         "partner": "good",
-        "changes": 0,
     }
     assert json.loads(decision.writes[1][1])["taken_by"] == "bad"
 

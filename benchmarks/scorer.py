@@ -1,6 +1,6 @@
 """What the scorer learns, how fast, and at what cost as it grows: `python -m benchmarks.scorer`.
 
-It takes about a quarter of an hour on two cores.
+It took 24 minutes on two cores that others used, too.
 
 Tables go to the terminal, all figures to `--json`, the learning curves to `--plot`.
 """

@@ -117,7 +117,7 @@ def batch_topics(settings: Settings) -> frozenset[str]:
 def connect(app: TierstreamApp, agents: Agents) -> None:
     """Bind every agent to its input."""
     app.agent_on(EXPERIENCES, FEEDBACK, TICKS, name="join-feedback", body=agents.join.process, at_once=AT_ONCE)
-    # -> scorer-entries: ScorerEntry, answers: Answer, dead-letters: DeadLetter
+    # -> scorer-entries: ScorerEntry, answers: Answer, a line each, dead-letters: DeadLetter
     app.agent_on(SCORER_ENTRIES, name="learn-from-feedback", body=agents.scorer.process)
     # -> scorer-steps: StepRecord, score-updates: ScoreUpdate
     app.agent_on(ANSWERS, name="pair-answers", body=agents.pairs.process, at_once=AT_ONCE)

@@ -155,6 +155,8 @@ class Trainer:
             raise group.exceptions[0] from None
 
     async def _take(self, record: ConsumerRecord, jobs: asyncio.TaskGroup) -> None:
+        if record.offset in self._open:
+            return  # it comes again after a rebalance, and its job is still being run here
         self._next = record.offset + 1
         if self._committed is None:
             self._committed = record.offset
@@ -222,9 +224,9 @@ class Trainer:
         upto = min(self._open, default=self._next)
         if upto == self._committed:
             return
-        self._committed = upto
         try:
             await self._consumer.commit({TopicPartition(record.topic, record.partition): upto})
+            self._committed = upto
         except (CommitFailedError, IllegalStateError):
             # Another trainer has the partition now; it finds the results and repeats them.
             log.warning("offset %d was not committed: the partition has moved to another trainer", upto)

@@ -15,6 +15,7 @@ from schemas.errors import JobError
 from schemas.events import JobTier
 from schemas.settings import Settings
 from streams.training.log import HEADING, LOG_NAME
+from trainers.jobs.base_model import is_hub_name
 
 PROCESSES: Mapping[JobTier, str] = {"dpo": "trainers.jobs.dpo", "sft": "trainers.jobs.sft"}
 """The module that does a tier's jobs, each as `python -m MODULE JOB_DIR`."""
@@ -63,7 +64,28 @@ LAUNCHERS: Mapping[str, Callable[[Settings], Command]] = {
 """By the name that `jobs.launcher` takes."""
 
 
-def launch(command: list[str], folder: Path, lock: int, attempt: int) -> subprocess.Popen[bytes]:
+def hub_variables(base_model: str, data_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep Hugging Face's libraries in the data directory, and off the network if they can be.
+
+    Args:
+        base_model: of the job; only a name on the hub is fetched.
+        data_dir: the data directory.
+        environ: of this process; what it says of these libraries stays as it is.
+    """
+    home = Path(environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    variables = {
+        "HF_HOME": str((data_dir / "models" / "hub").absolute()),
+        # Who has logged in on this machine remains so.
+        "HF_TOKEN_PATH": str(home.expanduser() / "token"),
+    }
+    if not is_hub_name(base_model):
+        variables["HF_HUB_OFFLINE"] = "1"
+    return {name: environ.get(name) or value for name, value in variables.items()}
+
+
+def launch(
+    command: list[str], folder: Path, lock: int, attempt: int, environ: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     """Start a job's process with its output appended to the job's log.
 
     Args:
@@ -72,6 +94,7 @@ def launch(command: list[str], folder: Path, lock: int, attempt: int) -> subproc
         lock: descriptor of the job's lock, which the process holds too: if this process is killed,
             nobody starts the job again while the job's own process still runs.
         attempt: count of tries, for the log.
+        environ: variables of the process, beside those of this one.
 
     Raises:
         OSError: the log cannot be written, or the command does not start.
@@ -86,6 +109,7 @@ def launch(command: list[str], folder: Path, lock: int, attempt: int) -> subproc
             stdout=log,
             stderr=subprocess.STDOUT,
             pass_fds=(lock,),
+            env={**os.environ, **environ},
             # Ctrl-C is for the trainer, which then ends the job; and a group of its own can be ended as a whole.
             start_new_session=True,
         )

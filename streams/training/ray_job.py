@@ -7,6 +7,8 @@ from the job's: where a trainer was killed, the next one finds the job that stil
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import signal
 import sys
 import time
@@ -16,6 +18,11 @@ from types import FrameType
 from typing import Any
 
 POLL_SECONDS = 1.0
+STOP_SECONDS = 4.5
+"""Ray asks a job to end, and ends it by force after three seconds; whoever ends this process waits five."""
+
+VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE")
+"""What a job's process is told by its surroundings, there as here."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,12 +55,16 @@ def _running(client: Any, job_id: str) -> str | None:
 
 
 def _submit(client: Any, options: argparse.Namespace) -> str:
+    # Several GPUs take a process each.
+    together = ["trainers.jobs.torchrun"] if options.gpus > 1 else []
+    command = [sys.executable, "-m", *together, options.module, str(options.folder)]
     return str(
         client.submit_job(
-            entrypoint=f"{sys.executable} -m {options.module} {options.folder}",
+            entrypoint=shlex.join(command),
             submission_id=f"{options.folder.name}-{time.time_ns()}",
             entrypoint_num_gpus=options.gpus,
             metadata={"tierstream_job": options.folder.name},
+            runtime_env={"env_vars": {name: os.environ[name] for name in VARIABLES if name in os.environ}},
         )
     )
 
@@ -76,6 +87,10 @@ def _follow(client: Any, name: str) -> int:
 
 def _stop(client: Any, name: str, number: int, frame: FrameType | None) -> None:
     client.stop_job(name)
+    # Until it has ended nobody else may begin it.
+    until = time.monotonic() + STOP_SECONDS
+    while not client.get_job_status(name).is_terminal() and time.monotonic() < until:
+        time.sleep(0.1)
     sys.exit(128 + number)
 
 

@@ -10,29 +10,34 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
-from schemas.events import DeadLetter, JobAction, JobControl, JobUpdate, ModelVersion, Trace, TrainingJob
+from schemas.events import DeadLetter, JobUpdate, ModelVersion, TrainingJob
 from schemas.settings import Settings
-from streams.admin import ensure_topics
-from streams.client import Producer
 from streams.kafka_options import client_options
-from streams.lag import measure_lag
-from streams.topology import topic_specs
-from streams.training.log import parse_progress
+from tests.streams.training_live import (
+    Trainer,
+    committed,
+    control,
+    live_settings,
+    make_job,
+    records,
+    request,
+    step_of,
+    updates,
+    wait_for,
+)
 from tests.trainers.jobs import tiny
-from tests.trainers.jobs.tiny import NOON
-from trainers.jobs.accumulate import CompletedRun
-from trainers.jobs.snapshot import freeze_job
+from trainers.versions import VersionStore
 
 pytestmark = pytest.mark.live
 
-WAIT_SECONDS = 60.0
 SLOW_JOB = """
 import json, pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])
@@ -45,105 +50,7 @@ QUICK_JOB = SLOW_JOB.replace("sleep(2)", "sleep(0)")
 
 @pytest.fixture
 def settings(bootstrap: str, prefix: str, tmp_path: Path) -> Settings:
-    settings = Settings.model_validate(
-        {
-            "data_dir": str(tmp_path),
-            "kafka": {"bootstrap_servers": bootstrap, "session_timeout": 6},
-            "topics": {"prefix": prefix},
-        }
-    )
-    asyncio.run(ensure_topics(settings, topic_specs(settings)))
-    return settings
-
-
-def make_job(settings: Settings, number: int, thinking: str = "because") -> TrainingJob:
-    trace = Trace.model_validate(
-        {
-            "trace_id": f"t{number}",
-            "timestamp": 0,
-            "kind": "user_query",
-            "prompt": "why?",
-            "thinking": thinking,
-            "response": "so",
-            "model": "m",
-        }
-    )
-    run = CompletedRun((trace.trace_id,), (trace.to_json(),))
-    return freeze_job(Path(settings.data_dir), "sft", run, settings, datetime(2026, 1, 1, tzinfo=UTC))
-
-
-def request(settings: Settings, *jobs: TrainingJob) -> None:
-    async def send() -> None:
-        async with Producer(settings) as producer:
-            for job in jobs:
-                await producer.send("training-jobs", job)
-
-    asyncio.run(send())
-
-
-def control(settings: Settings, job_id: str, action: JobAction) -> None:
-    async def send() -> None:
-        async with Producer(settings) as producer:
-            await producer.send("training-jobs", JobControl(job_id=job_id, action=action, requested_at=NOON))
-
-    asyncio.run(send())
-
-
-def records(settings: Settings, topic: str) -> list[bytes]:
-    async def read() -> list[bytes]:
-        consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
-        await consumer.start()
-        try:
-            tp = TopicPartition(settings.topic(topic), 0)
-            consumer.assign([tp])
-            await consumer.seek_to_beginning(tp)
-            values: list[bytes] = []
-            while batch := await consumer.getmany(timeout_ms=300):
-                values += [record.value for record in batch[tp]]
-            return values
-        finally:
-            await consumer.stop()
-
-    return asyncio.run(read())
-
-
-def updates(settings: Settings) -> list[tuple[str, str]]:
-    found = [JobUpdate.from_json(value) for value in records(settings, "job-updates")]
-    return [(update.job_id, update.state) for update in found]
-
-
-def committed(settings: Settings) -> int | None:
-    rows = asyncio.run(measure_lag(settings))
-    return next(row.committed for row in rows if row.topic == settings.topic("training-jobs"))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-
-
-class Trainer:
-    """A trainer process; by default the real one."""
-
-    def __init__(self, settings: Settings, program: str | None = None) -> None:
-        script = str(Path(__file__).with_name("trainer_with.py"))
-        environment = [settings.model_dump_json(), program] if program else []
-        flags = ["--data-dir", settings.data_dir, "--bootstrap-servers", settings.kafka.bootstrap_servers]
-        command = [script, *environment] if program else ["-m", "streams.cli", "trainer", *flags]
-        variables = {"TIERSTREAM_TOPICS__PREFIX": settings.topics.prefix, "TIERSTREAM_KAFKA__SESSION_TIMEOUT": "6s"}
-        variables["TIERSTREAM_JOBS__RETRY_DELAY"] = "100ms"
-        self.process = subprocess.Popen(
-            [sys.executable, *command], stderr=subprocess.DEVNULL, env={**os.environ, **variables}
-        )
-
-    def __enter__(self) -> subprocess.Popen[bytes]:
-        return self.process
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
+    return live_settings(bootstrap, prefix, tmp_path)
 
 
 def test_repeated_requests_run_each_job_once(settings: Settings) -> None:
@@ -221,50 +128,64 @@ def test_control_of_a_job_that_nobody_requested_is_set_aside(settings: Settings)
 KILLED_STEPS = 150
 
 
-def losses_of(folder: Path) -> list[float]:
-    found: list[float] = json.loads((folder / "result.json").read_bytes())["metrics"]["losses"]
+def result_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_bytes())
     return found
 
 
-def step_of(folder: Path) -> int:
-    """The newest step that the job's log tells of."""
-    lines = (folder / "log.txt").read_text().splitlines() if (folder / "log.txt").exists() else []
-    steps = [
-        found.metrics["step"] for line in lines if (found := parse_progress(line.encode())) and "step" in found.metrics
-    ]
-    return int(steps[-1]) if steps else 0
+def signal_job(folder: Path, number: signal.Signals) -> None:
+    """Send a signal to the job's process and what it has started; it may have ended, which the trainer then tells."""
+    with suppress(ProcessLookupError):
+        os.killpg(json.loads((folder / "lock").read_bytes())["pid"], number)
 
 
-@pytest.mark.slow
+def follows(process: subprocess.Popen[bytes], folder: Path) -> bool:
+    """Whether a trainer waits for the job's lock, or has it."""
+    return any(Path(file.path) == folder / "lock" for file in psutil.Process(process.pid).open_files())
+
+
+@pytest.mark.timeout(900)
 def test_job_killed_then_its_trainer_then_both_trains_every_step_once(settings: Settings, tmp_path: Path) -> None:
     base = tiny.build_model(tmp_path / "base")
     training = tiny.settings(base, max_steps=KILLED_STEPS, batch_size=1, checkpoint_interval=0.001).jobs
     wanted = settings.model_copy(update={"jobs": training})
     undisturbed = tiny.job(tmp_path / "undisturbed", "sft", tiny.traces(12), wanted)
     folder = tiny.job(tmp_path, "sft", tiny.traces(12), wanted)
-    alone = subprocess.Popen([sys.executable, "-m", "trainers.jobs.sft", str(undisturbed)], stdout=subprocess.DEVNULL)
+    job_id = folder.name
     request(settings, TrainingJob.from_json((folder / "job.json").read_bytes()))
-
-    def kill_job() -> None:
-        os.killpg(json.loads((folder / "lock").read_bytes())["pid"], signal.SIGKILL)
+    seed = time.time_ns() % 10**6
+    print(f"seed {seed}")
+    steps = random.Random(seed)
+    kill_at = [steps.randint(3, 12), steps.randint(15, 25), steps.randint(30, 45)]
 
     with Trainer(settings) as process:
-        wait_for(lambda: step_of(folder) >= random.randint(3, 12))
-        kill_job()
-        wait_for(lambda: step_of(folder) >= random.randint(15, 25))
+        wait_for(lambda: step_of(folder) >= kill_at[0])
+        signal_job(folder, signal.SIGKILL)
+        wait_for(lambda: step_of(folder) >= kill_at[1])
         process.kill()
+        # Held until the next trainer has come, so that both are there to be killed.
+        signal_job(folder, signal.SIGSTOP)
     with Trainer(settings) as process:
-        wait_for(lambda: step_of(folder) >= random.randint(30, 45))
+        wait_for(lambda: follows(process, folder))
+        signal_job(folder, signal.SIGCONT)
+        wait_for(lambda: step_of(folder) >= kill_at[2])
         process.kill()
-        kill_job()
+        signal_job(folder, signal.SIGKILL)
+    assert not (folder / "result.json").exists()
     with Trainer(settings):
         wait_for(lambda: committed(settings) == 1)
-    assert alone.wait(WAIT_SECONDS) == 0
+
+    subprocess.run([sys.executable, "-m", "trainers.jobs.sft", str(undisturbed)], stdout=subprocess.DEVNULL, check=True)
     told = [JobUpdate.from_json(value) for value in records(settings, "job-updates")]
-    assert [update.state for update in told].count("finished") == 1
-    assert told[-1].metrics["steps"] == KILLED_STEPS
-    assert told[-1].attempt == 3
-    assert losses_of(folder) == pytest.approx(losses_of(undisturbed), abs=1e-4)
+    ends = [update for update in told if update.state in ("finished", "failed", "cancelled")]
+    # At least once: a trainer that could not commit after it had told of the end tells of it again.
+    assert {(end.job_id, end.state, end.attempt) for end in ends} == {(job_id, "finished", 3)}
+    versions = [record.version for record in VersionStore(tmp_path).versions("sft")]
+    assert [end.metrics["version"] for end in ends] == versions * len(ends)
+    assert len(versions) == 1
+    losses = result_of(folder)["metrics"]["losses"]
+    assert len(losses) == KILLED_STEPS
+    assert losses == result_of(undisturbed)["metrics"]["losses"]
 
 
 def test_what_is_no_job_is_set_aside_and_passed(settings: Settings) -> None:

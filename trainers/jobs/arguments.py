@@ -36,6 +36,8 @@ def common_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any]
         "bf16": on_gpu and torch.cuda.is_bf16_supported(),
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
+        # Every weight of an adapter takes part in each step, so several processes need not look for those that do not.
+        "ddp_find_unused_parameters": False,
         "logging_steps": 1,
         # The default would replace a NaN by the mean of the losses before it.
         "logging_nan_inf_filter": False,

@@ -46,6 +46,13 @@ class BaseModel:
     """Of its weights."""
 
 
+def is_hub_name(name: str) -> bool:
+    """Whether a base model has to be fetched: it is of no package, no folder, and named like one on the hub."""
+    if name in PACKAGED or Path(name).expanduser().is_dir():
+        return False
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
 def ensure_base_model(name: str, data_dir: Path, stage: Stage = lambda _: None) -> BaseModel:
     """Return the base model of this name, made ready first where it is not.
 
@@ -63,7 +70,7 @@ def ensure_base_model(name: str, data_dir: Path, stage: Stage = lambda _: None) 
     folder = Path(name).expanduser()
     if folder.is_dir():
         return BaseModel(name, folder, _hash_weights(folder))
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+    if not is_hub_name(name):
         raise JobError(f"base model {name!r}: there is no such folder", "set jobs.base_model to one that exists")
     folder = _downloaded(name)
     return BaseModel(name, folder, _hash_weights(folder))

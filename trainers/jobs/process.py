@@ -111,8 +111,9 @@ def main(tier: Tier, arguments: Sequence[str]) -> int:
         if reason is None:
             raise
         result = {"state": "failed", "metrics": {}, "error": reason}
-    if not is_main_process():
+    if not is_main_process() and "error" not in result:
         return 0
+    # Of several processes whichever fails first says why, since the launcher ends the others.
     return _finish(folder, result)
 
 

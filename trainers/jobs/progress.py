@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import JsonValue
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -57,7 +58,8 @@ class JobCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Ask for a checkpoint where the last one is old."""
-        if time.monotonic() - self._saved_at >= self._interval and state.global_step < state.max_steps:
+        is_due = time.monotonic() - self._saved_at >= self._interval and state.global_step < state.max_steps
+        if _agreed(is_due, args.device):
             control.should_save = True
         return control
 
@@ -93,6 +95,8 @@ class JobCallback(TrainerCallback):
         and leave the policy as it began.
         """
         self._saved_at = time.monotonic()
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # each process writes the state of its own random numbers
         if not is_main_process():
             return
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
@@ -102,3 +106,12 @@ class JobCallback(TrainerCallback):
                 os.fsync(file.fileno())
         sync_folder(folder)
         write_atomically(folder / COMPLETE_NAME, b"")
+
+
+def _agreed(answer: bool, device: torch.device) -> bool:
+    """Return the main process's answer in every process: a checkpoint is written by all of them, or they would wait."""
+    if not torch.distributed.is_initialized():
+        return answer
+    shared = torch.tensor(int(answer), device=device)
+    torch.distributed.broadcast(shared, src=0)
+    return bool(shared)

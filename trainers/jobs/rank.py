@@ -12,6 +12,8 @@ import runpy
 import signal
 import sys
 
+from torch.distributed.elastic.multiprocessing.errors import record
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -24,8 +26,13 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@record
+def run(module: str) -> None:
+    """Run a module with this process's arguments; torchrun is told of an exception that ends it."""
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
 if __name__ == "__main__":
     end_with_parent()
-    module = sys.argv[1]
     sys.argv = sys.argv[1:]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    run(sys.argv[0])

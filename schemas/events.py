@@ -278,6 +278,10 @@ class JobControl(Event):
     """Run a job again that failed or was cancelled, or end one that has not."""
     requested_at: Timestamp
     """When it was wished."""
+    base_model: str | None = None
+    """With `retry`: the base model from now on; without it the one of the request stays."""
+    settings: dict[str, FreeJson] | None = None
+    """With `retry`: parts of the job's settings from now on; what is not named stays."""
 
 
 class JobUpdate(Event):

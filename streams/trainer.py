@@ -33,6 +33,7 @@ from streams.lag import trainer_group
 from streams.manifest import check_state
 from streams.model_versions import publish_changes
 from streams.topology import DEAD_LETTERS, JOB_UPDATES, JOBS, MODEL_VERSIONS, topic_specs
+from streams.training.controls import renewed
 from streams.training.display import display
 from streams.training.folder import Control, read_control, read_job, read_result
 from streams.training.launcher import LAUNCHERS, Command
@@ -175,8 +176,7 @@ class Trainer:
                 self._cancel(folder, record.offset)
             else:
                 self._open.add(record.offset)
-                retry = record.offset if isinstance(parsed, JobControl) else None
-                jobs.create_task(self._run(job, record, retry))
+                jobs.create_task(self._run(job, record, parsed if isinstance(parsed, JobControl) else None))
         await self._commit(record)
 
     def _cancel(self, folder: Path, offset: int) -> None:
@@ -189,12 +189,15 @@ class Trainer:
         except OSError as error:
             log.error("job %s cannot be cancelled: %s", folder.name, error.strerror)
 
-    async def _run(self, job: TrainingJob, record: ConsumerRecord, retry: int | None) -> None:
+    async def _run(self, job: TrainingJob, record: ConsumerRecord, retry: JobControl | None) -> None:
         try:
             runner = JobRunner(job, self._data_dir, self._command, self._attempts, self._publish)
             await runner.announce()
             async with self._turns[job.tier], self._places:
-                await runner.run(retry)
+                if retry is None:
+                    await runner.run()
+                else:
+                    await runner.run(record.offset, renewed(job, retry))
             await publish_changes(self._data_dir, self._publish)
         except OSError as error:
             # The folder cannot tell of it; the topic does, and a retry goes on once there is room.

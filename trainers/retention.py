@@ -22,7 +22,7 @@ from schemas.events import ModelTier
 from schemas.settings import RetentionSettings, Settings
 from schemas.versions import VersionRecord
 from trainers.files import is_temporary
-from trainers.jobs.snapshot import RESULT_NAME
+from trainers.jobs.snapshot import CHECKPOINTS, RESULT_NAME
 from trainers.versions import VersionStore
 
 log = logging.getLogger("tierstream")
@@ -32,7 +32,6 @@ GRACE_SECONDS = 86400.0
 WRITE_SECONDS = 3600.0
 """No write of a file takes so long: what is older was left by a process that was killed in the middle of one."""
 
-_CHECKPOINTS = "checkpoints"
 _LOCK = "lock"
 _LEFT = (".pruned-", ".staging-")
 _DONE = ("finished", "validated")
@@ -127,8 +126,8 @@ def _of_jobs(
             continue
         if 0 <= retention.jobs < age and folder.name not in referenced:
             yield Superfluous(folder, "a job that has ended", folder / _LOCK)
-        elif 0 <= retention.job_checkpoints < age and (folder / _CHECKPOINTS).is_dir():
-            yield Superfluous(folder / _CHECKPOINTS, "checkpoints of a job that has ended", folder / _LOCK)
+        elif 0 <= retention.job_checkpoints < age and (folder / CHECKPOINTS).is_dir():
+            yield Superfluous(folder / CHECKPOINTS, "checkpoints of a job that has ended", folder / _LOCK)
 
 
 def _state(result: Path) -> str | None:

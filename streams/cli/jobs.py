@@ -84,14 +84,20 @@ def logs(loaded: LoadedSettings, job: str, follow: bool, as_json: bool) -> None:
 
 @jobs.command()
 @click.argument("job")
+@click.option(
+    "--new-settings", is_flag=True, help="Take base model, training and gate from the settings now in effect."
+)
 @settings_options()
 @json_option
-def retry(loaded: LoadedSettings, job: str, as_json: bool) -> None:
+def retry(loaded: LoadedSettings, job: str, new_settings: bool, as_json: bool) -> None:
     """Run a JOB again that failed or was cancelled; it goes on from its last checkpoint.
+
+    A job keeps the settings that it was requested with. With --new-settings it takes those in effect for this command,
+    which are named, and begins anew.
 
     Example: tierstream jobs retry dpo-3f2a
     """
-    _control(loaded, job, "retry", as_json)
+    _control(loaded, job, "retry", as_json, new_settings)
 
 
 @jobs.command()
@@ -106,15 +112,23 @@ def cancel(loaded: LoadedSettings, job: str, as_json: bool) -> None:
     _control(loaded, job, "cancel", as_json)
 
 
-def _control(loaded: LoadedSettings, job: str, action: JobAction, as_json: bool) -> None:
+def _control(loaded: LoadedSettings, job: str, action: JobAction, as_json: bool, new_settings: bool = False) -> None:
     import asyncio
 
-    from streams.training.controls import ask_for
+    from streams.training.controls import ask_for, changed
+    from streams.training.folder import find_job, read_job
 
-    view, trainers = asyncio.run(ask_for(loaded.settings, job, action))
+    request = read_job(Path(find_job(Path(loaded.settings.data_dir), job).folder)) if new_settings else None
+    changes = {} if request is None else changed(request, loaded.settings)
+    view, trainers = asyncio.run(ask_for(loaded.settings, job, action, new_settings=new_settings))
     if as_json:
-        click.echo(json.dumps({"job_id": view.job_id, "action": action, "state": view.state, "trainers": trainers}))
+        told = {"job_id": view.job_id, "action": action, "state": view.state, "trainers": trainers}
+        click.echo(json.dumps({**told, "changed": {name: list(pair) for name, pair in changes.items()}}))
         return
+    for name, (old, new) in changes.items():
+        click.echo(f"{name}: {new}, was {old}")
+    if new_settings and not changes:
+        click.echo("no setting differs from those that the job has")
     done = {"retry": "will be run again", "cancel": "will be ended"}[action]
     when = "" if trainers else " once a trainer runs: there is none now (tierstream trainer)"
     click.echo(f"job {view.job_id} {done}{when}; tierstream jobs show {view.job_id[:12]} tells")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import JobError
-from schemas.events import JobAction, JobControl
+from schemas.events import JobAction, JobControl, TrainingJob
 from schemas.settings import Settings
 from streams.client import Producer
 from streams.topology import JOBS
 from streams.trainer_health import count_trainers
-from streams.training.folder import JobView, find_job
+from streams.training.folder import JobView, find_job, read_job
+from trainers.jobs.snapshot import tier_settings
 
 
 def check_control(view: JobView, action: JobAction) -> None:
@@ -27,8 +29,44 @@ def check_control(view: JobView, action: JobAction) -> None:
         raise JobError(f"job {view.job_id} is {view.state} already")
 
 
-async def ask_for(settings: Settings, name: str, action: JobAction) -> tuple[JobView, int]:
+def changed(job: TrainingJob, settings: Settings) -> dict[str, tuple[Any, Any]]:
+    """Return what is set otherwise now than a job's request says: by dotted name, the value there and the one now."""
+    now = {"base_model": settings.jobs.base_model, **_adjustable(job, settings)}
+    before = {"base_model": job.base_model, **job.settings}
+    return {
+        name: (old, new)
+        for name, new in _flat(now).items()
+        if (old := _flat({part: before.get(part) for part in now}).get(name)) != new
+    }
+
+
+def renewed(job: TrainingJob, retry: JobControl) -> TrainingJob:
+    """Return the job as a retry wants it."""
+    settings = {**job.settings, **(retry.settings or {})}
+    return job.model_copy(update={"settings": settings, "base_model": retry.base_model or job.base_model})
+
+
+def _adjustable(job: TrainingJob, settings: Settings) -> dict[str, Any]:
+    """Return how a job of this tier would train and be judged now; what its examples had to obey is past."""
+    return {part: value for part, value in tier_settings(job.tier, settings).items() if part != "rules"}
+
+
+def _flat(nested: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(nested, dict):
+        return {prefix.removesuffix("."): nested}
+    return {name: value for part, inner in nested.items() for name, value in _flat(inner, f"{prefix}{part}.").items()}
+
+
+async def ask_for(
+    settings: Settings, name: str, action: JobAction, *, new_settings: bool = False
+) -> tuple[JobView, int]:
     """Publish a control, and return the job as it was and how many trainers there are to act on it.
+
+    Args:
+        settings: all settings.
+        name: of the job, or the beginning of it.
+        action: what is to be done.
+        new_settings: whether a job that is run again takes base model, training and gate from `settings`.
 
     Raises:
         JobError: there is no such job, or the control would change nothing.
@@ -37,6 +75,10 @@ async def ask_for(settings: Settings, name: str, action: JobAction) -> tuple[Job
     view = find_job(Path(settings.data_dir), name)
     check_control(view, action)
     control = JobControl(job_id=view.job_id, action=action, requested_at=datetime.now(UTC))
+    job = read_job(Path(view.folder)) if new_settings else None
+    if job is not None:
+        taken = {"base_model": settings.jobs.base_model, "settings": _adjustable(job, settings)}
+        control = control.model_copy(update=taken)
     async with Producer(settings) as producer:
         await producer.send(JOBS, control)
     return view, await count_trainers(settings)

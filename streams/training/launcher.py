@@ -65,7 +65,7 @@ LAUNCHERS: Mapping[str, Callable[[Settings], Command]] = {
 
 
 def hub_variables(base_model: str, data_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that keep Hugging Face's libraries in the data directory, and off the network if they can be.
+    """Return the variables that keep Hugging Face's libraries in the data directory and, if possible, offline.
 
     Args:
         base_model: of the job; only a name on the hub is fetched.

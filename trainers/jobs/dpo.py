@@ -17,6 +17,7 @@ from trainers.jobs.arguments import common_arguments
 from trainers.jobs.formats import pair_messages
 from trainers.jobs.heldout import held_out_pairs, held_out_traces
 from trainers.jobs.judge import Judge, Judgement, judge_dpo
+from trainers.jobs.lora import REFERENCE
 from trainers.jobs.process import Tier, main
 from trainers.jobs.progress import JobCallback
 from trainers.jobs.work import Work, prepare
@@ -30,7 +31,7 @@ def dpo_trainer(work: DpoWork, policy: PeftModel, tokenizer: PreTrainedTokenizer
     TRL copies the adapter that the policy carries into a frozen one named `ref`.
     """
     settings = work.training
-    return DPOTrainer(
+    trainer = DPOTrainer(
         model=policy,
         ref_model=None,
         args=DPOConfig(**common_arguments(settings, work.checkpoints), beta=settings.beta),
@@ -38,6 +39,10 @@ def dpo_trainer(work: DpoWork, policy: PeftModel, tokenizer: PreTrainedTokenizer
         processing_class=tokenizer,
         callbacks=[JobCallback(settings.checkpoint_interval)],
     )
+    if work.parent is None:
+        # A new adapter changes nothing yet, so the reference is the base model, which is quicker without a copy of it.
+        policy.delete_adapter(REFERENCE)
+    return trainer
 
 
 def judge(work: DpoWork, judge: Judge, trained: frozenset[str]) -> Judgement:

@@ -7,15 +7,19 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
 from schemas.errors import JobError
 from schemas.job_settings import TrainingSettings
 from trainers.jobs.base_model import BaseModel
 from trainers.jobs.chat_template import mark_assistant
+from trainers.jobs.snapshot import RETRY
 
 POLICY = "default"
 """The adapter that is trained; TRL and PEFT know it under this name."""
+REFERENCE = "ref"
+"""TRL's frozen copy of the adapter that a DPO job continues from."""
 IN_USE = "in_use"
 """The adapter of the version that the trained one is judged against."""
 
@@ -56,7 +60,7 @@ def load_policy(base: BaseModel, parent: Path | None, settings: TrainingSettings
     try:
         return get_peft_model(model, config, adapter_name=POLICY)
     except ValueError as error:
-        raise JobError(f"jobs' lora_targets = {names} does not fit {base.name}: {_first_line(error)}") from error
+        raise JobError(f"jobs' lora_targets = {names} does not fit {base.name}: {_first_line(error)}", RETRY) from error
 
 
 def save_adapter(policy: PeftModel, base: BaseModel, folder: Path) -> None:
@@ -77,7 +81,7 @@ def save_adapter(policy: PeftModel, base: BaseModel, folder: Path) -> None:
 def _loaded(kind: Any, base: BaseModel, **options: Any) -> Any:
     try:
         return kind.from_pretrained(str(base.path), local_files_only=True, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise JobError(f"base model {base.name} cannot be loaded: {_first_line(error)}") from error
 
 

@@ -31,8 +31,8 @@ from trainers.jobs.judge import Judge, Judgement
 from trainers.jobs.lineage import lineage_lines
 from trainers.jobs.lora import load_policy, load_tokenizer, save_adapter
 from trainers.jobs.progress import TRAINING_SHARE, is_main_process, newest_checkpoint, say
-from trainers.jobs.snapshot import RESULT_NAME
-from trainers.jobs.work import CHECKPOINTS, Work, trained_prompts
+from trainers.jobs.snapshot import CHECKPOINTS, RESULT_NAME, RETRY
+from trainers.jobs.work import Work, trained_prompts
 from trainers.versions import library_versions
 from trainers.versions.store import LINEAGE
 
@@ -125,7 +125,7 @@ def reason_of(error: BaseException) -> str | None:
         if (isinstance(one, OSError) and one.errno in _DISK) or any(words in str(one) for words in _NO_SPACE):
             return "the disk is full, or a limit on it is reached: free some space, then retry"
         if isinstance(one, (MemoryError, torch.OutOfMemoryError)) or any(words in str(one) for words in _NO_MEMORY):
-            return "out of memory: lower batch_size or max_length, or set gradient_checkpointing, in the job's settings"
+            return f"out of memory: lower batch_size or max_length or set gradient_checkpointing, then {RETRY}"
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
     return None

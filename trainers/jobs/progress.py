@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from schemas.errors import JobError
 from trainers.files import sync_folder, write_atomically
+from trainers.jobs.snapshot import RETRY
 
 TRAINING_SHARE = (0.05, 0.9)
 """Share of a job's progress at which training begins and ends; before it is the base model, after it the gate."""
@@ -80,7 +81,7 @@ class JobCallback(TrainerCallback):
         if loss is None:
             return
         if not math.isfinite(loss):
-            raise JobError(f"the loss became {loss} at step {state.global_step}", "lower the learning rate, then retry")
+            raise JobError(f"the loss became {loss} at step {state.global_step}", f"lower learning_rate, then {RETRY}")
         begin, end = TRAINING_SHARE
         done = begin + (end - begin) * state.global_step / max(state.max_steps, 1)
         figures: dict[str, JsonValue] = {

@@ -21,6 +21,7 @@ from trainers.jobs.heldout import held_out_pairs, held_out_traces
 from trainers.jobs.judge import Judge, Judgement, judge_sft
 from trainers.jobs.process import Tier, main
 from trainers.jobs.progress import TRAINING_SHARE, JobCallback, say
+from trainers.jobs.snapshot import RETRY
 from trainers.jobs.work import Work, prepare
 
 SftWork = Work[SftSettings, Trace]
@@ -36,7 +37,9 @@ def sft_trainer(work: SftWork, policy: PeftModel, tokenizer: PreTrainedTokenizer
     fitted = [fit_trace(tokenizer, trace, settings.max_length) for trace in work.examples.training]
     traces = [trace for trace, _ in fitted if trace is not None]
     if not traces:
-        raise JobError(f"no trace of job {work.job.job_id} fits {settings.max_length} tokens", "raise max_length")
+        raise JobError(
+            f"no trace of job {work.job.job_id} fits {settings.max_length} tokens", f"raise max_length, then {RETRY}"
+        )
     say(TRAINING_SHARE[0], thinking_cut=sum(cut for _, cut in fitted), too_long=len(fitted) - len(traces))
     return SFTTrainer(
         model=policy,

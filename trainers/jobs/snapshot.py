@@ -20,6 +20,9 @@ from trainers.jobs.accumulate import CompletedRun
 DATASET_NAME = "dataset.jsonl"
 JOB_NAME = "job.json"
 RESULT_NAME = "result.json"
+CHECKPOINTS = "checkpoints"
+RETRY = "tierstream jobs retry --new-settings"
+"""The remedy where a setting is the cause: a job keeps those that it was requested with."""
 
 _SAFE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")
 

@@ -20,11 +20,11 @@ from trainers.jobs.base_model import BaseModel, ensure_base_model
 from trainers.jobs.formats import FORMAT_VERSION
 from trainers.jobs.heldout import Split, split
 from trainers.jobs.progress import is_main_process, say
+from trainers.jobs.snapshot import CHECKPOINTS, RETRY
 from trainers.jobs.validate import check_examples, load_job, read_dataset
 from trainers.versions import VersionStore, version_name
 from trainers.versions.store import LINEAGE
 
-CHECKPOINTS = "checkpoints"
 START_NAME = "start.json"
 """What the job began from, so that it resumes from the same."""
 
@@ -151,9 +151,8 @@ def _check_parent(work: Work[_Training, _Example]) -> None:
     if work.parent is None:
         return
     record = work.store.get(work.job.tier, work.parent)
-    back = (
-        f"set it back, or promote or roll back to a version that has it (tierstream models list --tier {work.job.tier})"
-    )
+    listed = f"tierstream models list --tier {work.job.tier}"
+    back = f"set it back, then {RETRY}, or promote or roll back to a version that has it ({listed})"
     if record.base_model_sha256 not in (None, work.base.sha256):
         raise JobError(f"version {work.parent} in use adapts {record.base_model}, not {work.base.name}", back)
     before, now = record.settings.get("training"), work.training.model_dump(mode="json")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import JobError
-from schemas.events import JobUpdate, ModelVersion, TrainingJob
+from schemas.events import JobControl, JobUpdate, ModelVersion, TrainingJob
+from streams.training.controls import renewed
 from streams.training.folder import Control
 from streams.training.launcher import Command
 from streams.training.lock import is_held
@@ -245,6 +246,32 @@ def test_failed_job_is_run_again_once_by_a_retry_and_keeps_its_log(tmp_path: Pat
     assert [update.state for update in told.updates] == ["validated"]
     assert (folder_of(tmp_path) / "runs").read_text() == "x"
     assert (folder_of(tmp_path) / "log.txt").read_text().count("--- attempt 1 at ") == 2
+
+
+def test_retry_with_other_settings_is_run_with_these_from_the_start_and_keeps_them(tmp_path: Path) -> None:
+    run(tmp_path, FAIL)
+    (folder_of(tmp_path) / "checkpoints").mkdir()
+    control = JobControl(
+        job_id="sft-1", action="retry", requested_at=0, base_model="/models/other", settings={"training": {"epochs": 2}}
+    )
+    wanted = renewed(job(), control)
+    assert (wanted.base_model, wanted.settings) == ("/models/other", {"training": {"epochs": 2}})
+    assert asyncio.run(runner(tmp_path, SUCCEED, Told()).run(9, wanted)) == "validated"
+    assert not (folder_of(tmp_path) / "checkpoints").exists()
+    # The request comes again, as after a rebalance, and so does the control, when the job has ended.
+    run(tmp_path, SUCCEED)
+    asyncio.run(runner(tmp_path, SUCCEED, Told()).run(9, job()))
+    assert TrainingJob.from_json((folder_of(tmp_path) / "job.json").read_bytes()) == wanted
+    assert (folder_of(tmp_path) / "runs").read_text() == "x"
+
+
+def test_retry_keeps_settings_and_checkpoints_where_it_names_no_others(tmp_path: Path) -> None:
+    run(tmp_path, FAIL)
+    (folder_of(tmp_path) / "checkpoints").mkdir()
+    again = renewed(job(), JobControl(job_id="sft-1", action="retry", requested_at=0))
+    assert asyncio.run(runner(tmp_path, SUCCEED, Told()).run(9, again)) == "validated"
+    assert (folder_of(tmp_path) / "checkpoints").is_dir()
+    assert TrainingJob.from_json((folder_of(tmp_path) / "job.json").read_bytes()) == job()
 
 
 def test_cancelled_job_is_run_again_by_a_later_retry_but_not_by_an_earlier_one(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.trainers.jobs import tiny
 from tests.trainers.jobs.running import run
 from trainers.jobs import dpo, process, sft
 from trainers.jobs.heldout import split
+from trainers.jobs.progress import JobCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -68,10 +69,23 @@ def test_a_base_model_that_is_missing_fails_the_job(tmp_path, name):
     )
 
 
-def test_a_base_model_that_is_no_model_fails_the_job(tmp_path):
-    (tmp_path / "empty").mkdir()
-    reason = failed(tiny.job(tmp_path / "data", "dpo", tiny.pairs(12), tiny.settings(tmp_path / "empty")))
-    assert "holds no config.json" in reason
+def test_a_base_model_that_is_no_model_fails_the_job_until_it_is_one(tiny_base, tmp_path):
+    base = tmp_path / "empty"
+    base.mkdir()
+    folder = tiny.job(tmp_path / "data", "dpo", tiny.pairs(12), tiny.settings(base, max_steps=2))
+    assert "holds no config.json" in failed(folder)
+    shutil.copytree(tiny_base, base, dirs_exist_ok=True)
+    assert recovers(folder)
+
+
+def test_a_base_model_whose_weights_are_cut_short_fails_the_job_until_they_are_whole(tiny_base, tmp_path):
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    weights = base / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    folder = tiny.job(tmp_path / "data", "sft", tiny.traces(12), tiny.settings(base, max_steps=2))
+    assert f"base model {base} cannot be loaded: " in failed(folder)
+    shutil.copy(tiny_base / "model.safetensors", weights)
+    assert recovers(folder)
 
 
 def test_a_loss_that_is_no_number_fails_the_job(tiny_base, tmp_path):
@@ -79,8 +93,11 @@ def test_a_loss_that_is_no_number_fails_the_job(tiny_base, tmp_path):
     weights = load_file(base / "model.safetensors")
     weights["model.norm.weight"] = torch.full_like(weights["model.norm.weight"], torch.nan)
     save_file(weights, base / "model.safetensors", {"format": "pt"})
-    reason = failed(tiny.job(tmp_path / "data", "sft", tiny.traces(12), tiny.settings(base)))
-    assert reason == "the loss became nan at step 1; lower the learning rate, then retry"
+    folder = tiny.job(tmp_path / "data", "sft", tiny.traces(12), tiny.settings(base))
+    reason = failed(folder)
+    assert reason == "the loss became nan at step 1; lower learning_rate, then tierstream jobs retry --new-settings"
+    shutil.copy(tiny_base / "model.safetensors", base / "model.safetensors")
+    assert recovers(folder)
 
 
 @contextmanager
@@ -103,6 +120,17 @@ def test_a_full_disk_fails_the_job_and_a_retry_works_once_there_is_space(tiny_ba
     assert reason == "the disk is full, or a limit on it is reached: free some space, then retry"
     assert not list((tmp_path / "models" / "dpo").glob(".staging-*"))
     assert recovers(folder)
+
+
+def test_want_of_memory_fails_the_job_and_a_retry_works_once_there_is_enough(job, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(JobCallback, "on_step_end", lambda *_, **__: torch.empty(10**15))
+        reason = failed(job)
+    assert reason == (
+        "out of memory: lower batch_size or max_length or set gradient_checkpointing, "
+        "then tierstream jobs retry --new-settings"
+    )
+    assert recovers(job)
 
 
 def test_want_of_memory_is_named():

@@ -21,7 +21,7 @@ from trainers.jobs.heldout import prompts_of, split
 from trainers.jobs.judge import Judge
 from trainers.jobs.lora import load_policy, load_tokenizer
 from trainers.jobs.progress import JobCallback
-from trainers.jobs.work import CHECKPOINTS
+from trainers.jobs.snapshot import CHECKPOINTS
 from trainers.versions import VersionStore
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

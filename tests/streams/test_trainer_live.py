@@ -78,30 +78,59 @@ def test_job_of_a_killed_trainer_is_finished_by_the_next_and_run_once(settings: 
     assert [state for _, state in updates(settings)][-1] == "validated"
 
 
-def test_a_bad_dataset_fails_its_job_and_the_next_one_is_trained(settings: Settings, tmp_path: Path) -> None:
-    """The real processes on a tiny model: the failed job is retried once its dataset is there again."""
+@pytest.mark.timeout(900)
+def test_a_failed_job_is_retried_once_the_cause_is_gone_with_other_settings_if_need_be(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The real processes on a tiny model: first the dataset is bad, then the base model that was set is missing."""
     base = tiny.build_model(tmp_path / "base")
-    wanted = settings.model_copy(update={"jobs": tiny.settings(base, max_steps=2, batch_size=2).jobs})
+    wanted = settings.model_copy(update={"jobs": tiny.settings("/nowhere", max_steps=2).jobs})
     bad = TrainingJob.from_json((tiny.job(tmp_path, "sft", tiny.traces(12), wanted) / "job.json").read_bytes())
     dataset = tmp_path / bad.dataset_path
     whole = dataset.read_bytes()
     dataset.write_bytes(b"{}\n")
     request(settings, bad)
+
+    def last() -> JobUpdate:
+        return JobUpdate.from_json(records(settings, "job-updates")[-1])
+
     with Trainer(settings) as process:
         wait_for(lambda: committed(settings) == 1)
-        failed = JobUpdate.from_json(records(settings, "job-updates")[-1])
-        assert failed.state == "failed"
-        assert "sha256" in str(failed.error)
+        assert last().state == "failed"
+        assert "has sha256 ca3d163bab05 and 1 lines" in str(last().error)
         assert dataset.read_bytes() == b"{}\n"
         dataset.write_bytes(whole)
         control(settings, bad.job_id, "retry")
         wait_for(lambda: committed(settings) == 2)
+        assert last().state == "failed"
+        assert last().error == (
+            "base model '/nowhere': there is no such folder; "
+            "set jobs.base_model to one that exists, then tierstream jobs retry --new-settings"
+        )
+        said = retry_with_new_settings(settings, bad.job_id, base)
+        assert f"base_model: {base}, was /nowhere" in said
+        assert "training.max_steps: 3, was 2" in said
+        wait_for(lambda: committed(settings) == 3)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-    last = JobUpdate.from_json(records(settings, "job-updates")[-1])
-    assert (last.state, last.metrics["steps"]) == ("finished", 2)
+    assert (last().state, last().metrics["steps"]) == ("finished", 3)
+    assert dataset.read_bytes() == whole
     promoted = [ModelVersion.from_json(value) for value in records(settings, "model-versions")]
-    assert [version.version for version in promoted] == ([last.metrics["version"]] if last.metrics["promoted"] else [])
+    assert [one.version for one in promoted] == ([last().metrics["version"]] if last().metrics["promoted"] else [])
+
+
+def retry_with_new_settings(settings: Settings, job_id: str, base: Path) -> list[str]:
+    variables = {
+        "TIERSTREAM_TOPICS__PREFIX": settings.topics.prefix,
+        "TIERSTREAM_JOBS__BASE_MODEL": str(base),
+        "TIERSTREAM_JOBS__SFT__MAX_STEPS": "3",
+        "TIERSTREAM_JOBS__GATE__HELD_OUT_ONE_IN": "4",
+    }
+    flags = ["--data-dir", settings.data_dir, "--bootstrap-servers", settings.kafka.bootstrap_servers]
+    command = [sys.executable, "-m", "streams.cli", "jobs", "retry", job_id, "--new-settings", *flags]
+    return subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
 
 
 def test_job_is_cancelled_while_it_runs_and_the_trainer_goes_on(settings: Settings) -> None:

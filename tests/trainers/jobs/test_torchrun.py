@@ -46,7 +46,7 @@ def weights(folder: Path, result: dict[str, Any]) -> dict[str, torch.Tensor]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
 def test_two_processes_train_what_one_trains_with_twice_the_passes_and_resume(tiny_base, tmp_path, tier):
-    """Killed once, with checkpoints written. What two processes see in a step one sees in two passes, within an epoch."""
+    """Killed once, with checkpoints. What two processes see in a step one sees in two passes, within an epoch."""
     examples = tiny.pairs(40) if tier == "dpo" else tiny.traces(40)
     alone = tiny.job(
         tmp_path / "alone", tier, examples, tiny.settings(tiny_base, max_steps=6, batch_size=2, gradient_accumulation=2)

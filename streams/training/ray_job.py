@@ -1,7 +1,7 @@
 """`python -m streams.training.ray_job --address URL --gpus N MODULE JOB_DIR`: a job on Ray, as a local process.
 
-Ray's own job engine runs it; this process submits it, prints its log, and ends as it ends. The submission's id follows
-from the job's: where a trainer was killed, the next one finds the job that still runs and follows that.
+Ray's own job engine runs it; this process submits it, prints its log, and ends as it ends. The submission carries the
+job's folder: where a trainer was killed, the next one finds the job that still runs and follows that.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from typing import Any
 POLL_SECONDS = 1.0
 STOP_SECONDS = 4.5
 """Ray asks a job to end, and ends it by force after three seconds; whoever ends this process waits five."""
+
+FOLDER = "tierstream_job_folder"
+"""In a submission's metadata."""
 
 VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE")
 """What a job's process is told by its surroundings, there as here."""
@@ -41,15 +44,18 @@ def main(arguments: Sequence[str]) -> int:
     except ConnectionError:
         print(f"error: no Ray cluster at {options.address}: start one, or set jobs.ray_address", file=sys.stderr)
         return 1
-    name = _running(client, options.folder.name) or _submit(client, options)
+    name = _running(client, options.folder) or _submit(client, options)
     signal.signal(signal.SIGTERM, lambda number, frame: _stop(client, name, number, frame))
     return _follow(client, name)
 
 
-def _running(client: Any, job_id: str) -> str | None:
-    """Return the submission of this job that has not ended, if there is one."""
+def _running(client: Any, folder: Path) -> str | None:
+    """Return the submission of this job that has not ended, if there is one.
+
+    Another deployment on the cluster may have a job of the same id, but not in this folder.
+    """
     for job in client.list_jobs():
-        if str(job.submission_id).startswith(f"{job_id}-") and not job.status.is_terminal():
+        if (job.metadata or {}).get(FOLDER) == str(folder) and not job.status.is_terminal():
             return str(job.submission_id)
     return None
 
@@ -63,7 +69,7 @@ def _submit(client: Any, options: argparse.Namespace) -> str:
             entrypoint=shlex.join(command),
             submission_id=f"{options.folder.name}-{time.time_ns()}",
             entrypoint_num_gpus=options.gpus,
-            metadata={"tierstream_job": options.folder.name},
+            metadata={FOLDER: str(options.folder)},
             runtime_env={"env_vars": {name: os.environ[name] for name in VARIABLES if name in os.environ}},
         )
     )

@@ -19,6 +19,7 @@ import pytest
 from schemas.events import JobUpdate, TrainingJob
 from schemas.settings import Settings
 from streams.broker.launch import free_port
+from streams.training.ray_job import FOLDER
 from tests.streams.training_live import (
     Trainer,
     committed,
@@ -52,7 +53,15 @@ def ray_address() -> Iterator[str]:
         command += [f"--port={free_port()}", f"--dashboard-agent-listen-port={free_port()}", "--num-cpus=2"]
         command += ["--object-store-memory=100000000", f"--temp-dir={folder}"]
         with (Path(folder) / "head.log").open("wb") as log:
-            head = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+            head = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                # Without this Ray takes the machine's own address for 127.0.0.1.
+                env={**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
+            )
         try:
             wait_for(lambda: head.poll() is not None or _answers(f"http://127.0.0.1:{port}"))
             assert head.poll() is None, (Path(folder) / "head.log").read_text()
@@ -79,9 +88,10 @@ def client(address: str) -> Any:
     return JobSubmissionClient(address)
 
 
-def submissions(address: str, job_id: str) -> list[Any]:
-    found = [one for one in client(address).list_jobs() if str(one.submission_id).startswith(f"{job_id}-")]
-    return sorted(found, key=lambda one: str(one.submission_id))
+def submissions(address: str, folder: Path) -> list[str]:
+    """Return the states of what was submitted for a job, the oldest first."""
+    found = [one for one in client(address).list_jobs() if (one.metadata or {}).get(FOLDER) == str(folder)]
+    return [str(one.status) for one in sorted(found, key=lambda one: str(one.submission_id))]
 
 
 @pytest.fixture
@@ -113,14 +123,14 @@ def job_process(folder: Path) -> psutil.Process:
 
 
 def test_a_job_is_trained_on_the_cluster_and_its_log_and_progress_come_back(settings, tmp_path, ray_address):
-    folder = make(settings, tmp_path, "dpo")
+    folder = make(settings, tmp_path, "dpo", max_steps=40)
     with trainer(settings, ray_address):
         wait_for(lambda: committed(settings) == 1)
     updates = told(settings)
     assert (updates[-1].state, updates[-1].attempt) == ("finished", 1)
     assert any(update.state == "running" and "step" in update.metrics for update in updates)
     assert [one.version for one in VersionStore(tmp_path).versions("dpo")] == [updates[-1].metrics["version"]]
-    assert [one.status for one in submissions(ray_address, folder.name)] == ["SUCCEEDED"]
+    assert submissions(ray_address, folder) == ["SUCCEEDED"]
     log = (folder / "log.txt").read_text()
     assert '"stage": "gate"' in log
     assert "is SUCCEEDED" in log
@@ -134,7 +144,7 @@ def test_a_cancelled_job_is_stopped_on_the_cluster(settings, tmp_path, ray_addre
         control(settings, folder.name, "cancel")
         wait_for(lambda: committed(settings) == 2)
     assert told(settings)[-1].state == "cancelled"
-    assert [one.status for one in submissions(ray_address, folder.name)] == ["STOPPED"]
+    assert submissions(ray_address, folder) == ["STOPPED"]
     assert not process.is_running()
 
 
@@ -152,13 +162,13 @@ def test_a_job_goes_on_where_its_trainer_is_killed_and_is_followed_and_resumed(s
     with trainer(settings, ray_address):
         wait_for(lambda: (folder / "log.txt").read_text().count("--- attempt ") == 2)
         time.sleep(3)
-        assert len(submissions(ray_address, folder.name)) == 1
+        assert submissions(ray_address, folder) == ["RUNNING"]
         held.resume()
         seen = step_of(folder)
         wait_for(lambda: step_of(folder) > seen)
         os.kill(held.pid, signal.SIGKILL)
         wait_for(lambda: committed(settings) == 1)
-    assert [one.status for one in submissions(ray_address, folder.name)] == ["FAILED", "SUCCEEDED"]
+    assert submissions(ray_address, folder) == ["FAILED", "SUCCEEDED"]
     last = told(settings)[-1]
     assert (last.state, last.attempt, last.metrics["steps"]) == ("finished", 3, 60)
     assert '"resumed_from": "checkpoint-' in (folder / "log.txt").read_text()

@@ -21,6 +21,7 @@ import psutil
 from benchmarks.job_data import TIERS, JobTier, read_jobs, write_run
 from benchmarks.machine import in_words, machine
 from schemas.settings import Settings
+from streams.training.log import parse_progress
 
 KINDS = ("job", "bare TRL")
 GATE = ("gate, s", "gate, CPU s")
@@ -64,9 +65,9 @@ def _measured(module: str, job: Path, kind: str) -> dict[str, float]:
             cpu = watched.cpu_times()
             spent = (time.perf_counter() - begun, cpu.user + cpu.system)
             last = line.decode()
-            stage = json.loads(last).get("metrics", {}).get("stage")
-            if stage in gate:
-                gate[stage] = spent
+            progress = parse_progress(line)
+            if progress is not None and progress.metrics.get("stage") in gate:
+                gate[progress.metrics["stage"]] = spent
     if process.wait():
         raise click.ClickException(f"{module} ended with {process.returncode}; {errors.name} says why")
     told: dict[str, Any] = (

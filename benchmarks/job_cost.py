@@ -22,6 +22,7 @@ from benchmarks.job_data import TIERS, JobTier, read_jobs, write_run
 from benchmarks.machine import in_words, machine
 from schemas.settings import Settings
 from streams.training.log import parse_progress
+from trainers.jobs.base_model import ensure_base_model
 
 KINDS = ("job", "bare TRL")
 GATE = ("gate, s", "gate, CPU s")
@@ -45,6 +46,8 @@ def main(stream: Path, work: Path, tier: JobTier, rounds: int, steps: int, threa
     for number in range(rounds):
         folder = work / f"{tier}-{number}"
         job = write_run(folder, work / "base", {tier: read_jobs(stream, tier)[:2]}, tier, 0, settings)
+        # Made once in a data directory, so it is no part of a job's cost.
+        ensure_base_model(settings.jobs.base_model, folder)
         # In turns, first the one and then the other: neither has the warmer machine.
         for kind in KINDS[:: 1 if number % 2 == 0 else -1]:
             module = f"trainers.jobs.{tier}" if kind == "job" else "benchmarks.job_cost_bare"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from schemas.events import JobState, JobUpdate, ModelVersion, TrainingJob
 from streams.training.folder import STATE_NAME, Control, Result, read_control, read_job, read_result, read_state
-from streams.training.launcher import Command, end, how_it_ended, hub_variables, launch
+from streams.training.launcher import Command, end, how_it_ended, job_variables, launch
 from streams.training.lock import JobLock
 from streams.training.log import LOG_NAME, LogTail, Progress, last_words
 from trainers.files import write_atomically
@@ -145,7 +145,7 @@ class JobRunner:
         """Run the job's process to its end, or end it where the job is cancelled, and return its exit status."""
         tail = LogTail(self._folder / LOG_NAME)
         command = self._command(self._job.tier, self._folder)
-        variables = hub_variables(self._job.base_model, self._data_dir, os.environ)
+        variables = job_variables(self._job.base_model, self._data_dir, os.environ)
         process = launch(command, self._folder, lock.fileno(), self._attempt, variables)
         try:
             lock.note_process(process.pid)

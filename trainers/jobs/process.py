@@ -134,7 +134,8 @@ def reason_of(error: BaseException) -> str | None:
 def _train(trainer: Trainer, work: AnyWork) -> dict[str, JsonValue]:
     """Train from the newest checkpoint, or from the start, and return what it took."""
     checkpoint = newest_checkpoint(work.checkpoints)
-    say(TRAINING_SHARE[0], stage="train", resumed_from=None if checkpoint is None else checkpoint.name)
+    resumed: dict[str, JsonValue] = {} if checkpoint is None else {"resumed_from": checkpoint.name}
+    say(TRAINING_SHARE[0], stage="train", **resumed)
     trainer.remove_callback(PrinterCallback)
     begun, busy = time.perf_counter(), time.process_time()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

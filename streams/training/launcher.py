@@ -65,7 +65,7 @@ LAUNCHERS: Mapping[str, Callable[[Settings], Command]] = {
 
 
 def job_variables(base_model: str, data_dir: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return variables of a job's process: libraries keep to the data directory, to their own cores and off the network.
+    """Return variables of a job's process: libraries keep to the data directory, leave cores to others, are offline.
 
     Args:
         base_model: of the job; only a name on the hub is fetched.

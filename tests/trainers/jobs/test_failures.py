@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import resource
 import shutil
 from collections.abc import Iterator
@@ -60,6 +61,13 @@ def test_a_changed_empty_or_truncated_dataset_fails_the_job(job, change, reason)
     assert reason in failed(job)
     path.write_bytes(whole)
     assert recovers(job)
+
+
+def test_an_example_that_breaks_a_rule_of_the_job_fails_it(job):
+    request = json.loads((job / "job.json").read_bytes())
+    request["settings"]["rules"]["min_reward_gap"] = 1.9
+    (job / "job.json").write_text(json.dumps(request))
+    assert "breaks the rule" in failed(job)
 
 
 @pytest.mark.parametrize("name", ["/nowhere/model", "no-such-package", "./gone"])

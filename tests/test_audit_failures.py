@@ -259,7 +259,7 @@ def through_the_agents(events: list[Experience | Feedback | bytes], folder: Path
                 await agents.pairs.process(RecordBatch("answers", 0, records))
 
         asyncio.run(run())
-        answers = [Answer.from_json(value) for value in kept.values("answers")]
+        answers = [answer for value in kept.values("answers") for answer, _ in Answer.each_from(value)]
         return app.services.metrics.totals(), answers, app.agents_of_ours.pairs.funnel(0), kept
 
 

@@ -278,10 +278,10 @@ class Requests:
         """Commit."""
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        for tier in self._tiers:
+        for offset, tier in enumerate(self._tiers):
             fields = {"job_id": f"{tier}-1", "tier": tier, "dataset_path": "x", "dataset_sha256": "0"}
             more = {"example_count": 1, "base_model": "m", "settings": {}, "requested_at": 1}
-            yield record(TrainingJob.model_validate({**fields, **more}).to_json())
+            yield record(TrainingJob.model_validate({**fields, **more}).to_json(), offset)
 
 
 class KeptUpdates:

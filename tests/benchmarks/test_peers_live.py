@@ -13,8 +13,8 @@ from benchmarks.peers.compare import in_turn
 from benchmarks.peers.engines import BARE, OURS
 from benchmarks.peers.measure import Result, Sizes
 
-MOST_CPU = 6.0
-"""Times bare aiokafka's CPU a feedback, pairing included: about twice what an idle machine gives (3.1)."""
+MOST_CPU = 5.0
+"""Times bare aiokafka's CPU a feedback, pairing included: about twice what an idle machine gives (2.4)."""
 SIZES = Sizes(experiences=300, feedbacks=10_000, rates=(), seconds=0.0)
 """With 4,000 feedbacks the ratio of one round was anything from 3.3 to 3.9: start-up is among the cost."""
 

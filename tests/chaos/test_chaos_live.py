@@ -16,7 +16,7 @@ from streams.broker.jars import kafka_jars
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
-FAULTS = ["SIGKILL of all at once", "SIGKILL of a scorer's process", "a worker paused (zombie)"]
+FAULTS = ["SIGKILL of all at once", "a worker paused (zombie)"]
 
 
 def test_faults_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_faults_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
         pytest.skip(f"a broker that can be killed and started on its data is not to be had: {error}")
     figures = tmp_path / "figures.json"
     rounds = [argument for name in FAULTS for argument in ("--fault", name)]
-    command = [sys.executable, "-m", "tests.chaos", "--rounds", "3", "--minutes", "20", "--events", "60", "--seed", "5"]
+    command = [sys.executable, "-m", "tests.chaos", "--rounds", "2", "--minutes", "20", "--events", "60", "--seed", "5"]
     done = subprocess.run(
         [*command, *rounds, "--json", str(figures)], capture_output=True, text=True, timeout=500, check=False
     )
@@ -35,7 +35,7 @@ def test_faults_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
     assert found["problems"] == []
     assert (found["lost"], found["learned_twice"], found["jobs_launched_twice"], found["hung"]) == (0, 0, 0, 0)
     assert found["faults"].keys() == set(FAULTS)
-    assert found["signals"]["SIGKILL to scorer"] >= 1
+    assert found["signals"]["SIGSTOP to worker"] >= 1
     effects = found["effects"]
     assert effects["feedbacks learned"] > effects["feedbacks held out"] > 0
     assert effects["epochs"] >= 2

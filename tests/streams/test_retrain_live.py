@@ -68,6 +68,7 @@ def verify(stream: Deployment) -> None:
     until(lambda: stream.command("replay", "--tier", "scorer", "--verify").returncode == 0, stream.logs, 30)
 
 
+@pytest.mark.slow
 def test_refused_rank_is_retrained_promoted_and_rolled_back(
     bootstrap: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_promotion_under_a_running_worker_is_taken_over_in_place(bootstrap: str,
         verify(stream)
 
 
+@pytest.mark.slow
 def test_pause_scores_on_and_learns_everything_once_after_it(bootstrap: str, prefix: str, tmp_path: Path) -> None:
     with Deployment(bootstrap, prefix, tmp_path / "d") as stream:
         worker = stream.worker()

@@ -78,6 +78,7 @@ def test_job_of_a_killed_trainer_is_finished_by_the_next_and_run_once(settings: 
     assert [state for _, state in updates(settings)][-1] == "validated"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_failed_job_is_retried_once_the_cause_is_gone_with_other_settings_if_need_be(
     settings: Settings, tmp_path: Path
@@ -173,6 +174,7 @@ def follows(process: subprocess.Popen[bytes], folder: Path) -> bool:
     return any(Path(file.path) == folder / "lock" for file in psutil.Process(process.pid).open_files())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_job_killed_then_its_trainer_then_both_trains_every_step_once(settings: Settings, tmp_path: Path) -> None:
     base = tiny.build_model(tmp_path / "base")

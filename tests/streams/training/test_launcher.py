@@ -133,6 +133,7 @@ def hub(model: Path, name: str) -> Iterator[str]:
             serving.join()
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_is_fetched_once_into_the_data_directory(
     tmp_path: Path, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,9 +26,13 @@ def test_faults_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
         pytest.skip(f"a broker that can be killed and started on its data is not to be had: {error}")
     figures = tmp_path / "figures.json"
     rounds = [argument for name in FAULTS for argument in ("--fault", name)]
-    command = [sys.executable, "-m", "tests.chaos", "--rounds", "2", "--minutes", "20", "--events", "60", "--seed", "5"]
+    options = ["--rounds", "2", "--minutes", "20", "--events", "100", "--seed", "5", "--json", str(figures)]
     done = subprocess.run(
-        [*command, *rounds, "--json", str(figures)], capture_output=True, text=True, timeout=500, check=False
+        [sys.executable, "-m", "tests.chaos", *options, *rounds],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(figures.read_text())

@@ -115,12 +115,9 @@ def cancel(loaded: LoadedSettings, job: str, as_json: bool) -> None:
 def _control(loaded: LoadedSettings, job: str, action: JobAction, as_json: bool, new_settings: bool = False) -> None:
     import asyncio
 
-    from streams.training.controls import ask_for, changed
-    from streams.training.folder import find_job, read_job
+    from streams.training.controls import ask_for
 
-    request = read_job(Path(find_job(Path(loaded.settings.data_dir), job).folder)) if new_settings else None
-    changes = {} if request is None else changed(request, loaded.settings)
-    view, trainers = asyncio.run(ask_for(loaded.settings, job, action, new_settings=new_settings))
+    view, trainers, changes = asyncio.run(ask_for(loaded.settings, job, action, new_settings=new_settings))
     if as_json:
         told = {"job_id": view.job_id, "action": action, "state": view.state, "trainers": trainers}
         click.echo(json.dumps({**told, "changed": {name: list(pair) for name, pair in changes.items()}}))

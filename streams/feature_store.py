@@ -6,10 +6,12 @@ read there again.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from struct import Struct
 
+from msgspec.structs import replace
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from schemas.records import ScorerEntry
@@ -21,6 +23,8 @@ _KEY = Struct(">IQ")
 _TIME = Struct("<d")
 _COVERED = b"covered"
 _EXPIRED_AT_ONCE = 1_000
+_RECENT_BYTES = 24 * 1024 * 1024
+"""Of features that are kept in memory: most feedback comes soon after its experience."""
 _CACHE_BYTES = 4 * 1024 * 1024
 _WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 
@@ -42,6 +46,8 @@ class FeatureStore:
         self._db = Rdict(str(folder), _options())
         self._retention = retention
         self._clocks: dict[int, float] = {}
+        self._recent: OrderedDict[bytes, bytes] = OrderedDict()
+        self._recent_bytes = 0
         self.covered = int(self._db.get(_COVERED) or b"0")
         """Offset in the topic up to which every arrival is kept."""
 
@@ -65,6 +71,7 @@ class FeatureStore:
             elif (key := _KEY.pack(partition, offset)) not in fresh and self._db.get(key) is None:
                 fresh.add(key)
                 batch.put(key, _TIME.pack(entry.received_at) + entry.features)
+                self._remember(key, entry.features)
         if end > self.covered:
             self.covered = end
             batch.put(_COVERED, str(end).encode())
@@ -73,20 +80,42 @@ class FeatureStore:
 
     def fill(self, entries: Iterable[tuple[int, ScorerEntry]]) -> Entries:
         """Return the entries with their features; where they are not there they stay empty."""
-        get, pack, head = self._db.get, _KEY.pack, _TIME.size
         filled: Entries = []
         for offset, entry in entries:
             if not entry.features:
-                value = get(pack(*entry.arrival))
-                if value is not None:
-                    entry = entry._replace(features=value[head:])
+                features = self._features(_KEY.pack(*entry.arrival))
+                if features is not None:
+                    entry = replace(entry, features=features)
             filled.append((offset, entry))
         return filled
+
+    def _features(self, key: bytes) -> bytes | None:
+        features = self._recent.get(key)
+        if features is not None:
+            self._recent.move_to_end(key)
+            return features
+        value: bytes | None = self._db.get(key)
+        if value is None:
+            return None
+        features = value[_TIME.size :]
+        self._remember(key, features)
+        return features
+
+    def _remember(self, key: bytes, features: bytes) -> None:
+        self._recent[key] = features
+        self._recent_bytes += len(features)
+        while self._recent_bytes > _RECENT_BYTES:
+            self._recent_bytes -= len(self._recent.popitem(last=False)[1])
+
+    def _forget(self, key: bytes) -> None:
+        self._recent_bytes -= len(self._recent.pop(key, b""))
 
     def forget(self) -> None:
         """Drop everything, for the topic to be read from its start."""
         for key in list(self._db.keys()):
             self._db.delete(key)
+        self._recent.clear()
+        self._recent_bytes = 0
         self.covered = 0
 
     @property
@@ -107,6 +136,7 @@ class FeatureStore:
                 if not of_partition or _TIME.unpack_from(value)[0] + self._retention >= clock:
                     break
                 batch.delete(key)
+                self._forget(key)
                 if len(batch) >= _EXPIRED_AT_ONCE:
                     break
         count = len(batch)

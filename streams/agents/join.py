@@ -12,7 +12,7 @@ from streams import topology
 from streams.agents.intake import Intake, letter, take_in
 from streams.agents.services import Services
 from streams.dead_letters import Record, attempt_of, dead_letter
-from streams.join.decide import Decisions, Joiner
+from streams.join.decide import Decisions, Joiner, Memory
 from streams.join.expiry import ExpiryIndex
 from streams.publisher import Outgoing, partition_for
 from streams.tables import Overlay, write_state
@@ -38,6 +38,7 @@ class JoinAgent:
         self._published = EmbeddingStats()
         self._supplied = 0
         self._expiry: dict[int, ExpiryIndex] = {}
+        self._memories: defaultdict[int, Memory] = defaultdict(Memory)
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._experiences = services.tables[topology.EXPERIENCES_TABLE]
         self._judgements = services.tables[topology.JUDGEMENTS_TABLE]
@@ -45,6 +46,7 @@ class JoinAgent:
     def forget(self) -> None:
         """Drop what was derived from the tables: partitions may have moved."""
         self._expiry.clear()
+        self._memories.clear()
 
     async def process(self, batch: RecordBatch) -> None:
         """Join one chunk of one partition; experiences, feedback and ticks of a partition take turns."""
@@ -54,7 +56,8 @@ class JoinAgent:
     async def _process(self, batch: RecordBatch) -> None:
         experiences = Overlay(self._experiences, batch.partition)
         judgements = Overlay(self._judgements, batch.partition)
-        joiner = Joiner(self._settings.reward, self._settings.join.retention, experiences, judgements)
+        memory = self._memories[batch.partition]
+        joiner = Joiner(self._settings.reward, self._settings.join.retention, experiences, judgements, memory)
         name = batch.topic.removeprefix(self._settings.topics.prefix)
         outgoing: list[Outgoing] = []
         # What tells whether an experience is known is written last when it comes, and first when it goes.

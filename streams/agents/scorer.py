@@ -69,6 +69,8 @@ class ScorerAgent:
         self._turn = asyncio.Lock()
         """Held while the learner changes or is copied."""
         self._saving: asyncio.Task[Path] | None = None
+        self._publishing: asyncio.Task[None] | None = None
+        """The score updates of the last chunk: on their way while the next chunk is learned."""
         self._started_at = 0
         self._pause = LearningPause(services.data_dir)
         self._passed_by = False
@@ -92,7 +94,7 @@ class ScorerAgent:
         if self._owner is not None:
             self._owner.features.close()
             self._owner = None
-        self._passed_by, self._sent_back_to = False, None
+        self._passed_by, self._sent_back_to, self._publishing = False, None, None
 
     def durable_through(self) -> int:
         """Return the input offset that may be committed: what the newest checkpoint has learned up to."""
@@ -105,18 +107,24 @@ class ScorerAgent:
         return self._started_at
 
     async def process(self, batch: RecordBatch) -> None:
-        """Score and learn one chunk."""
+        """Score and learn one chunk; returns when its updates are published, and lets the next one begin before."""
         async with self._turn:
             if self._comes_again(batch):
                 return
             owner = await self._owned()
             try:
                 work = self._only_score(owner, batch) if self._pause.is_on else await self._work(owner, batch)
-                await self._publish(owner, work)
             except BaseException:
                 # What was learned and not published must not come into a checkpoint.
                 self.forget()
                 raise
+            publishing = self._publishing = asyncio.create_task(self._publish(owner, work, self._publishing))
+        try:
+            await publishing
+        except BaseException:
+            if owner is self._owner:
+                self.forget()
+            raise
         await self._checkpoint_when_due(owner)
 
     async def take_over_when_assigned(self, assigned: bool) -> None:
@@ -260,8 +268,9 @@ class ScorerAgent:
         scored = await self._replay_logged(owner)
         if owner.waiting and not owner.logged:
             steps = owner.learner.plan(owner.waiting, owner.epoch)
-            logged_through = await self._log(steps)
-            scored += await self._apply(owner, owner.waiting, steps)
+            # Nothing is seen of a step, nor kept, before it is in the log; so it may be taken meanwhile.
+            logged_through, learned = await asyncio.gather(self._log(steps), self._apply(owner, owner.waiting, steps))
+            scored += learned
             owner.log_offset = max(owner.log_offset, logged_through)
             owner.waiting = []
         return scored
@@ -307,6 +316,8 @@ class ScorerAgent:
             owner = self._owner
             if owner is None or owner.learner.next_offset == owner.saved_offset:
                 return
+            if self._publishing is not None:
+                await asyncio.shield(self._publishing)
             # What the last checkpoint has learned is not learned again.
             owner.features.expire(owner.saved_clocks)
             snapshot = owner.learner.snapshot(owner.epoch, owner.log_offset)
@@ -322,7 +333,10 @@ class ScorerAgent:
             return
         await self._begin_checkpoint()
 
-    async def _publish(self, owner: Ownership, scored: list[Scored]) -> None:
+    async def _publish(self, owner: Ownership, scored: list[Scored], before: asyncio.Task[None] | None) -> None:
+        """Publish updates after those of the chunk `before`, if that can be done."""
+        if before is not None:
+            await asyncio.shield(before)
         now = time.time()
         topic = self._settings.topic(topology.SCORE_UPDATES)
         version = owner.learner.base or self._store.version

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import orjson
+from msgspec.structs import replace
 
 from schemas.events import Experience, Feedback
 from schemas.records import Arrival, Origin, ScorerEntry
 from schemas.settings import RewardSettings
+from streams.join.recent import Recent
 from streams.join.state import EarlyFeedback, JoinedExperience, Judgements
 from streams.tables import Overlay
 from streams.topology import EXPERIENCES, FEEDBACK
@@ -48,16 +50,26 @@ class Decisions:
     counts: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(slots=True)
+class Memory:
+    """What was decoded for earlier batches of a partition."""
+
+    experiences: Recent[JoinedExperience] = field(default_factory=Recent)
+    judgements: Recent[Judgements] = field(default_factory=Recent)
+
+
 class Joiner:
     """Decides over one partition's state; every change goes into the overlays."""
 
-    def __init__(self, settings: RewardSettings, retention: float, experiences: Overlay, judgements: Overlay) -> None:
+    def __init__(
+        self, settings: RewardSettings, retention: float, experiences: Overlay, judgements: Overlay, memory: Memory
+    ) -> None:
         self.settings = settings
         self.retention = retention
         self.experiences = experiences
         self.judgements = judgements
+        self.memory = memory
         self.out = Decisions()
-        self._decoded: dict[bytes, JoinedExperience] = {}
 
     def has_home(self, key: bytes) -> bool:
         """Whether the partition has state of the key, which only a key has that belongs here."""
@@ -76,11 +88,10 @@ class Joiner:
             self.out.counts["duplicate_experience"] += 1
             return
         joined = JoinedExperience.of(experience, query_hash, items, offset)
-        self._decoded[key] = joined
-        self.experiences.set(key, joined.encode())
+        self._keep_experience(key, joined)
         origin = Origin(EXPERIENCES, self.experiences.partition, offset)
         entry = self._entry("arrived", experience.experience_id, None, joined, origin, received_at, ())
-        self.out.entries.append(entry._replace(features=items.features))
+        self.out.entries.append(replace(entry, features=items.features))
         self.out.counts["arrived"] += 1
         state = self._state(key) or Judgements(since=received_at)
         state.since = received_at
@@ -89,7 +100,7 @@ class Joiner:
         for waiting in early:
             origin = Origin(FEEDBACK, waiting.partition, waiting.offset)
             self._join(joined, state, waiting.feedback, origin, waiting.received_at)
-        self.judgements.set(key, state.encode())
+        self._keep_state(key, state)
 
     def judge(self, feedback: Feedback, offset: int, received_at: float, attempt: int = 1) -> None:
         """Join a feedback, or let it wait for its experience; one that came after the retention is early for a next."""
@@ -113,7 +124,7 @@ class Joiner:
         else:
             origin = Origin(FEEDBACK, self.judgements.partition, offset)
             self._join(joined, state, feedback, origin, received_at)
-        self.judgements.set(key, state.encode())
+        self._keep_state(key, state)
 
     def expire(self, key: bytes, until: float) -> None:
         """Forget an experience that arrived at or before `until`; feedback that still waits for it is orphaned."""
@@ -125,20 +136,34 @@ class Joiner:
         self.out.counts["expired"] += 1
         if self.experiences.get(key) is not None:
             self.experiences.set(key, None)
-        self._decoded.pop(key, None)
         self.judgements.set(key, None)
 
     def _state(self, key: bytes) -> Judgements | None:
         data = self.judgements.get(key)
-        return None if data is None else Judgements.decode(data)
+        if data is None:
+            return None
+        # Taken, as it is changed in place: what is kept again is what was written.
+        return self.memory.judgements.take(key, data) or Judgements.decode(data)
+
+    def _keep_state(self, key: bytes, state: Judgements) -> None:
+        data = state.encode()
+        self.judgements.set(key, data)
+        self.memory.judgements.keep(key, data, state)
 
     def _experience(self, key: bytes) -> JoinedExperience | None:
-        if key not in self._decoded:
-            data = self.experiences.get(key)
-            if data is None:
-                return None
-            self._decoded[key] = JoinedExperience.decode(data)
-        return self._decoded[key]
+        data = self.experiences.get(key)
+        if data is None:
+            return None
+        joined = self.memory.experiences.get(key, data)
+        if joined is None:
+            joined = JoinedExperience.decode(data)
+            self.memory.experiences.keep(key, data, joined)
+        return joined
+
+    def _keep_experience(self, key: bytes, joined: JoinedExperience) -> None:
+        data = joined.encode()
+        self.experiences.set(key, data)
+        self.memory.experiences.keep(key, data, joined)
 
     def _join(
         self, joined: JoinedExperience, state: Judgements, feedback: Feedback, origin: Origin, received_at: float

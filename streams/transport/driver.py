@@ -123,7 +123,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         active = set(self._get_active_partitions())
         await self._place_all(active - self._ledgers.keys())
         active &= self._ledgers.keys()
-        busy = {tp for tp in active if self._is_batched(tp) and self._ledgers[tp].pending}
+        most = self._options.under_way
+        busy = {tp for tp in active if self._is_batched(tp) and self._ledgers[tp].pending >= most.get(tp.topic, 1)}
         self._held_back = bool(busy)
         return frozenset(active - busy)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from schemas.records import Arrival, Origin, ScorerEntry, StepRecord, features_size
 from tests.fuzz.targets import EVENTS, a_checkpoint
 from tests.trainers.jobs.tiny import answer
@@ -39,7 +41,7 @@ def _records() -> list[bytes]:
         rewards=(0.5,),
         arrival=Arrival(0, 0),
     )
-    arrived = entry._replace(kind="arrived", feedback_id=None, rewards=(), features=bytes(features_size(1)))
+    arrived = replace(entry, kind="arrived", feedback_id=None, rewards=(), features=bytes(features_size(1)))
     step = StepRecord(kind="step", epoch=1, step=1, first_offset=0, last_offset=1, seed=7)
     progress = b'{"progress": 0.5, "metrics": {"loss": 1.5, "stage": "train"}}'
     answers = [answer(number, good).to_json() for number in (0, 1) for good in (True, False)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from schemas.records import Arrival, ScorerEntry
 from schemas.settings import Settings
@@ -26,7 +27,7 @@ def store(tmp_path: Path) -> Iterator[FeatureStore]:
 
 
 def judged(number: int, at: float = 0.0, partition: int = 0) -> ScorerEntry:
-    return entry(number)._replace(received_at=at, arrival=Arrival(partition, number))
+    return replace(entry(number), received_at=at, arrival=Arrival(partition, number))
 
 
 def arrived(number: int, at: float = 0.0, partition: int = 0) -> ScorerEntry:
@@ -52,7 +53,7 @@ def test_a_feedback_travels_without_features_and_gets_its_arrivals_back(store: F
 
 
 def test_of_a_repeated_arrival_the_first_counts(store: FeatureStore) -> None:
-    other = arrived(3)._replace(features=arrived(4).features)
+    other = replace(arrived(3), features=arrived(4).features)
     store.keep([(0, arrived(3)), (1, other)], 2)
     store.keep([(2, other)], 3)
     assert features(store, judged(3)) == [judged(3).features]

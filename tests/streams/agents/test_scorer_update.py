@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.events import ScoreUpdate
 from schemas.records import Scored
@@ -14,7 +15,7 @@ def updated(result: Scored, epoch: int, version: str, now: float) -> ScoreUpdate
     return ScoreUpdate.from_json(encode_update(result, epoch, version, now))
 
 
-JUDGED = entry(7, (1.0, -1.0))._replace(received_at=100.0, item_types=("widget", "voice"), item_ids=("w", "voice"))
+JUDGED = replace(entry(7, (1.0, -1.0)), received_at=100.0, item_types=("widget", "voice"), item_ids=("w", "voice"))
 
 
 def test_an_update_carries_scores_before_and_after_and_where_they_are_from() -> None:

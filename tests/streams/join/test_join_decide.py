@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.events import Experience, Feedback
 from schemas.records import Answer, Origin, ScorerEntry
 from schemas.settings import RewardSettings, ScorerSettings
-from streams.join.decide import Joiner, encode_answer
+from streams.join.decide import Joiner, Memory, encode_answer
 from streams.join.state import JoinedExperience, Judgements
 from streams.tables import Overlay
 from trainers.embedding import build_embedder
@@ -47,6 +47,7 @@ class Partition:
 
     def __init__(self) -> None:
         self.experiences, self.judgements = FakeTable(), FakeTable()
+        self.memory = Memory()
         self.entries: list[ScorerEntry] = []
         self.answers: list[Any] = []
         self.orphans: list[Any] = []
@@ -54,7 +55,7 @@ class Partition:
 
     def joiner(self) -> Joiner:
         overlays = Overlay(self.experiences, 0), Overlay(self.judgements, 0)  # type: ignore[arg-type]
-        return Joiner(RewardSettings(), 7 * 86_400.0, *overlays)
+        return Joiner(RewardSettings(), 7 * 86_400.0, *overlays, self.memory)
 
     def run(self, topic: str, events: list[tuple[int, Any]], at: float = 1000.0, persist: bool = True) -> Joiner:
         joiner = self.joiner()

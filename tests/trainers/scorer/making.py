@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from msgspec.structs import replace
 
 from schemas.records import FEATURES_PER_ITEM, Arrival, Origin, ScorerEntry
 from schemas.settings import ScorerSettings
@@ -64,7 +65,7 @@ def entry(
 def arrival_of(judged: ScorerEntry) -> ScorerEntry:
     """Return the arrival that brought a feedback's features."""
     origin = Origin("experiences", *judged.arrival)
-    return judged._replace(kind="arrived", feedback_id=None, rewards=(), origin=origin)
+    return replace(judged, kind="arrived", feedback_id=None, rewards=(), origin=origin)
 
 
 def random_stream(seed: int, count: int) -> list[tuple[int, ScorerEntry]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from tests.trainers.scorer.making import HELD_OUT, entry
 from trainers.scorer.gate import JUDGED_ITEMS, HeldOut
@@ -26,7 +27,7 @@ def held_out(queries: int, items: int = 4) -> HeldOut:
     judged = HeldOut()
     for number in range(queries):
         plain = entry(number, [0.0] * items, query=f"query {number}")
-        judged.add(plain._replace(rewards=tuple(first_feature(plain.features).tolist())))
+        judged.add(replace(plain, rewards=tuple(first_feature(plain.features).tolist())))
     return judged
 
 
@@ -86,7 +87,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         for number in range(40):
             plain = entry(trial * 100 + number, [0.0, 0.0], query=f"q {number}")
             rewards = (1.0, -1.0) if rng.random() < 0.5 else (-1.0, 1.0)
-            judged.add(plain._replace(rewards=rewards))
+            judged.add(replace(plain, rewards=rewards))
         # Neither scorer knows anything: the gain's truth is 0.
         comparison = judged.compare(noise, first_feature)
         assert comparison.low is not None

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from schemas.records import Origin, ScorerEntry, StepRecord
 from schemas.settings import ScorerSettings
@@ -76,10 +77,10 @@ def test_every_feedback_is_learned_or_held_out_exactly_once():
 def test_repeated_origin_gives_nothing_and_is_counted():
     learner = OnlineLearner(SMALL)
     first = entry(0, origin=Origin("feedback", 2, 5))
-    again = entry(1)._replace(origin=Origin("feedback", 2, 5))
-    other = entry(2)._replace(origin=Origin("experiences", 2, 5))
+    again = replace(entry(1), origin=Origin("feedback", 2, 5))
+    other = replace(entry(2), origin=Origin("experiences", 2, 5))
     assert apply_all(learner, first, again, other) == ["feedback_learned"] * 2
-    late = [(3, entry(3)._replace(origin=Origin("feedback", 2, 5)))]
+    late = [(3, replace(entry(3), origin=Origin("feedback", 2, 5)))]
     assert learner.plan(late, 1) == []
     assert learner.apply(late, []) == []
     assert learner.status()["duplicates"] == 2
@@ -88,7 +89,7 @@ def test_repeated_origin_gives_nothing_and_is_counted():
 
 def test_an_origin_that_comes_after_a_later_one_is_learned():
     learner = OnlineLearner(SMALL)
-    assert apply_all(learner, *(entry(n)._replace(origin=Origin("feedback", 2, 9 - n)) for n in range(4))) == (
+    assert apply_all(learner, *(replace(entry(n), origin=Origin("feedback", 2, 9 - n)) for n in range(4))) == (
         ["feedback_learned"] * 4
     )
 

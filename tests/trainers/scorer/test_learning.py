@@ -6,6 +6,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.accuracy import Judged, within_query_accuracy
 from benchmarks.home_assistant import DATA, load_rows, to_experience
@@ -46,7 +47,7 @@ def accuracy(fold: int, shuffled: bool = False) -> float:
         order = np.random.default_rng(fold).permutation(len(learned))
         rewards = [(learned[n].rewards or (1.0,))[0] for n in order]
         learned = [
-            entry._replace(rewards=(reward,) * len(entry.item_ids))
+            replace(entry, rewards=(reward,) * len(entry.item_ids))
             for entry, reward in zip(learned, rewards, strict=True)
         ]
     learner = OnlineLearner(ScorerSettings())

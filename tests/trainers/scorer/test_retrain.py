@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from schemas.errors import InputError
 from schemas.records import ScorerEntry
@@ -35,7 +36,7 @@ def tasteful(count: int) -> list[tuple[int, ScorerEntry]]:
         liked = number % 2
         items[liked, 384] = 1.0
         rewards = tuple(1.0 if place == liked else -1.0 for place in range(2))
-        stream.append((number, plain._replace(features=vector.tobytes(), rewards=rewards)))
+        stream.append((number, replace(plain, features=vector.tobytes(), rewards=rewards)))
     return stream
 
 

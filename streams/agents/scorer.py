@@ -71,6 +71,10 @@ class ScorerAgent:
         self._saving: asyncio.Task[Path] | None = None
         self._publishing: asyncio.Task[None] | None = None
         """The score updates of the last chunk: on their way while the next chunk is learned."""
+        self._read_to: int | None = None
+        """Offset after the last chunk, of this ownership."""
+        self._failed = False
+        """Whether a chunk failed: one that comes behind it would leave it out."""
         self._started_at = 0
         self._pause = LearningPause(services.data_dir)
         self._passed_by = False
@@ -90,11 +94,16 @@ class ScorerAgent:
         self._store.load_latest()
 
     def forget(self) -> None:
-        """Give the scorer up."""
+        """Give the scorer up; its partition is read anew, if at all."""
+        self._give_up()
+        self._failed = False
+
+    def _give_up(self) -> None:
         if self._owner is not None:
             self._owner.features.close()
             self._owner = None
-        self._passed_by, self._sent_back_to, self._publishing = False, None, None
+        self._passed_by, self._sent_back_to = False, None
+        self._publishing = self._read_to = None
 
     def durable_through(self) -> int:
         """Return the input offset that may be committed: what the newest checkpoint has learned up to."""
@@ -111,21 +120,35 @@ class ScorerAgent:
         async with self._turn:
             if self._comes_again(batch):
                 return
-            owner = await self._owned()
             try:
+                self._check_order(batch)
+                owner = await self._owned()
                 work = self._only_score(owner, batch) if self._pause.is_on else await self._work(owner, batch)
             except BaseException:
-                # What was learned and not published must not come into a checkpoint.
-                self.forget()
+                self._fail()
                 raise
             publishing = self._publishing = asyncio.create_task(self._publish(owner, work, self._publishing))
         try:
             await publishing
         except BaseException:
             if owner is self._owner:
-                self.forget()
+                self._fail()
             raise
         await self._checkpoint_when_due(owner)
+
+    def _fail(self) -> None:
+        """Give up what was learned: what is not published must not come into a checkpoint."""
+        self._give_up()
+        self._failed = True
+
+    def _check_order(self, batch: RecordBatch) -> None:
+        """See that a chunk follows the last one: what lies before learned entries is taken for learned, too."""
+        first = batch.records[0].offset
+        if self._failed:
+            raise RuntimeError(f"scorer entries {first} and on come after some that failed")
+        if self._read_to not in (None, first):
+            raise RuntimeError(f"scorer entries {first} and on came where {self._read_to} should")
+        self._read_to = batch.records[-1].offset + 1
 
     async def take_over_when_assigned(self, assigned: bool) -> None:
         """Take the scorer over where its partition is this worker's: the first feedback need not wait for it."""
@@ -268,9 +291,8 @@ class ScorerAgent:
         scored = await self._replay_logged(owner)
         if owner.waiting and not owner.logged:
             steps = owner.learner.plan(owner.waiting, owner.epoch)
-            # Nothing is seen of a step, nor kept, before it is in the log; so it may be taken meanwhile.
-            logged_through, learned = await asyncio.gather(self._log(steps), self._apply(owner, owner.waiting, steps))
-            scored += learned
+            logged_through = await self._log(steps)
+            scored += await self._apply(owner, owner.waiting, steps)
             owner.log_offset = max(owner.log_offset, logged_through)
             owner.waiting = []
         return scored
@@ -316,8 +338,9 @@ class ScorerAgent:
             owner = self._owner
             if owner is None or owner.learner.next_offset == owner.saved_offset:
                 return
-            if self._publishing is not None:
-                await asyncio.shield(self._publishing)
+            if not await _is_done(self._publishing):
+                self._fail()
+                return
             # What the last checkpoint has learned is not learned again.
             owner.features.expire(owner.saved_clocks)
             snapshot = owner.learner.snapshot(owner.epoch, owner.log_offset)
@@ -335,8 +358,8 @@ class ScorerAgent:
 
     async def _publish(self, owner: Ownership, scored: list[Scored], before: asyncio.Task[None] | None) -> None:
         """Publish updates after those of the chunk `before`, if that can be done."""
-        if before is not None:
-            await asyncio.shield(before)
+        if not await _is_done(before):
+            raise RuntimeError("the score updates before these were not published")
         now = time.time()
         topic = self._settings.topic(topology.SCORE_UPDATES)
         version = owner.learner.base or self._store.version
@@ -350,3 +373,11 @@ class ScorerAgent:
         published = time.time()
         judged = [result.entry.received_at for result in scored if result.reason != "experience_arrived"]
         self._services.metrics.observe_latency([max(0.0, published - received) for received in judged])
+
+
+async def _is_done(publishing: asyncio.Task[None] | None) -> bool:
+    """Wait for updates that are on their way; return whether they arrived."""
+    if publishing is None:
+        return True
+    await asyncio.wait([publishing])
+    return not publishing.cancelled() and publishing.exception() is None

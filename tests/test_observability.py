@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from streams.exposition import StateCollector
-from streams.metrics import Metrics
+from streams.metrics import LATENCY_BUCKETS, Metrics
 from trainers.pairs.funnel import empty_funnel
 
 ROOT = Path(__file__).parents[1]
@@ -185,3 +185,21 @@ def test_promtool_agrees(arguments: tuple[str, ...]) -> None:
         pytest.skip("promtool is not installed: it comes with Prometheus")
     done = subprocess.run(["promtool", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_many_latencies_at_once_are_the_histogram_that_one_at_a_time_gives() -> None:
+    seconds = [0.0, 0.004, 0.005, 0.0051, 0.25, 59.0, 60.0, 61.0, 1e9]
+    ours, theirs = Metrics(), CollectorRegistry()
+    single = Histogram("tierstream_feedback_to_score_seconds", "x", buckets=LATENCY_BUCKETS, registry=theirs)
+    ours.observe_latency(seconds[:4])
+    ours.observe_latency(seconds[4:])
+    for value in seconds:
+        single.observe(value)
+    names = ("tierstream_feedback_to_score_seconds_bucket", "tierstream_feedback_to_score_seconds_count")
+    for name in names:
+        for bound in (*map(str, LATENCY_BUCKETS), "+Inf") if name.endswith("bucket") else (None,):
+            labels = {"le": bound} if bound else {}
+            expected = theirs.get_sample_value(name, labels)
+            assert expected is not None
+            assert ours.registry.get_sample_value(name, labels) == expected
+    assert ours.registry.get_sample_value("tierstream_feedback_to_score_seconds_sum") == pytest.approx(sum(seconds))

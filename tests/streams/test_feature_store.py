@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -84,6 +85,37 @@ def test_an_arrival_expires_once_no_later_feedback_can_refer_to_it(store: Featur
         judged(2).features,
         judged(3).features,
     ]
+
+
+def test_what_is_not_recent_any_more_is_read_from_the_disk(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(arrived(1).features)
+    monkeypatch.setattr("streams.feature_store._RECENT_BYTES", 2 * size)
+    store.keep([(number, arrived(number)) for number in range(4)], 4)
+    reads = []
+    monkeypatch.setattr(store, "_db", Watched(store._db, reads))
+    assert features(store, judged(3), judged(2)) == [judged(3).features, judged(2).features]
+    assert reads == []
+    assert features(store, judged(0), judged(0), judged(2)) == [judged(0).features] * 2 + [judged(2).features]
+    assert len(reads) == 1
+    assert features(store, judged(3)) == [judged(3).features]
+    assert len(reads) == 2
+
+
+class Watched:
+    """A database that notes what is read."""
+
+    def __init__(self, db: Any, reads: list[bytes]) -> None:
+        self._db, self._reads = db, reads
+
+    def get(self, key: bytes) -> bytes | None:
+        self._reads.append(key)
+        value: bytes | None = self._db.get(key)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
 
 
 def test_early_feedback_does_not_turn_a_partitions_clock_back(store: FeatureStore) -> None:

@@ -290,6 +290,24 @@ def test_a_crash_between_output_and_state_loses_nothing_and_learns_nothing_twice
     }
 
 
+@settings(max_examples=150, deadline=None)
+@given(order=st.permutations(range(len(EVENTS))), lost=st.sets(st.integers(0, len(EVENTS) - 1)))
+def test_what_is_remembered_of_earlier_batches_changes_no_decision(order: list[int], lost: set[int]) -> None:
+    remembering, forgetful = Partition(), Partition()
+    for offset, index in enumerate(order):
+        topic, event = EVENTS[index]
+        forgetful.memory = Memory()
+        for partition in (remembering, forgetful):
+            if index in lost:  # decided, never durable, and decided again
+                partition.run(topic, [(offset, event)], persist=False)
+            partition.run(topic, [(offset, event)])
+    assert remembering.entries == forgetful.entries
+    assert remembering.answers == forgetful.answers
+    assert remembering.counts == forgetful.counts
+    assert remembering.experiences.data == forgetful.experiences.data
+    assert remembering.judgements.data == forgetful.judgements.data
+
+
 def test_a_successor_that_reads_the_topics_in_another_order_loses_nothing() -> None:
     partition = Partition()
     # One owner publishes both arrivals and dies before its state; the next one reads the feedback first.

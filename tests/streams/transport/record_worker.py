@@ -36,6 +36,9 @@ class Spec(TypedDict, total=False):
     partitions: int
     store: str
     body_seconds: float
+    under_way: int
+    begun: str
+    gate: str
     start_offsets: dict[str, int]
     bound_file: str
     latencies: str
@@ -71,6 +74,7 @@ def build(spec: Spec) -> faust.App:
     app.transport_options = TransportOptions(
         batch_topics=frozenset(spec["topics"]) if spec.get("batched", True) else frozenset(),
         batch_records=spec.get("batch_records", 500),
+        under_way=dict.fromkeys(spec["topics"], spec.get("under_way", 1)),
         fetch_max_wait_ms=spec.get("fetch_max_wait_ms", 20),
         durable_through=bound,
         start_offset=start_offset,
@@ -89,7 +93,10 @@ def build(spec: Spec) -> faust.App:
     output = os.open(spec["output"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     latencies = os.open(spec["latencies"], os.O_WRONLY | os.O_APPEND | os.O_CREAT) if "latencies" in spec else None
 
-    @app.agent(channel, name="note-records")
+    under_way = spec.get("under_way", 1)
+    at_once = under_way * spec.get("partitions", 2) if under_way > 1 else 1
+
+    @app.agent(channel, name="note-records", concurrency=at_once)
     async def note(stream: Any) -> None:
         async for batch in stream:
             if spec.get("batched", True):
@@ -99,6 +106,9 @@ def build(spec: Spec) -> faust.App:
                 message = stream.current_event.message
                 records = [(message.topic, message.partition, message.offset, message.value)]
                 stamps = [int(message.timestamp * 1000)]
+            if "begun" in spec:
+                begin(spec, *records[0][1:3])
+                await asyncio.to_thread(wait_for, Path(spec["gate"]))
             if counts is not None:
                 for topic, partition, _, _ in records:
                     counts[f"{topic}/{partition}"] += 1
@@ -114,6 +124,16 @@ def build(spec: Spec) -> faust.App:
                 os.write(latencies, "".join(f"{now - stamp:.1f}\n" for stamp in stamps).encode())
 
     return app
+
+
+def begin(spec: Spec, partition: int, offset: int) -> None:
+    with Path(spec["begun"]).open("a") as begun:
+        begun.write(f"{partition} {offset}\n")
+
+
+def wait_for(gate: Path) -> None:
+    while not gate.exists():
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.live
 
 
-def kill_and_restart(bench: Bench, records: int) -> None:
+def kill_and_restart(bench: Bench, records: int, under_way: int = 1) -> None:
     bench.create("a", "b")
     bench.produce(records)
-    worker = bench.start(batch_records=100, body_seconds=0.02)
+    worker = bench.start(batch_records=100, body_seconds=0.02, under_way=under_way)
     bench.wait_for_records(records // 4)
     worker.kill()
     worker.wait()
@@ -38,6 +38,30 @@ def kill_and_restart(bench: Bench, records: int) -> None:
 
 def test_a_killed_workers_records_come_again_exactly_from_the_commit(bench: Bench) -> None:
     kill_and_restart(bench, 8000)
+
+
+def test_a_killed_workers_records_come_again_where_two_batches_of_a_partition_were_under_way(bench: Bench) -> None:
+    kill_and_restart(bench, 8000, under_way=2)
+
+
+def test_so_many_batches_of_a_partition_are_under_way_as_its_topic_may_have(bench: Bench) -> None:
+    bench.create("a")
+    bench.produce(200)
+    begun, gate = bench.folder / "begun", bench.folder / "gate"
+    begun.touch()
+    bench.start(batch_records=10, under_way=2, begun=str(begun), gate=str(gate))
+
+    def starts(partition: str) -> list[int]:
+        rows = [line.split() for line in begun.read_text().splitlines()]
+        return [int(row[1]) for row in rows if row[0] == partition]
+
+    bench.wait("two batches of each partition begin", lambda: {len(starts("0")), len(starts("1"))} == {2})
+    time.sleep(0.5)
+    assert starts("0") == starts("1") == [0, 10]
+    gate.touch()
+    bench.wait("commits reach the end", bench.everything_committed)
+    assert starts("0") == starts("1") == list(range(0, 100, 10))
+    assert Counter(bench.seen().values()) == {1: 200}
 
 
 def test_a_killed_workers_records_come_again_on_the_lite_broker(lite_bench: Bench) -> None:

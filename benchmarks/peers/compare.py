@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -103,7 +104,10 @@ def run(engines: Sequence[str], rounds: int, sizes: Sizes, peers_python: str) ->
         ):
             broker.wait_until_ready()
             task = progress.add_task("engines", total=rounds * len(engines))
-            for engine, result in in_turn(broker.values["broker"], folder, engines, rounds, sizes, peers_python):
+            bootstrap, warming = broker.values["broker"], replace(sizes, rates=())
+            # A fresh broker compiles its code while it works, at the expense of whoever comes first.
+            list(in_turn(bootstrap, folder / "warming", engines[:1], 1, warming, peers_python))
+            for engine, result in in_turn(bootstrap, folder, engines, rounds, sizes, peers_python):
                 progress.advance(task)
                 console.log(f"{engine}: {result.per_second:,.0f} feedbacks/s")
                 yield engine, result
@@ -112,12 +116,14 @@ def run(engines: Sequence[str], rounds: int, sizes: Sizes, peers_python: str) ->
 def in_turn(
     bootstrap: str, folder: Path, engines: Sequence[str], rounds: int, sizes: Sizes, peers_python: str
 ) -> Iterator[tuple[str, Result]]:
-    """Yield each engine's result on a broker that runs, round by round.
+    """Yield each engine's result on a broker that runs, round by round, each round begun by another engine.
 
     Raises:
         CommandFailedError: an engine did not do its work.
     """
-    for number, name in enumerate([*engines] * rounds):
+    folder.mkdir(exist_ok=True)
+    order = [engines[(place + turn) % len(engines)] for turn in range(rounds) for place in range(len(engines))]
+    for number, name in enumerate(order):
         engine = RunningEngine(name, peers_python, bootstrap, folder, number)
         try:
             result = asyncio.run(measure(engine, sizes))

@@ -47,8 +47,8 @@ AT_ONCE = 4
 """Partitions that an agent works on side by side, so that one does not wait for the acknowledgements of another."""
 
 SCORER_AT_ONCE = 4
-"""Chunks that the scorer is given: it learns the next while the updates of the last are being acknowledged, and need not
-wait for the worker to be done with something else."""
+"""Chunks that the scorer is given: it learns the next while the updates of the last are being acknowledged, and need
+not wait for the worker to be done with something else."""
 
 _MAX_RECORD_BYTES = 8 * 1024 * 1024
 _DAY_MS = 86_400_000

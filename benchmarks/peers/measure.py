@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import orjson
+import psutil
 
 from benchmarks.load import Load, feedback_id
 from benchmarks.open_loop import open_loop, publisher_of
@@ -49,6 +50,10 @@ class Result:
     cpu_per_1000: float
     """CPU seconds for a thousand feedbacks, the pairing of them included."""
     rss_bytes: int
+    machine_per_1000: float
+    """CPU seconds of the whole machine, broker, load and whoever watches included, for a thousand feedbacks."""
+    in_use: float
+    """Share of the machine's cores that was used meanwhile, 0 to 1."""
     latencies: dict[float, dict[str, float]] = field(default_factory=dict)
     """By feedbacks a second: p50 and p99 in milliseconds, and the number of feedbacks without a score in time."""
 
@@ -69,13 +74,20 @@ async def measure(engine: RunningEngine, sizes: Sizes) -> Result:
     await _publish(settings, load.feedback(0, sizes.feedbacks))
     starts = await ends(settings, topology.SCORE_UPDATES)
     cpu_before, _ = engine.used()
-    started = time.time()
+    machine_before, started = _machine_cpu(), time.time()
     engine.tell(signal.SIGCONT)
     finished = await _wait_for(engine, starts, "feedback_id", sizes.feedbacks)
+    busy, total = (now - before for now, before in zip(_machine_cpu(), machine_before, strict=True))
     await _until_paired(engine)
     cpu, rss = engine.used()
     count = sizes.feedbacks
-    result = Result(count / (finished - started), (cpu - cpu_before) / count * 1000, rss)
+    result = Result(
+        per_second=count / (finished - started),
+        cpu_per_1000=(cpu - cpu_before) / count * 1000,
+        rss_bytes=rss,
+        machine_per_1000=busy / count * 1000,
+        in_use=busy / total,
+    )
     for rate in sizes.rates if engine.name != FLOOR else ():
         first, count = count, count + int(rate * sizes.seconds)
         ids = [feedback_id(number) for number in range(first, count)]
@@ -84,6 +96,13 @@ async def measure(engine: RunningEngine, sizes: Sizes) -> Result:
         seen = loop.summary()
         result.latencies[rate] = {"p50": seen["seen p50"], "p99": seen["seen p99"], "missing": loop.missing}
     return result
+
+
+def _machine_cpu() -> tuple[float, float]:
+    """Return the seconds that the machine's cores were busy, and all of them, since it started."""
+    times = psutil.cpu_times()
+    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return total - times.idle - getattr(times, "iowait", 0.0), total
 
 
 async def _wait_for(engine: RunningEngine, starts: dict[int, int], key: str, count: int) -> float:

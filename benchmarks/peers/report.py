@@ -51,13 +51,15 @@ def figures(found: Found) -> dict[str, Any]:
 
 def table_rows(found: Found, rates: Sequence[float]) -> list[list[str]]:
     """Return the headings, then one row an engine."""
-    headings = ["engine", "feedbacks/s", "CPU s / 1,000", "RSS MiB"]
+    headings = ["engine", "feedbacks/s", "CPU s / 1,000", "machine's CPU s / 1,000", "in use", "RSS MiB"]
     rows = [[*headings, *(f"p50 / p99 ms at {rate:,g}/s" for rate in rates)]]
     for name, results in found.items():
         cells = [
             name,
             _spread(results, _rate, ",.0f"),
             _spread(results, _cpu, ".3f"),
+            _spread(results, lambda result: result.machine_per_1000, ".3f"),
+            _spread(results, lambda result: result.in_use, ".0%"),
             _spread(results, lambda result: result.rss_bytes / 2**20, ",.0f"),
         ]
         rows.append(cells + [_latency([r.latencies[rate] for r in results if rate in r.latencies]) for rate in rates])
@@ -104,6 +106,8 @@ def _as_json(result: Result) -> dict[str, Any]:
         "per_second": round(result.per_second, 1),
         "cpu_seconds_per_1000": round(result.cpu_per_1000, 4),
         "rss_bytes": result.rss_bytes,
+        "machine_cpu_seconds_per_1000": round(result.machine_per_1000, 4),
+        "machine_in_use": round(result.in_use, 3),
         "latency_ms": {f"{rate:g}": values for rate, values in result.latencies.items()},
     }
 

@@ -8,7 +8,10 @@ from benchmarks.peers.report import figures, markdown, ratios
 
 
 def results(*rates: float) -> list[Result]:
-    return [Result(rate, 1 / rate, 2**20, {200.0: {"p50": 5.0, "p99": rate, "missing": 0}}) for rate in rates]
+    return [
+        Result(rate, 1 / rate, 2**20, 2 / rate, 0.75, {200.0: {"p50": 5.0, "p99": rate, "missing": 0}})
+        for rate in rates
+    ]
 
 
 def test_ratios_are_taken_within_each_round() -> None:
@@ -32,12 +35,15 @@ def test_the_best_peer_is_the_one_with_the_highest_median() -> None:
 
 def test_the_table_gives_median_and_spread() -> None:
     text = markdown({OURS: results(300, 100, 200)}, (200.0,))
-    assert "| Tierstream | 200 (100 to 300) | 0.005 (0.003 to 0.010) | 1 (1 to 1) |" in text
+    assert (
+        "| Tierstream | 200 (100 to 300) | 0.005 (0.003 to 0.010) | 0.010 (0.007 to 0.020) | 75% (75% to 75%) | 1 (1 to 1) |"
+        in text
+    )
     assert "5 (5 to 5) / 200 (100 to 300)" in text
 
 
 def test_feedback_without_a_score_is_told() -> None:
-    lost = Result(1.0, 0.1, 2**20, {200.0: {"p50": 1.0, "p99": 2.0, "missing": 3}})
+    lost = Result(1.0, 0.1, 2**20, 0.2, 0.5, {200.0: {"p50": 1.0, "p99": 2.0, "missing": 3}})
     assert "3 missing" in markdown({BARE: [lost]}, (200.0,))
 
 

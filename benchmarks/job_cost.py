@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import psutil
+from torch import cuda
 
 from benchmarks.job_data import TIERS, JobTier, read_jobs, write_run
 from benchmarks.machine import in_words, machine
@@ -26,6 +27,7 @@ from trainers.jobs.base_model import ensure_base_model
 
 KINDS = ("job", "bare TRL")
 GATE = ("gate, s", "gate, CPU s")
+PEAK = "peak_gpu_memory_mib"
 
 
 @click.command()
@@ -35,12 +37,16 @@ GATE = ("gate, s", "gate, CPU s")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Pairs of runs.")
 @click.option("--steps", type=click.IntRange(2), default=8, show_default=True, help="Optimizer steps of a run.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
-def main(stream: Path, work: Path, tier: JobTier, rounds: int, steps: int, threads: int) -> None:
+@click.option("--batch-size", type=click.IntRange(1), default=2, show_default=True, help="Examples of a forward pass.")
+@click.option("--max-length", type=click.IntRange(16), default=160, show_default=True, help="Tokens of an example.")
+def main(
+    stream: Path, work: Path, tier: JobTier, rounds: int, steps: int, threads: int, batch_size: int, max_length: int
+) -> None:
     """Compare a job with a bare TRL script.
 
     Example: python -m benchmarks.job_cost --stream /tmp/jobs/stream/true/data --work /tmp/cost
     """
-    training = {"max_steps": steps, "threads": threads, "max_length": 160}
+    training = {"max_steps": steps, "threads": threads, "batch_size": batch_size, "max_length": max_length}
     settings = Settings.model_validate({"jobs": {tier: training}})
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for number in range(rounds):
@@ -78,11 +84,13 @@ def _measured(module: str, job: Path, kind: str) -> dict[str, float]:
     )
     seconds = told["seconds_per_step"]
     gate_seconds, gate_cpu = (gate["done"][part] - gate["gate"][part] for part in (0, 1))
+    on_gpu = {"peak GPU memory, MiB": told[PEAK]} if PEAK in told else {}
     return {
         "seconds a step": seconds,
         "CPU seconds a step": told["cpu_seconds_per_step"],
         "tokens a second": told["train_tokens"] / (seconds * told["steps"]),
         "peak memory, MiB": told["peak_memory_mib"],
+        **on_gpu,
         "whole process without the gate, s": spent[0] - gate_seconds,
         "whole process without the gate, CPU s": spent[1] - gate_cpu,
         GATE[0]: gate_seconds,
@@ -92,17 +100,26 @@ def _measured(module: str, job: Path, kind: str) -> dict[str, float]:
 
 def table(found: dict[str, list[dict[str, float]]], tier: str, steps: int, threads: int) -> str:
     """Return the medians, and the ratios of the pairs of runs: their median and what they lie between."""
-    rows = [f"{tier}, {len(found['job'])} rounds of {steps} steps, {threads} thread(s); {in_words(machine())}\n"]
+    where = in_words({**machine(), **_gpu()})
+    rows = [f"{tier}, {len(found['job'])} rounds of {steps} steps, {threads} thread(s); {where}\n"]
     rows += ["| median of runs | job | bare TRL | ratio | from | to |", "|---|---|---|---|---|---|"]
     for name in found["job"][0]:
         job, bare = ([one[name] for one in found[kind]] for kind in KINDS)
-        row = f"| {name} | {median(job):.2f} |"
+        row = f"| {name} | {_figure(median(job))} |"
         if name in GATE:
             rows.append(f"{row} - | | | |")
             continue
         ratios = [mine / other for mine, other in zip(job, bare, strict=True)]
-        rows.append(f"{row} {median(bare):.2f} | {median(ratios):.3f} | {min(ratios):.3f} | {max(ratios):.3f} |")
+        rows.append(f"{row} {_figure(median(bare))} | {median(ratios):.3f} | {min(ratios):.3f} | {max(ratios):.3f} |")
     return "\n".join(rows)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
+
+
+def _gpu() -> dict[str, str]:
+    return {"GPU": cuda.get_device_name()} if cuda.is_available() else {}
 
 
 if __name__ == "__main__":

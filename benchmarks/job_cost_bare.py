@@ -23,6 +23,7 @@ from trainers.jobs.arguments import common_arguments
 from trainers.jobs.chat_template import mark_assistant
 from trainers.jobs.encode import fit_trace
 from trainers.jobs.formats import pair_messages, trace_messages
+from trainers.jobs.process import gpu_peak
 
 
 def main(folder: Path) -> None:
@@ -58,6 +59,7 @@ def main(folder: Path) -> None:
         begun, busy = time.perf_counter(), time.process_time()
         trainer.train()
         seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - busy
+        peak = gpu_peak()
         trainer.save_model(output)
     steps = trainer.state.global_step
     told = {
@@ -66,6 +68,7 @@ def main(folder: Path) -> None:
         "cpu_seconds_per_step": cpu_seconds / steps,
         "train_tokens": max(entry.get("num_tokens", 0) for entry in trainer.state.log_history),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        **peak,
     }
     print(json.dumps(told))
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+
+from trainers.versions.naming import library_versions
 
 PACKAGES = ("faust-streaming", "aiokafka", "torch", "numpy", "rocksdict", "pydantic")
 
 
 def machine() -> dict[str, str]:
-    """Return processor, cores, memory, system and versions, in words."""
+    """Return processor, cores, memory, system and the versions of what is installed, in words."""
+    versions = library_versions(*PACKAGES)
     return {
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
-        "Python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        "Python": versions.pop("python"),
+        **versions,
     }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from transformers import TrainingArguments
 
 from schemas.job_settings import TrainingSettings
+
+_Arguments = TypeVar("_Arguments", bound=TrainingArguments)
 
 
 def common_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any]:
@@ -47,3 +50,13 @@ def common_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any]
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def on_one_gpu(arguments: _Arguments) -> _Arguments:
+    """Return the arguments for one process on one GPU, whichever are visible; `torchrun` starts a process for each.
+
+    transformers would have one process use all of them by a thread each, which TRL refuses.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments

@@ -13,7 +13,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from schemas.events import PreferencePair
 from schemas.job_settings import DpoSettings
-from trainers.jobs.arguments import common_arguments
+from trainers.jobs.arguments import common_arguments, on_one_gpu
 from trainers.jobs.formats import pair_messages
 from trainers.jobs.heldout import held_out_pairs, held_out_traces
 from trainers.jobs.judge import Judge, Judgement, judge_dpo
@@ -34,7 +34,7 @@ def dpo_trainer(work: DpoWork, policy: PeftModel, tokenizer: PreTrainedTokenizer
     trainer = DPOTrainer(
         model=policy,
         ref_model=None,
-        args=DPOConfig(**common_arguments(settings, work.checkpoints), beta=settings.beta),
+        args=on_one_gpu(DPOConfig(**common_arguments(settings, work.checkpoints), beta=settings.beta)),
         train_dataset=Dataset.from_list([pair_messages(pair) for pair in work.examples.training]),
         processing_class=tokenizer,
         callbacks=[JobCallback(settings.checkpoint_interval)],

@@ -140,6 +140,8 @@ def _train(trainer: Trainer, work: AnyWork) -> dict[str, JsonValue]:
     begun, busy = time.perf_counter(), time.process_time()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - busy
+    # In bf16 it is only trained: a version is judged as it is loaded again, in float32.
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     losses: list[JsonValue] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     steps = trainer.state.global_step
     done_here = steps - (0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]))
@@ -154,7 +156,15 @@ def _train(trainer: Trainer, work: AnyWork) -> dict[str, JsonValue]:
         "train_tokens": tokens,
         "device": str(trainer.args.device),
         "threads": torch.get_num_threads(),
+        **gpu_peak(),
     }
+
+
+def gpu_peak() -> dict[str, JsonValue]:
+    """Return what this process's tensors took of the GPU at most, in MiB; nothing where there is none."""
+    if not torch.cuda.is_available():
+        return {}
+    return {"peak_gpu_memory_mib": torch.cuda.max_memory_allocated() // 2**20}
 
 
 def _add_judged(

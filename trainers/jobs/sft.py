@@ -14,7 +14,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from schemas.errors import JobError
 from schemas.events import Trace
 from schemas.job_settings import SftSettings
-from trainers.jobs.arguments import common_arguments
+from trainers.jobs.arguments import common_arguments, on_one_gpu
 from trainers.jobs.encode import fit_trace
 from trainers.jobs.formats import trace_messages
 from trainers.jobs.heldout import held_out_pairs, held_out_traces
@@ -43,7 +43,9 @@ def sft_trainer(work: SftWork, policy: PeftModel, tokenizer: PreTrainedTokenizer
     say(TRAINING_SHARE[0], thinking_cut=sum(cut for _, cut in fitted), too_long=len(fitted) - len(traces))
     return SFTTrainer(
         model=policy,
-        args=SFTConfig(**common_arguments(settings, work.checkpoints), assistant_only_loss=True, packing=False),
+        args=on_one_gpu(
+            SFTConfig(**common_arguments(settings, work.checkpoints), assistant_only_loss=True, packing=False)
+        ),
         train_dataset=Dataset.from_list([{"messages": trace_messages(trace)} for trace in traces]),
         processing_class=tokenizer,
         callbacks=[JobCallback(settings.checkpoint_interval)],

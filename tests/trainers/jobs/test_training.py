@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from tests.trainers.jobs import tiny
 from tests.trainers.jobs.running import TIERS, read_lines, run
 from trainers.jobs import dpo, process, sft
+from trainers.jobs.arguments import common_arguments
 from trainers.jobs.formats import trace_messages
 from trainers.jobs.heldout import prompts_of, split
 from trainers.jobs.judge import Judge
@@ -25,6 +26,8 @@ from trainers.jobs.snapshot import CHECKPOINTS
 from trainers.versions import VersionStore
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+TIER_MODULES = {"dpo": dpo, "sft": sft}
 
 
 def version_files(data_dir: Path, tier: str, version: str) -> Path:
@@ -89,6 +92,49 @@ def test_a_version_reloads_from_its_folder_and_gives_its_figures_again(finished,
     again = TIERS[tier].judge(work, Judge(reloaded, tokenizer, None, work.training.max_length), frozenset())
     rows = read_lines(folder / "gate.jsonl")
     assert again.rows == rows
+
+
+@pytest.mark.parametrize("tier", ["dpo", "sft"])
+def test_what_is_trained_in_bf16_is_judged_in_float32(tiny_base, tmp_path, monkeypatch, tier):
+    """As a GPU trains; the trainer would leave the model in bf16, and the gate's figures would be another model's."""
+    monkeypatch.setattr(
+        TIER_MODULES[tier], "common_arguments", lambda *given: {**common_arguments(*given), "bf16": True}
+    )
+    examples = tiny.pairs(24) if tier == "dpo" else tiny.traces(24)
+    folder = tiny.job(tmp_path, tier, examples, tiny.settings(tiny_base, max_steps=3))
+    _, result = run(folder)
+    at = version_files(tmp_path, tier, result["version"])
+    work = TIERS[tier].prepare(folder)
+    judge = Judge(load_policy(work.base, at, work.training), load_tokenizer(work.base), None, work.training.max_length)
+    assert TIERS[tier].judge(work, judge, frozenset()).rows == read_lines(at / "gate.jsonl")
+
+
+@pytest.mark.parametrize("tier", ["dpo", "sft"])
+def test_one_process_that_sees_two_gpus_trains_on_one(tiny_base, tmp_path, monkeypatch, tier):
+    module, name = TIER_MODULES[tier], f"{tier.upper()}Config"
+    config = getattr(module, name)
+
+    def seeing_two(**given: Any) -> Any:
+        arguments = config(**given)
+        assert arguments.n_gpu == 0
+        arguments._n_gpu = 2
+        return arguments
+
+    monkeypatch.setattr(module, name, seeing_two)
+    examples = tiny.pairs(12) if tier == "dpo" else tiny.traces(12)
+    work = TIERS[tier].prepare(tiny.job(tmp_path, tier, examples, tiny.settings(tiny_base)))
+    tokenizer = load_tokenizer(work.base)
+    # TRL refuses a trainer for several GPUs in one process.
+    trainer = TIERS[tier].trainer(work, load_policy(work.base, None, work.training), tokenizer)
+    assert trainer.args.n_gpu == 1
+
+
+def test_what_a_gpu_held_at_most_is_told_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert process.gpu_peak() == {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 2**20 + 1)
+    assert process.gpu_peak() == {"peak_gpu_memory_mib": 3}
 
 
 def test_nothing_of_a_held_out_prompt_reaches_the_trainer(tiny_base, tmp_path):

@@ -17,6 +17,7 @@ from streams.broker.launch import free_port
 
 ROOT = Path(__file__).parents[2]
 OURS, UNPAIRED, BARE, FLOOR = "Tierstream", "Tierstream, unpaired", "bare aiokafka", "floor"
+TWO_HOPS = "bare aiokafka, two hops"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,11 @@ ENGINES = {
     "Bytewax": Engine(
         "bytewax_flow", _IN_MEMORY, "at least once: outputs are flushed, offsets kept once a second", _LOST
     ),
+    TWO_HOPS: Engine("two_hops", _IN_MEMORY, "as above, and again for the topic in between", _LOST),
     FLOOR: Engine("floor", "none", "fetches and decodes, and does none of the work", "nothing to lose"),
 }
-PEERS = tuple(name for name in ENGINES if name not in (OURS, UNPAIRED, FLOOR))
-"""Those that do the same work."""
+PEERS = tuple(name for name in ENGINES if name not in (OURS, UNPAIRED, TWO_HOPS, FLOOR))
+"""Those that do the same work, as their users would write it."""
 
 
 class RunningEngine:

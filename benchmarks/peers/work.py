@@ -76,6 +76,14 @@ class Work:
 
     def arrive(self, values: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
         """Take experiences in; return keys and values of their score updates."""
+        return self.learn(self.arrived(values))
+
+    def judge(self, values: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
+        """Take feedback in; return keys and values of the score updates."""
+        return self.learn(self.judged(values))
+
+    def arrived(self, values: Iterable[bytes]) -> list[tuple[int, ScorerEntry]]:
+        """Take experiences in; return what is to be scored, with a running number."""
         entries = []
         for value in values:
             try:
@@ -87,10 +95,10 @@ class Work:
                 known = _Known(items, query_hash(event.query), event.intent.type, {})
                 self._known[event.experience_id] = known
                 entries.append(self._entry(known, event.experience_id, None, ()))
-        return self._learn(entries)
+        return entries
 
-    def judge(self, values: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-        """Take feedback in; return keys and values of the score updates."""
+    def judged(self, values: Iterable[bytes]) -> list[tuple[int, ScorerEntry]]:
+        """Take feedback in; return what is to be learned, with a running number."""
         entries = []
         for value in values:
             try:
@@ -108,7 +116,13 @@ class Work:
             items = known.items
             rewards = tuple(item_rewards(known.latest, items.item_ids, items.item_types, self._settings.reward))
             entries.append(self._entry(known, event.experience_id, event.feedback_id, rewards))
-        return self._learn(entries)
+        return entries
+
+    def learn(self, entries: list[tuple[int, ScorerEntry]]) -> list[tuple[bytes, bytes]]:
+        """Score and learn; return keys and values of the score updates."""
+        scored = self._learner.apply(entries, self._learner.plan(entries, 1))
+        now = time.time()
+        return [(one.entry.experience_id.encode(), encode_update(one, 1, "peer", now)) for one in scored]
 
     def _entry(
         self, known: _Known, experience_id: str, feedback_id: str | None, rewards: tuple[float | None, ...]
@@ -131,8 +145,3 @@ class Work:
             features=known.items.features,
         )
         return offset, entry
-
-    def _learn(self, entries: list[tuple[int, ScorerEntry]]) -> list[tuple[bytes, bytes]]:
-        scored = self._learner.apply(entries, self._learner.plan(entries, 1))
-        now = time.time()
-        return [(one.entry.experience_id.encode(), encode_update(one, 1, "peer", now)) for one in scored]

@@ -72,7 +72,7 @@ class ScorerAgent:
         self._publishing: asyncio.Task[None] | None = None
         """The score updates of the last chunk: on their way while the next chunk is learned."""
         self._read_to: int | None = None
-        """Offset after the last chunk, of this ownership."""
+        """Offset after the chunks that came in this ownership."""
         self._failed = False
         """Whether a chunk failed: one that comes behind it would leave it out."""
         self._started_at = 0
@@ -142,13 +142,16 @@ class ScorerAgent:
         self._failed = True
 
     def _check_order(self, batch: RecordBatch) -> None:
-        """See that a chunk follows the last one: what lies before learned entries is taken for learned, too."""
-        first = batch.records[0].offset
+        """See that no entries are left out between chunks: what lies before learned ones is taken for learned, too.
+
+        A chunk may come again: its partition was sent back while it was on its way.
+        """
+        first, end = batch.records[0].offset, batch.records[-1].offset + 1
         if self._failed:
             raise RuntimeError(f"scorer entries {first} and on come after some that failed")
-        if self._read_to not in (None, first):
+        if self._read_to is not None and first > self._read_to:
             raise RuntimeError(f"scorer entries {first} and on came where {self._read_to} should")
-        self._read_to = batch.records[-1].offset + 1
+        self._read_to = max(end, self._read_to or 0)
 
     async def take_over_when_assigned(self, assigned: bool) -> None:
         """Take the scorer over where its partition is this worker's: the first feedback need not wait for it."""

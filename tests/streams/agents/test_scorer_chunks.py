@@ -115,7 +115,17 @@ def test_after_updates_that_were_not_published_nothing_is_learned_until_the_part
     asyncio.run(run())
 
 
-def test_chunks_out_of_order_are_refused_before_anything_is_learned_of_them(tmp_path: Path) -> None:
+def test_chunks_that_come_again_are_learned_once(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with scorer_behind(tmp_path, "no-topic") as (scorer, kept, _):
+            for start in (1, 2, 1, 2, 3):
+                await scorer.process(chunk(start))
+            assert reasons(kept) == ["experience_arrived", *["feedback_learned"] * 3]
+
+    asyncio.run(run())
+
+
+def test_a_chunk_that_leaves_some_out_is_refused_before_anything_is_learned_of_it(tmp_path: Path) -> None:
     async def run() -> None:
         async with scorer_behind(tmp_path, "no-topic") as (scorer, kept, _):
             with pytest.raises(RuntimeError, match="scorer entries 2 and on came where 1 should"):

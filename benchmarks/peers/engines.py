@@ -17,7 +17,7 @@ from streams.broker.launch import free_port
 
 ROOT = Path(__file__).parents[2]
 OURS, UNPAIRED, BARE, FLOOR = "Tierstream", "Tierstream, unpaired", "bare aiokafka", "floor"
-TWO_HOPS = "bare aiokafka, two hops"
+TWO_HOPS, ACKNOWLEDGED = "bare aiokafka, two hops", "two hops, state acknowledged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,15 @@ ENGINES = {
         "bytewax_flow", _IN_MEMORY, "at least once: outputs are flushed, offsets kept once a second", _LOST
     ),
     TWO_HOPS: Engine("two_hops", _IN_MEMORY, "as above, and again for the topic in between", _LOST),
+    ACKNOWLEDGED: Engine(
+        "two_hops_acknowledged",
+        "memory; the records of a changelog and of a log of steps are written and waited for",
+        "as above",
+        _LOST,
+    ),
     FLOOR: Engine("floor", "none", "fetches and decodes, and does none of the work", "nothing to lose"),
 }
-PEERS = tuple(name for name in ENGINES if name not in (OURS, UNPAIRED, TWO_HOPS, FLOOR))
+PEERS = tuple(name for name in ENGINES if name not in (OURS, UNPAIRED, TWO_HOPS, ACKNOWLEDGED, FLOOR))
 """Those that do the same work, as their users would write it."""
 
 

@@ -1,7 +1,9 @@
 """The work on aiokafka alone, in two processes with a topic between them: one joins, the other learns.
 
 What any pipeline takes whose scorer reads a topic, and nothing else of what Tierstream does: no state that outlives the
-process, no log of steps, no pairs.
+process, no log of steps, no pairs. With `acknowledged` the broker also gets what durable state needs of it: a change for
+each feedback, once the entries are acknowledged, and a step's record, before the step. Both are waited for, neither
+is ever read.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from benchmarks.peers.work import AT_ONCE, Deployment, Work
 from schemas.records import ScorerEntry
 
 Messages = Iterable[tuple[bytes, bytes]]
-BETWEEN = "scorer-entries"
+BETWEEN, CHANGES, STEPS = "scorer-entries", "answers", "scorer-steps"
+"""Topics; changes go to one that is not used otherwise here."""
+CHANGE_BYTES, STEP_BYTES = 300, 100
 LEARN = "learn"
 
 
@@ -49,8 +53,24 @@ def learning(work: Work) -> Callable[[str, list[bytes]], Messages]:
     return process
 
 
-async def run(of: Deployment, topics: list[str], to: str, process: Callable[[str, list[bytes]], Messages]) -> None:
-    """Take from `topics`, publish to `to`, and commit, until it is ended."""
+async def run(
+    of: Deployment,
+    topics: list[str],
+    to: str,
+    process: Callable[[str, list[bytes]], Messages],
+    changes: str | None = None,
+    steps: str | None = None,
+) -> None:
+    """Take from `topics`, publish to `to`, and commit, until it is ended.
+
+    Args:
+        of: names the topics and the group.
+        topics: to take from.
+        to: topic of what comes of it.
+        process: the work on one partition's records.
+        changes: topic of a change for each record, after what comes of it; None for none.
+        steps: topic of a record for each batch, before the work on it; None for none.
+    """
     consumer = AIOKafkaConsumer(
         *topics,
         bootstrap_servers=of.bootstrap,
@@ -64,26 +84,33 @@ async def run(of: Deployment, topics: list[str], to: str, process: Callable[[str
     async with consumer, producer:
         while True:
             fetched = await consumer.getmany(timeout_ms=100, max_records=AT_ONCE)
+            if fetched and steps is not None:
+                await producer.send_and_wait(steps, bytes(STEP_BYTES))
             sent = []
             for tp, records in fetched.items():
                 for key, value in process(tp.topic, [record.value for record in records]):
                     sent.append(await producer.send(to, value, key))
             await asyncio.gather(*sent)
+            if changes is not None:
+                keys = [record.key for records in fetched.values() for record in records]
+                await asyncio.gather(*[await producer.send(changes, bytes(CHANGE_BYTES), key) for key in keys])
             if fetched:
                 await consumer.commit()
 
 
-def main() -> None:
+def main(*, acknowledged: bool = False) -> None:
     """Run both processes; the second ends with the first."""
     if sys.argv[-1] == LEARN:
         sys.argv.pop()
         of = Deployment.from_arguments()
-        uvloop.run(run(of, [of.topic(BETWEEN)], of.outputs, learning(Work())))
+        steps = of.topic(STEPS) if acknowledged else None
+        uvloop.run(run(of, [of.topic(BETWEEN)], of.outputs, learning(Work()), steps=steps))
         return
     of = Deployment.from_arguments()
-    with subprocess.Popen([sys.executable, "-m", "benchmarks.peers.two_hops", *sys.argv[1:], LEARN]) as learner:
+    changes = of.topic(CHANGES) if acknowledged else None
+    with subprocess.Popen([sys.executable, *sys.orig_argv[1:], LEARN]) as learner:
         try:
-            uvloop.run(run(of, of.inputs, of.topic(BETWEEN), joining(Work(), of)))
+            uvloop.run(run(of, of.inputs, of.topic(BETWEEN), joining(Work(), of), changes=changes))
         finally:
             learner.kill()
 

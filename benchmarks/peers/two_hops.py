@@ -1,8 +1,8 @@
 """The work on aiokafka alone, in two processes with a topic between them: one joins, the other learns.
 
 What any pipeline takes whose scorer reads a topic, and nothing else of what Tierstream does: no state that outlives the
-process, no log of steps, no pairs. With `acknowledged` the broker also gets what durable state needs of it: a change for
-each feedback, once the entries are acknowledged, and a step's record, before the step. Both are waited for, neither
+process, no log of steps, no pairs. With `acknowledged` the broker also gets what durable state needs of it: a change
+for each feedback, once the entries are acknowledged, and a step's record, before the step. Both are waited for, neither
 is ever read.
 """
 

@@ -35,10 +35,8 @@ def test_the_best_peer_is_the_one_with_the_highest_median() -> None:
 
 def test_the_table_gives_median_and_spread() -> None:
     text = markdown({OURS: results(300, 100, 200)}, (200.0,))
-    assert (
-        "| Tierstream | 200 (100 to 300) | 0.005 (0.003 to 0.010) | 0.010 (0.007 to 0.020) | 75% (75% to 75%) | 1 (1 to 1) |"
-        in text
-    )
+    cells = ["200 (100 to 300)", "0.005 (0.003 to 0.010)", "0.010 (0.007 to 0.020)", "75% (75% to 75%)", "1 (1 to 1)"]
+    assert "| " + " | ".join(["Tierstream", *cells]) + " |" in text
     assert "5 (5 to 5) / 200 (100 to 300)" in text
 
 

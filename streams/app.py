@@ -162,7 +162,7 @@ def build_app(settings: Settings, metrics: Metrics | None = None, scorer: Scorer
     app.transport_options = TransportOptions(
         batch_topics=topology.batch_topics(settings),
         batch_records=settings.stream.batch_records,
-        under_way={entries.topic: topology.SCORER_AT_ONCE},
+        under_way={entries.topic: topology.AT_ONCE},
         fetch_max_wait_ms=int(settings.kafka.fetch_max_wait * 1000),
         durable_through=lambda tp: agents.scorer.durable_through() if tp == entries else None,
         start_offset=start_offset,

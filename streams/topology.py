@@ -44,11 +44,7 @@ DPO_EXAMPLES_TABLE = "dpo-examples"
 SFT_EXAMPLES_TABLE = "sft-examples"
 
 AT_ONCE = 4
-"""Partitions that an agent works on side by side, so that one does not wait for the acknowledgements of another."""
-
-SCORER_AT_ONCE = 4
-"""Chunks that the scorer is given: it learns the next while the updates of the last are being acknowledged, and need
-not wait for the worker to be done with something else."""
+"""Partitions that an agent works on side by side, or chunks that the scorer is given: none waits for another's acks."""
 
 _MAX_RECORD_BYTES = 8 * 1024 * 1024
 _DAY_MS = 86_400_000
@@ -122,7 +118,7 @@ def connect(app: TierstreamApp, agents: Agents) -> None:
     """Bind every agent to its input."""
     app.agent_on(EXPERIENCES, FEEDBACK, TICKS, name="join-feedback", body=agents.join.process, at_once=AT_ONCE)
     # -> scorer-entries: ScorerEntry, answers: Answer, a line each, dead-letters: DeadLetter
-    app.agent_on(SCORER_ENTRIES, name="learn-from-feedback", body=agents.scorer.process, at_once=SCORER_AT_ONCE)
+    app.agent_on(SCORER_ENTRIES, name="learn-from-feedback", body=agents.scorer.process, at_once=AT_ONCE)
     # -> scorer-steps: StepRecord, score-updates: ScoreUpdate
     app.agent_on(ANSWERS, name="pair-answers", body=agents.pairs.process, at_once=AT_ONCE)
     # -> preference-pairs: PreferencePair

@@ -92,7 +92,7 @@ def test_a_prefix_is_before_every_name_that_the_broker_sees(settings: Settings) 
 def test_every_agent_is_named_and_reads_its_topics_alone(settings: Settings) -> None:
     with offline_app(settings) as (app, _):
         assert {name: list(agent.channel.topics) for name, agent in app.agents.items()} == AGENTS
-        side_by_side = {"join-feedback": 4, "pair-answers": 4}
+        side_by_side = {"join-feedback": 4, "learn-from-feedback": 4, "pair-answers": 4}
         assert {name: agent.concurrency for name, agent in app.agents.items()} == dict.fromkeys(
             AGENTS, 1
         ) | side_by_side

@@ -41,7 +41,7 @@ def test_a_killed_workers_records_come_again_exactly_from_the_commit(bench: Benc
 
 
 def test_a_killed_workers_records_come_again_where_two_batches_of_a_partition_were_under_way(bench: Bench) -> None:
-    kill_and_restart(bench, 8000, under_way=2)
+    kill_and_restart(bench, 4000, under_way=2)
 
 
 def test_so_many_batches_of_a_partition_are_under_way_as_its_topic_may_have(bench: Bench) -> None:

@@ -74,7 +74,10 @@ class ScorerEntry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             ValueError: the record is not of this form.
         """
         head, newline, features = data.partition(b"\n")
-        entry = _decode_entry(head)
+        try:
+            entry = _decode_entry(head)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
         count = len(entry.item_ids)
         expected = features_size(count) if entry.kind == "arrived" else 0
         if not newline or len(features) != expected:

@@ -41,7 +41,7 @@ EXIT_UNMENDABLE = 70
 MAX_FETCH_BYTES = 2 * 1024 * 1024
 BUFFERED_BATCHES = 4096
 """Record batches that may wait for an agent: more than the partitions it reads, or a full queue would hold up every
-agent. The transport has at most one batch of each partition under way, which is what bounds memory."""
+agent. The transport has one batch of each partition under way, some of the scorer's, which is what bounds memory."""
 
 TABLE_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 """Of one partition of one table; RocksDB's own default is eight times as much."""
@@ -99,7 +99,8 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
             topics: names without the prefix.
             name: of the agent.
             body: decides and performs; a body that runs more than once at a time keeps each partition in order itself.
-            at_once: how many batches are worked on side by side; those of one topic's partition never are.
+            at_once: how many batches are worked on side by side; those of one partition only where the transport's
+                options say so, and then they begin in order.
         """
         names = [self.settings.topic(topic) for topic in topics]
         channel = self.topic(

@@ -25,8 +25,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     between taking a run and delivering it (a rebalance, a stopped flow, a cancelled fetch), the ledger's `wanted`
     stays where it was, the next run does not start there, and the consumer seeks back: nothing is lost or repeated.
 
-    A batched partition is read on once its last batch is acknowledged, so that a slow agent neither fills memory nor
-    holds up another's partitions. An agent's `stream_buffer_maxsize` must be at least its count of partitions.
+    A batched partition is read on once its last batch is acknowledged, or fewer are under way than its topic may have,
+    so that a slow agent neither fills memory nor holds up another's partitions. An agent's `stream_buffer_maxsize` must
+    be at least the count of batches that its partitions may have.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -40,6 +40,7 @@ def test_a_killed_workers_records_come_again_exactly_from_the_commit(bench: Benc
     kill_and_restart(bench, 8000)
 
 
+@pytest.mark.slow
 def test_a_killed_workers_records_come_again_where_two_batches_of_a_partition_were_under_way(bench: Bench) -> None:
     kill_and_restart(bench, 4000, under_way=2)
 

@@ -10,19 +10,25 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from benchmarks.peers.work import AT_ONCE, Deployment, Work
 
 
-async def main(of: Deployment) -> None:
-    """Run until it is ended."""
-    work = Work()
+def clients(of: Deployment, topics: list[str], group: str) -> tuple[AIOKafkaConsumer, AIOKafkaProducer]:
+    """Return a consumer of `topics` and a producer, to be opened; `two_hops` has one pair for each of its processes."""
     consumer = AIOKafkaConsumer(
-        *of.inputs,
+        *topics,
         bootstrap_servers=of.bootstrap,
-        group_id=of.group,
+        group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=20,
         session_timeout_ms=45_000,
     )
     producer = AIOKafkaProducer(bootstrap_servers=of.bootstrap, acks="all", linger_ms=2, max_batch_size=2**20)
+    return consumer, producer
+
+
+async def main(of: Deployment) -> None:
+    """Run until it is ended."""
+    work = Work()
+    consumer, producer = clients(of, of.inputs, of.group)
     async with consumer, producer:
         while True:
             fetched = await consumer.getmany(timeout_ms=100, max_records=AT_ONCE)

@@ -14,9 +14,9 @@ import sys
 from collections.abc import Callable, Iterable
 
 import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from msgspec.structs import replace
 
+from benchmarks.peers.bare import clients
 from benchmarks.peers.work import AT_ONCE, Deployment, Work
 from schemas.records import ScorerEntry
 
@@ -71,16 +71,7 @@ async def run(
         changes: topic of a change for each record, after what comes of it; None for none.
         steps: topic of a record for each batch, before the work on it; None for none.
     """
-    consumer = AIOKafkaConsumer(
-        *topics,
-        bootstrap_servers=of.bootstrap,
-        group_id=f"{of.group}-{to}",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=20,
-        session_timeout_ms=45_000,
-    )
-    producer = AIOKafkaProducer(bootstrap_servers=of.bootstrap, acks="all", linger_ms=2, max_batch_size=2**20)
+    consumer, producer = clients(of, topics, f"{of.group}-{to}")
     async with consumer, producer:
         while True:
             fetched = await consumer.getmany(timeout_ms=100, max_records=AT_ONCE)

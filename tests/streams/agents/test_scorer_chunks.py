@@ -65,14 +65,20 @@ def reasons(kept: KeptPublisher) -> list[str]:
     return [orjson.loads(value)["reason"] for value in kept.values("score-updates")]
 
 
+async def two_under_way(scorer: Any, gate: Gate) -> tuple[asyncio.Task[None], asyncio.Future[None], asyncio.Task[None]]:
+    """Return a chunk whose updates are held back, what lets them go, and the chunk that was learned meanwhile."""
+    first = asyncio.create_task(scorer.process(chunk(1)))
+    let_go = await gate.waiting.get()
+    await gate.until("scorer-steps")
+    second = asyncio.create_task(scorer.process(chunk(2)))
+    await gate.until("scorer-steps")
+    return first, let_go, second
+
+
 def test_a_chunk_is_learned_while_updates_are_on_their_way_and_no_checkpoint_is_ahead_of_them(tmp_path: Path) -> None:
     async def run() -> None:
         async with scorer_behind(tmp_path, "score-updates") as (scorer, kept, gate):
-            first = asyncio.create_task(scorer.process(chunk(1)))
-            let_go = await gate.waiting.get()
-            await gate.until("scorer-steps")
-            second = asyncio.create_task(scorer.process(chunk(2)))
-            await gate.until("scorer-steps")
+            first, let_go, second = await two_under_way(scorer, gate)
             saving = asyncio.create_task(scorer.checkpoint())
             await asyncio.sleep(0.1)
             assert gate.waiting.empty()  # updates keep their order
@@ -92,11 +98,7 @@ def test_after_updates_that_were_not_published_nothing_is_learned_until_the_part
 ) -> None:
     async def run() -> None:
         async with scorer_behind(tmp_path, "score-updates") as (scorer, kept, gate):
-            first = asyncio.create_task(scorer.process(chunk(1)))
-            let_go = await gate.waiting.get()
-            await gate.until("scorer-steps")
-            second = asyncio.create_task(scorer.process(chunk(2)))
-            await gate.until("scorer-steps")
+            first, let_go, second = await two_under_way(scorer, gate)
             let_go.set_exception(PublishError("the broker is away"))
             with pytest.raises(PublishError):
                 await first

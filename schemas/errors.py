@@ -12,6 +12,8 @@
     │   └── JarsUnavailableError    Apache Kafka's jars cannot be fetched
     ├── JobError                a training job cannot be run as requested
     ├── VersionError            a trained version is not there, or is not as it was added
+    ├── ArchitectureMismatchError   what is there is not what the settings ask for
+    ├── LogError                the scorer's log cannot be folded
     └── LagError                a consumer is further behind than allowed
 
 The command line prints any of these as `error: <message>` and its remedy, and exits with 1.
@@ -73,6 +75,14 @@ class JobError(TierstreamError):
 
 class VersionError(TierstreamError):
     """A trained version is not there, or is not as it was added."""
+
+
+class ArchitectureMismatchError(TierstreamError):
+    """What is there is not what the settings ask for; the message names both and the remedies."""
+
+
+class LogError(TierstreamError):
+    """The scorer's log holds what cannot be folded: nothing of it may be skipped."""
 
 
 class LagError(TierstreamError):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
-from msgspec.structs import replace
 from pydantic_core import from_json
 
-from schemas.base import MAX_ID_CHARACTERS, MAX_TEXT_CHARACTERS, Event
+from schemas.base import MAX_ID_CHARACTERS, MAX_TEXT_CHARACTERS
 from schemas.events import ItemType, PairKind, ScoreReason
 
 FEATURES_PER_ITEM = 384 + 45
@@ -36,12 +36,12 @@ class Arrival(NamedTuple):
     offset: int
 
 
-class ScorerEntry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+class ScorerEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One unit of work for the scorer: the items of an experience, with rewards where it was judged.
 
-    The wire format is one line of JSON, a newline, and for `arrived` the features as little-endian float32:
-    the query's embedding (384), then for each item its embedding (384) and structured features (45). A feedback
-    names the arrival that they came with, and whoever reads it fills them in.
+    Features are little-endian float32: the query's embedding (384), then for each item its embedding (384) and
+    structured features (45). They travel with the arrival; a feedback names the arrival, and whoever reads it fills
+    them in.
     """
 
     kind: Literal["arrived", "feedback"]
@@ -61,54 +61,89 @@ class ScorerEntry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     features: bytes = b""
     """Empty where a feedback's are not filled in."""
 
-    def encode(self) -> bytes:
-        """Return the wire format."""
-        features = self.features if self.kind == "arrived" else b""
-        return _encode_json(replace(self, features=b"")) + b"\n" + features
 
-    @classmethod
-    def decode(cls, data: bytes) -> ScorerEntry:
-        """Read the wire format.
+class Joined(msgspec.Struct, frozen=True, tag="joined"):
+    """What the join decided for one batch of its input, in order."""
 
-        Raises:
-            ValueError: the record is not of this form.
-        """
-        head, newline, features = data.partition(b"\n")
-        try:
-            entry = _decode_entry(head)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-        count = len(entry.item_ids)
-        expected = features_size(count) if entry.kind == "arrived" else 0
-        if not newline or len(features) != expected:
-            raise ValueError(f"scorer entry of {count} items has {len(features)} bytes of features, not {expected}")
-        return replace(entry, features=features)
+    entries: tuple[ScorerEntry, ...]
 
 
-_encode_json = msgspec.json.Encoder().encode
-_decode_entry = msgspec.json.Decoder(ScorerEntry).decode
+class Configure(msgspec.Struct, frozen=True, tag="configure"):
+    """From here on the scorer learns with these settings and, where one is named, from this version on."""
+
+    settings: dict[str, Any]
+    """All that learning depends on, by name, as `trainers.scorer.fold.learning_settings` returns it."""
+    version: str | None = None
+    """A version of the registry that is put into use; None goes on with what is there."""
+    change: int = 0
+    """Which change of the registry's version in use this is, counted from 1: one that comes twice counts once."""
+    epoch: int = 0
+    """The scorer's epoch is at least this from here on."""
+
+
+class Learning(msgspec.Struct, frozen=True, tag="learning"):
+    """Learning is paused, or goes on with what came meanwhile."""
+
+    paused: bool
+
+
+LogRecord = Joined | Configure | Learning
+"""A record of the topic `scorer-log`: all that ever changes the scorer, in order."""
+
+MAX_LOG_RECORD_BYTES = 1024 * 1024
+"""What the join decided is cut where a record would pass about so much."""
+
+_ENTRY_BYTES = 400
+"""About what an entry takes beside its features."""
+
+
+def encode_log(record: LogRecord) -> bytes:
+    """Return a record of `scorer-log` as MessagePack."""
+    return _encode_log(record)
+
+
+def decode_log(data: bytes) -> LogRecord:
+    """Read a record of `scorer-log`.
+
+    Raises:
+        ValueError: the record is not of this form.
+    """
+    try:
+        record: LogRecord = _decode_log(data)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if isinstance(record, Joined):
+        for entry in record.entries:
+            expected = features_size(len(entry.item_ids)) if entry.kind == "arrived" else 0
+            if len(entry.features) != expected:
+                raise ValueError(
+                    f"an entry of {len(entry.item_ids)} items has {len(entry.features)} bytes of features, "
+                    f"not {expected}"
+                )
+    return record
+
+
+def encode_joined(entries: Iterable[ScorerEntry]) -> list[bytes]:
+    """Return the records that say what the join decided: one, or several where it would be too large."""
+    records: list[bytes] = []
+    part: list[ScorerEntry] = []
+    size = 0
+    for entry in entries:
+        size += len(entry.features) + _ENTRY_BYTES
+        if part and size > MAX_LOG_RECORD_BYTES:
+            records.append(encode_log(Joined(tuple(part))))
+            part, size = [], len(entry.features) + _ENTRY_BYTES
+        part.append(entry)
+    return [*records, encode_log(Joined(tuple(part)))] if part else records
+
+
+_encode_log = msgspec.msgpack.Encoder().encode
+_decode_log = msgspec.msgpack.Decoder(LogRecord).decode
 
 
 def features_size(items: int) -> int:
     """Return the bytes of features that an experience of so many items has."""
     return 4 * (384 + items * FEATURES_PER_ITEM)
-
-
-class StepRecord(Event):
-    """One optimizer update in the log of steps, written before it is applied."""
-
-    kind: Literal["claim", "step"]
-    """A claim opens an epoch: later records of lower epochs are void."""
-    epoch: int
-    """Ownership count of the writer."""
-    step: int = 0
-    """Number of the update in the scorer's life, from 1."""
-    first_offset: int = -1
-    """First input offset that the step covers."""
-    last_offset: int = -1
-    """Last input offset that the step covers."""
-    seed: int = 0
-    """Seed of the replay draws."""
 
 
 _Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]

@@ -1,42 +1,47 @@
-"""The Faust app, built from settings in one place."""
+"""A role's Faust app, built from settings in one place."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faust
 from faust.types import TP
 from mode.utils.objects import cached_property
 from yarl import URL
 
-from schemas.errors import disk_failure
+from schemas.errors import ArchitectureMismatchError, InputError, LogError, VersionError, disk_failure
 from schemas.settings import Settings
 from streams import topology
 from streams.agents import Agents, build_agents
-from streams.agents.scorer_process import Scorer
 from streams.agents.services import Services
 from streams.changelog import changelog_reader
-from streams.exposition import StateCollector
+from streams.exposition import StateCollector, role_families
 from streams.kafka_options import client_options, faust_credentials
 from streams.metrics import Metrics
-from streams.observer import Observer
 from streams.publisher import Outgoing, Publisher
+from streams.role_web import RoleWeb
 from streams.status import status
 from streams.tables import ChangelogTable, StateTable
+from streams.topology import Role
 from streams.transport import RecordBatch, TransportOptions
 from streams.transport.flow import FlowControl
 from streams.watchdog import Watchdog
-from streams.web import WebServer
+
+if TYPE_CHECKING:
+    from streams.agents.scorer import ScorerAgent
 
 log = logging.getLogger("tierstream")
 
 EXIT_UNMENDABLE = 70
-"""Exit status of a worker that met what it cannot mend; nothing that it was working on is acknowledged."""
+"""Exit status of a role that met what it cannot mend; nothing that it was working on is acknowledged."""
 
 MAX_FETCH_BYTES = 2 * 1024 * 1024
 BUFFERED_BATCHES = 4096
@@ -46,24 +51,30 @@ agent. The transport has one batch of each partition under way, some of the scor
 TABLE_WRITE_BUFFER_BYTES = 8 * 1024 * 1024
 """Of one partition of one table; RocksDB's own default is eight times as much."""
 
-TABLES_OF_KEYED_TOPICS = (topology.EXPERIENCES_TABLE, topology.JUDGEMENTS_TABLE, topology.ANSWERS_TABLE)
-TABLES_OF_ONE_PARTITION = (topology.DPO_EXAMPLES_TABLE, topology.SFT_EXAMPLES_TABLE)
+STANDBY_SECONDS = 0.5
+"""How often a scorer that stands by looks what has been published."""
 
 FOLLOW_SECONDS = 1.0
-"""How often the scorer's owner looks whether another version was put into use, or learning goes on after a pause."""
-
-TAKE_OVER_SECONDS = 0.5
-"""How often a worker looks whether the scorer has become its own."""
+"""How often the active scorer looks whether another version was put into use, or learning goes on after a pause."""
 
 Body = Callable[[RecordBatch], Awaitable[None]]
 
 
+REFUSED = (ArchitectureMismatchError, InputError, LogError, VersionError)
+EXIT_REFUSED = 1
+"""Exit status of a role that will not do better when it is started again: somebody has to act."""
+
+
 def end_unacknowledged(what: str, error: BaseException) -> None:
     """End the process at once: Faust would acknowledge the event and go on without it."""
+    if isinstance(error, REFUSED):
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        logging.shutdown()
+        os._exit(EXIT_REFUSED)
     disk = disk_failure(error)
     reason = f": {disk}" if disk else ""
     log.critical(
-        "%s failed, nothing of it is acknowledged; the supervisor restarts this worker%s",
+        "%s failed, nothing of it is acknowledged; the supervisor restarts this role%s",
         what,
         reason,
         exc_info=None if disk else error,
@@ -73,19 +84,19 @@ def end_unacknowledged(what: str, error: BaseException) -> None:
 
 
 class TierstreamApp(faust.App):  # type: ignore[misc]
-    """A Faust app with our publisher and web server among its services."""
+    """A role's Faust app, with our publisher and web server among its services."""
 
     settings: Settings
+    role: Role
     services: Services
     transport_options: TransportOptions
     agents_of_ours: Agents
     watchdog: Watchdog
-    stream_web: WebServer
-    observer: Observer
+    stream_web: RoleWeb
 
     def on_init_dependencies(self) -> Iterable[Any]:
         """Start the publisher before, and the web server beside, Faust's own services."""
-        return [self.services.publisher, self.stream_web, self.observer, *super().on_init_dependencies()]
+        return [self.services.publisher, self.stream_web, *super().on_init_dependencies()]
 
     @cached_property  # type: ignore[untyped-decorator]
     def flow_control(self) -> FlowControl:
@@ -134,47 +145,61 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
         self.timer(interval=seconds, name=name)(run)
 
 
-def build_app(settings: Settings, metrics: Metrics | None = None, scorer: Scorer | None = None) -> TierstreamApp:
-    """Build the app: transport, tables, agents, timers and web server.
+def build_app(
+    settings: Settings, role: Role, metrics: Metrics | None = None, listener: socket.socket | None = None
+) -> TierstreamApp:
+    """Build a role's app: transport, tables, agents, timers and web server.
 
     Args:
         settings: as they were loaded.
+        role: whose.
         metrics: of this process, where something counts in them already.
-        scorer: in a process of its own, as the worker has it; by default in this one.
+        listener: what the web server accepts connections on; without one it serves nothing.
 
     Raises:
         TierstreamError: the checkpoint is of another architecture than the settings.
     """
-    app = TierstreamApp(settings.group_id, **_configuration(settings))
-    app.settings = settings
+    app = TierstreamApp(topology.group(settings, role), **_configuration(settings))
+    app.settings, app.role = settings, role
     app.services = Services(
         settings=settings,
         publisher=Publisher(client_options(settings)),
         tables=_tables(app, settings),
         metrics=metrics or Metrics(),
     )
-    agents = app.agents_of_ours = build_agents(app.services, scorer)
-    agents.scorer.check_architecture()
-    entries = TP(settings.topic(topology.SCORER_ENTRIES), 0)
-
-    async def start_offset(tp: TP) -> int | None:
-        return await agents.scorer.start_offset() if tp == entries else None
-
+    agents = app.agents_of_ours = build_agents(role, app.services)
     app.transport_options = TransportOptions(
-        batch_topics=topology.batch_topics(settings),
+        batch_topics=topology.batch_topics(settings, role),
         batch_records=settings.stream.batch_records,
-        under_way={entries.topic: topology.AT_ONCE},
         fetch_max_wait_ms=int(settings.kafka.fetch_max_wait * 1000),
-        durable_through=lambda tp: agents.scorer.durable_through() if tp == entries else None,
-        start_offset=start_offset,
     )
+    if agents.scorer:
+        app.transport_options = _scorer_options(app, agents.scorer)
     app.watchdog = Watchdog(app, settings.stream.stall_timeout)
-    app.observer = Observer(settings)
-    app.stream_web = WebServer(app, settings.web)
-    app.services.metrics.registry.register(StateCollector(lambda: status(app)))
+    app.stream_web = RoleWeb(app, settings.web, listener)
+    app.services.metrics.registry.register(StateCollector(lambda: role_families(status(app))))
     topology.connect(app, agents)
     _keep_time(app, agents)
     return app
+
+
+def _scorer_options(app: TierstreamApp, scorer: ScorerAgent) -> TransportOptions:
+    """Return the transport's options where the log's partition is read: from where the scorer says, chunks ahead."""
+    scorer.check_architecture()
+
+    async def start_offset(tp: TP, committed: int | None) -> int | None:
+        try:
+            return await scorer.start_offset(committed)
+        except REFUSED as error:
+            end_unacknowledged("becoming active", error)
+            raise
+
+    return replace(
+        app.transport_options,
+        under_way=dict.fromkeys(app.transport_options.batch_topics, topology.AT_ONCE),
+        durable_through=lambda tp: scorer.durable_through(),
+        start_offset=start_offset,
+    )
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:
@@ -204,10 +229,9 @@ def _configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _tables(app: TierstreamApp, settings: Settings) -> dict[str, StateTable]:
-    partitions = dict.fromkeys(TABLES_OF_KEYED_TOPICS, settings.topics.partitions)
-    partitions |= dict.fromkeys(TABLES_OF_ONE_PARTITION, 1)
     tables = {}
-    for name, count in partitions.items():
+    for name in topology.TABLES[app.role]:
+        count = 1 if name in topology.OF_ONE_PARTITION else settings.topics.partitions
         options = {
             "block_cache_size": settings.stream.table_cache_mib * 1024 * 1024,
             "write_buffer_size": TABLE_WRITE_BUFFER_BYTES,
@@ -224,36 +248,36 @@ def _tables(app: TierstreamApp, settings: Settings) -> dict[str, StateTable]:
 
 
 def _keep_time(app: TierstreamApp, agents: Agents) -> None:
-    settings = app.settings
-    ticks, entries = settings.topic(topology.TICKS), TP(settings.topic(topology.SCORER_ENTRIES), 0)
-
-    async def tick() -> None:
-        mine = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == ticks)
-        if not app.rebalancing:
-            await app.services.publisher.publish([Outgoing(ticks, partition, None, b"{}") for partition in mine])
-
     async def give_up_partitions(app: Any, revoked: set[TP], **signal: Any) -> None:
-        await agents.scorer.checkpoint()
+        if agents.scorer:
+            await agents.scorer.checkpoint()
         agents.forget()
 
-    async def save(app: Any, **signal: Any) -> None:
-        await agents.scorer.checkpoint()
-
-    app.every(settings.join.tick_interval, "send-ticks", tick)
-
-    async def own_scorer() -> None:
-        mine = not app.rebalancing and TP(settings.topic(topology.SCORER_ENTRIES), 0) in app.consumer.assignment()
-        await agents.scorer.take_over_when_assigned(mine)
-
-    app.every(TAKE_OVER_SECONDS, "own-scorer", own_scorer)
-
-    async def follow_version() -> None:
-        offset = await agents.scorer.follow()
-        if offset is not None:
-            await app.consumer.seek_wait({entries: offset})
-
-    app.every(FOLLOW_SECONDS, "follow-version", follow_version)
-    app.every(settings.scorer.checkpoint_idle / 2, "checkpoint-when-idle", agents.scorer.checkpoint_when_idle)
     app.every(app.watchdog.interval, "watch-progress", app.watchdog.run)
     app.on_partitions_revoked.connect(give_up_partitions, weak=False)
+    if agents.join:
+        app.every(app.settings.join.tick_interval, "send-ticks", lambda: _tick(app))
+    if agents.scorer:
+        _keep_scorer(app, agents.scorer)
+
+
+async def _tick(app: TierstreamApp) -> None:
+    ticks = app.settings.topic(topology.TICKS)
+    mine = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == ticks)
+    if not app.rebalancing:
+        await app.services.publisher.publish([Outgoing(ticks, partition, None, b"{}") for partition in mine])
+
+
+def _keep_scorer(app: TierstreamApp, scorer: ScorerAgent) -> None:
+    async def save(app: Any, **signal: Any) -> None:
+        await scorer.checkpoint()
+
+    async def follow() -> None:
+        offset = await scorer.follow()
+        if offset is not None:
+            await app.consumer.seek_wait({TP(app.settings.topic(topology.SCORER_LOG), 0): offset})
+
+    app.every(STANDBY_SECONDS, "stand-by", scorer.stand_by)
+    app.every(FOLLOW_SECONDS, "follow-version", follow)
+    app.every(app.settings.scorer.checkpoint_idle / 2, "checkpoint-when-idle", scorer.checkpoint_when_idle)
     app.on_before_shutdown.connect(save, weak=False)

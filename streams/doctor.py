@@ -7,20 +7,20 @@ import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from schemas.config import LoadedSettings, setting_value
-from schemas.errors import TierstreamError
+from schemas.errors import ArchitectureMismatchError, TierstreamError
 from schemas.settings import Settings
 from streams import topology
 from streams.admin import topic_states
 from streams.broker.java import find_java
 from streams.manifest import check_state
 from trainers.embedding import build_embedder
-from trainers.scorer.checkpoint import CheckpointStore
-from trainers.scorer.network import ArchitectureMismatchError, architecture, build_network, parameter_count
-from trainers.scorer.pause import LearningPause
+from trainers.scorer.checkpoint import CheckpointStore, check_start
+from trainers.scorer.network import architecture, build_network, parameter_count
 from trainers.versions import VersionStore
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -60,15 +60,17 @@ def _scorer(settings: Settings) -> Check:
 def _checkpoint(settings: Settings) -> Check:
     store = CheckpointStore(Path(settings.data_dir) / "scorer", settings.scorer)
     try:
-        snapshot = store.load_latest()
+        snapshot = store.load()
+        if snapshot is not None:
+            check_start(snapshot, settings.data_dir, settings.scorer)
     except TierstreamError as error:
         return Check("checkpoint", "failed", str(error))
     if store.refused:
         return Check("checkpoint", "warning", f"unreadable and passed over: {', '.join(store.refused)}")
     if snapshot is None:
         return Check("checkpoint", "ok", "none yet: the scorer starts from its first weights")
-    if snapshot.epoch == 0:
-        return Check("checkpoint", "ok", f"a worker goes on from version {snapshot.base}, which fits the settings")
+    if snapshot.meta["architecture"] != architecture(settings.scorer):
+        return Check("checkpoint", "ok", "a worker goes on from the version in use, which fits the settings")
     return Check("checkpoint", "ok", f"epoch {snapshot.epoch}, step {snapshot.step} fits the settings")
 
 
@@ -90,10 +92,12 @@ def _version(settings: Settings) -> Check:
 
 
 def _pause(settings: Settings) -> Check:
-    since = LearningPause(settings.data_dir).since()
-    if since is not None:
-        return Check("learning", "warning", f"paused since {since}: tierstream train --resume lets it go on")
-    return Check("learning", "ok", "not paused")
+    snapshot = CheckpointStore(Path(settings.data_dir) / "scorer", settings.scorer).load()
+    since = snapshot and snapshot.meta.get("paused_since")
+    if since:
+        at = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
+        return Check("learning", "warning", f"paused since {at}: tierstream train --resume lets it go on")
+    return Check("learning", "ok", "not paused, as of the newest checkpoint")
 
 
 def _faust(settings: Settings) -> Check:

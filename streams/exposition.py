@@ -1,4 +1,4 @@
-"""The worker's state as Prometheus metrics, made from `status` at every scrape. Pure.
+"""State as Prometheus metrics, made at every scrape: of a role, of a worker's roles together, of the deployment. Pure.
 
 Counters of what happened are in `metrics`; here is what *is*. Names end in their unit, and times are epoch seconds, so
 that an age is `time() - x` of the server that asks.
@@ -13,6 +13,7 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 Status = Mapping[str, Any]
@@ -23,7 +24,7 @@ _SCORER_GAUGES = {
     "validation_accuracy": "Share of held-out pairs in the right order at the newest validation round",
     "progressive_accuracy": "Share of pairs in the right order, scored before they were learned, newest 500 samples",
     "progressive_loss": "Loss of samples scored before they were learned, newest 500",
-    "epoch": "Ownership count of the scorer",
+    "epoch": "Versions of the scorer put into use, and one",
     "rank": "Rank of the scorer in effect",
     "parameters": "Parameters of the scorer in effect",
     "replay_samples": "Samples in the replay buffer",
@@ -33,9 +34,9 @@ _EXAMPLES = {"dpo": "pairs", "sft": "eligible traces"}
 
 
 class StateCollector(Collector):
-    """Asks for the status at every scrape."""
+    """Asks for the metrics of the moment at every scrape."""
 
-    def __init__(self, ask: Callable[[], Status]) -> None:
+    def __init__(self, ask: Callable[[], Iterator[Metric]]) -> None:
         self._ask = ask
 
     def describe(self) -> Iterable[Metric]:
@@ -44,24 +45,41 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the state."""
-        return families(self._ask())
+        return self._ask()
 
 
-def families(status: Status) -> Iterator[Metric]:
-    """Yield every metric of a worker's status."""
+def role_families(status: Status) -> Iterator[Metric]:
+    """Yield every metric of a role's status."""
     info = GaugeMetricFamily("tierstream_info", "Version of the program, always 1", labels=["version"])
     info.add_metric([version("tierstream")], 1)
     yield info
-    yield GaugeMetricFamily("tierstream_ready", "Whether the worker is ready", value=float(status["ready"]))
+    yield GaugeMetricFamily("tierstream_ready", "Whether the role is ready", value=float(status["ready"]))
     if status.get("scorer"):
         yield from _scorer(status["scorer"])
     if status.get("pair_funnel"):
         yield from _funnel(status["pair_funnel"])
     yield from _thresholds(status)
-    if status.get("observed"):
-        yield from _lag(status["observed"])
-        yield from _jobs(status["observed"]["jobs"])
-        yield from _checkpoint(status["observed"]["checkpoint"])
+
+
+def deployment_families(observed: Mapping[str, Any]) -> Iterator[Metric]:
+    """Yield what the broker and the data directory say of the whole deployment."""
+    yield from _lag(observed)
+    yield from _jobs(observed["jobs"])
+    yield from _checkpoint(observed["checkpoint"])
+
+
+def of_roles(texts: Mapping[str, str]) -> Iterator[Metric]:
+    """Yield the metrics of several roles as one, each sample with its role as a label.
+
+    Args:
+        texts: what each role exposes, as OpenMetrics.
+    """
+    merged: dict[str, Metric] = {}
+    for role, text in texts.items():
+        for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
+            known = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type, family.unit))
+            known.samples += [sample._replace(labels={**sample.labels, "role": role}) for sample in family.samples]
+    yield from merged.values()
 
 
 def _scorer(scorer: Mapping[str, Any]) -> Iterator[Metric]:
@@ -87,10 +105,10 @@ def _scorer(scorer: Mapping[str, Any]) -> Iterator[Metric]:
 def _funnel(funnel: Mapping[str, Any]) -> Iterator[Metric]:
     answers = GaugeMetricFamily(
         "tierstream_pair_answers",
-        "Judged answers of this worker's partitions, by where they are",
+        "Judged answers of this role's partitions, by where they are",
         labels=["kind", "place"],
     )
-    pairs = GaugeMetricFamily("tierstream_pairs", "Pairs made of this worker's partitions", labels=["kind"])
+    pairs = GaugeMetricFamily("tierstream_pairs", "Pairs made of this role's partitions", labels=["kind"])
     for kind, counts in funnel.items():
         places = {**{f"dropped_{reason}": n for reason, n in counts["dropped"].items()}, "paired": counts["paired"]}
         places |= {f"waiting_{side}": n for side, n in counts["waiting"].items()}

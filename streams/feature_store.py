@@ -1,6 +1,6 @@
-"""The features of experiences, kept once by whoever reads the scorer's entries, in RocksDB of its own.
+"""The features of experiences, kept once by whoever reads the scorer's log, in RocksDB of its own.
 
-Every value follows from the retained topic `scorer-entries`, so that nothing here needs a changelog: what is lost is
+Every value follows from the retained topic `scorer-log`, so that nothing here needs a changelog: what is lost is
 read there again.
 """
 
@@ -15,8 +15,6 @@ from msgspec.structs import replace
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from schemas.records import ScorerEntry
-
-Entries = list[tuple[int, ScorerEntry]]
 
 _KEY = Struct(">IQ")
 """Partition and offset of an arrival, so that the keys of a partition lie in the order of their time."""
@@ -49,22 +47,22 @@ class FeatureStore:
         self._recent: OrderedDict[bytes, bytes] = OrderedDict()
         self._recent_bytes = 0
         self.covered = int(self._db.get(_COVERED) or b"0")
-        """Offset in the topic up to which every arrival is kept."""
+        """Offset in the log up to which every arrival is kept."""
 
     def close(self) -> None:
         """Let go of the folder."""
         self._db.close()
 
-    def keep(self, entries: Sequence[tuple[int, ScorerEntry]], end: int) -> None:
+    def keep(self, entries: Sequence[ScorerEntry], end: int) -> None:
         """Keep the features that the entries bring.
 
         Args:
-            entries: offsets and entries, from `covered` or an offset before it on.
-            end: offset after the last record that was looked at, whether it is an entry or not.
+            entries: of records from `covered` or an offset before it on.
+            end: offset after the last of these records.
         """
         batch = WriteBatch(raw_mode=True)
         fresh: set[bytes] = set()
-        for _, entry in entries:
+        for entry in entries:
             partition, offset = entry.arrival
             if entry.kind == "feedback":
                 self._clocks[partition] = max(entry.received_at, self._clocks.get(partition, 0.0))
@@ -78,16 +76,13 @@ class FeatureStore:
         if len(batch):
             self._db.write(batch)
 
-    def fill(self, entries: Iterable[tuple[int, ScorerEntry]]) -> Entries:
+    def fill(self, entries: Iterable[ScorerEntry]) -> list[ScorerEntry]:
         """Return the entries with their features; where they are not there they stay empty."""
-        filled: Entries = []
-        for offset, entry in entries:
-            if not entry.features:
-                features = self._features(_KEY.pack(*entry.arrival))
-                if features is not None:
-                    entry = replace(entry, features=features)
-            filled.append((offset, entry))
-        return filled
+        return [entry if entry.features else self._filled(entry) for entry in entries]
+
+    def _filled(self, entry: ScorerEntry) -> ScorerEntry:
+        features = self._features(_KEY.pack(*entry.arrival))
+        return entry if features is None else replace(entry, features=features)
 
     def _features(self, key: bytes) -> bytes | None:
         features = self._recent.get(key)

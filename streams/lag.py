@@ -22,7 +22,7 @@ from schemas.errors import ConnectionFailedError
 from schemas.settings import Settings
 from streams.admin import admin_client
 from streams.kafka_options import client_options
-from streams.topology import JOBS, batch_topics
+from streams.topology import JOBS, ROLES, batch_topics, group
 
 _END_TIMEOUT_SECONDS = 15.0
 _COORDINATOR_TIMEOUT_SECONDS = 30.0
@@ -63,7 +63,8 @@ def trainer_group(settings: Settings) -> str:
 
 def watched(settings: Settings) -> Mapping[str, list[str]]:
     """Return the topics that each consumer group of this deployment reads."""
-    return {settings.group_id: sorted(batch_topics(settings)), trainer_group(settings): [settings.topic(JOBS)]}
+    of_roles = {group(settings, role): sorted(batch_topics(settings, role)) for role in ROLES}
+    return {**of_roles, trainer_group(settings): [settings.topic(JOBS)]}
 
 
 async def group_members(settings: Settings) -> dict[str, int]:

@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mode import Service
-
 from schemas.errors import ConnectionFailedError
 from schemas.settings import Settings
 from streams.jobs_on_disk import job_folders, job_on_disk
@@ -47,22 +45,21 @@ class Observed:
         }
 
 
-class Observer(Service):  # type: ignore[misc]
+class Observer:
     """Observes every `INTERVAL_SECONDS`; what cannot be seen keeps its last account, whose age is told."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__()
         self._settings = settings
         self.seen: Observed | None = None
 
-    @Service.task  # type: ignore[untyped-decorator]
-    async def _again_and_again(self) -> None:
-        while not self.should_stop:
+    async def run(self) -> None:
+        """Observe until cancelled."""
+        while True:
             try:
                 self.seen = await observe(self._settings)
             except (ConnectionFailedError, OSError) as error:
                 log.warning("cannot be observed now: %s", error)
-            await self.sleep(INTERVAL_SECONDS)
+            await asyncio.sleep(INTERVAL_SECONDS)
 
 
 async def observe(settings: Settings) -> Observed:

@@ -6,15 +6,12 @@ import asyncio
 from collections.abc import Callable
 
 from schemas.settings import Settings
-from streams.entry_log import complete_entries
 from streams.kafka_options import broker_errors
+from streams.scorer_log import complete_entries
 from trainers.scorer.retrain import Outcome, Retraining
 
 Progress = Callable[[int, int], None]
-"""Told how many entries are done, of how many."""
-
-_CHUNK = 500
-"""Entries learned in one go, so that progress is told often."""
+"""Told how many records of the log are done, of how many."""
 
 
 async def retrain(settings: Settings, progress: Progress, promote_anyway: bool = False) -> Outcome:
@@ -29,10 +26,9 @@ async def retrain(settings: Settings, progress: Progress, promote_anyway: bool =
     work = await asyncio.to_thread(Retraining, settings.data_dir, settings.scorer)
     progress(0, work.end)
     with broker_errors(settings):
-        async for entries in complete_entries(settings, work.end):
-            for start in range(0, len(entries), _CHUNK):
-                chunk = entries[start : start + _CHUNK]
-                await asyncio.to_thread(work.learn, chunk)
-                progress(chunk[-1][0] + 1, work.end)
+        async for records in complete_entries(settings, work.end):
+            for offset, entries in records:
+                await asyncio.to_thread(work.learn, offset, entries)
+                progress(offset + 1, work.end)
     progress(work.end, work.end)
     return await asyncio.to_thread(work.finish, settings.scorer.promotion_margin, promote_anyway)

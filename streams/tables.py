@@ -24,15 +24,19 @@ from rocksdict import WriteBatch
 
 from streams.changelog import GENERATION, ReadChangelog
 from streams.publisher import Outgoing, Publisher
+from streams.topology import changelog
 
 Writes = Sequence[tuple[bytes, bytes | None]]
 
 
 class ChangelogTable(Table):  # type: ignore[misc]
-    """Faust's table, which takes changes of its own changelog only.
+    """Faust's table, with a changelog named by the deployment, whatever its app's name, and changes of that one only.
 
     After a rebalance Faust's recovery hands what was read of a partition that has gone to whichever table came before.
     """
+
+    def _changelog_topic_name(self) -> str:
+        return changelog(self.app.settings, self.name)
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
         """Put changes in the local store."""

@@ -1,22 +1,31 @@
-"""The map: every topic, table and agent, top to bottom as events flow.
+"""The map: every topic, table and agent by role, top to bottom as events flow.
 
-experiences ─┐                          ┌► scorer-entries ─ learn-from-feedback ─┬► scorer-steps
-feedback ────┼─ join-feedback ──────────┤                                        └► score-updates
-join-ticks ──┘                          └► answers ─ pair-answers ─► preference-pairs ─ start-dpo-job ─┐
-claude-traces ─ store-traces ─► eligible-traces ─ start-sft-job ──────────────────► training-jobs ◄────┘
+role join    experiences ─┐
+             feedback ────┼─ join-feedback ─┬► scorer-log
+             join-ticks ──┘                 └► answers
+role scorer  scorer-log ─ learn-from-feedback ─► score-updates
+role pairs   answers ─ pair-answers ─► preference-pairs ─ start-dpo-job ──────────────► training-jobs
+role traces  claude-traces ─ store-traces ─► eligible-traces ─ start-sft-job ─────────► training-jobs
+
+Each role is a Faust app and a consumer group of its own; only topics connect them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from schemas.settings import Settings
 
 if TYPE_CHECKING:
     from streams.agents import Agents
     from streams.app import TierstreamApp
+
+Role = Literal["join", "scorer", "pairs", "traces"]
+ROLES: tuple[Role, ...] = get_args(Role)
+TIER_1: tuple[Role, ...] = ("join", "scorer")
+"""They come first where cores are short."""
 
 # Public topics.
 EXPERIENCES = "experiences"
@@ -31,10 +40,17 @@ DEAD_LETTERS = "dead-letters"
 
 # Internal topics: hops between our own agents.
 TICKS = "join-ticks"
-SCORER_ENTRIES = "scorer-entries"
-SCORER_STEPS = "scorer-steps"
+SCORER_LOG = "scorer-log"
 ANSWERS = "answers"
 ELIGIBLE_TRACES = "eligible-traces"
+
+INPUTS: Mapping[Role, tuple[str, ...]] = {
+    "join": (EXPERIENCES, FEEDBACK, TICKS),
+    "scorer": (SCORER_LOG,),
+    "pairs": (ANSWERS, PAIRS),
+    "traces": (TRACES, ELIGIBLE_TRACES),
+}
+"""What each role reads, in record batches."""
 
 # Tables; each has a changelog topic with the partitions of the agent's input.
 EXPERIENCES_TABLE = "experiences"
@@ -42,6 +58,15 @@ JUDGEMENTS_TABLE = "judgements"
 ANSWERS_TABLE = "answers"
 DPO_EXAMPLES_TABLE = "dpo-examples"
 SFT_EXAMPLES_TABLE = "sft-examples"
+
+TABLES: Mapping[Role, tuple[str, ...]] = {
+    "join": (EXPERIENCES_TABLE, JUDGEMENTS_TABLE),
+    "scorer": (),
+    "pairs": (ANSWERS_TABLE, DPO_EXAMPLES_TABLE),
+    "traces": (SFT_EXAMPLES_TABLE,),
+}
+"""The tables that each role keeps."""
+OF_ONE_PARTITION = (DPO_EXAMPLES_TABLE, SFT_EXAMPLES_TABLE)
 
 AT_ONCE = 4
 """Partitions that an agent works on side by side, or chunks that the scorer is given: none waits for another's acks."""
@@ -60,6 +85,11 @@ class TopicSpec:
     """Count of partitions."""
     configs: Mapping[str, str] = field(default_factory=dict)
     """Topic configs that are set explicitly."""
+
+
+def group(settings: Settings, role: Role) -> str:
+    """Return the name of a role's consumer group."""
+    return f"{settings.group_id}-{role}"
 
 
 def changelog(settings: Settings, table: str) -> str:
@@ -96,8 +126,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         topic(MODEL_VERSIONS, 1, compacted),
         topic(DEAD_LETTERS, 1, forever),
         topic(TICKS, n, {"retention.ms": str(_DAY_MS)}, broker_time),
-        topic(SCORER_ENTRIES, 1, forever),
-        topic(SCORER_STEPS, 1, forever),
+        topic(SCORER_LOG, 1, forever),
         topic(ANSWERS, n, forever),
         topic(ELIGIBLE_TRACES, 1, forever),
         table(EXPERIENCES_TABLE, n),
@@ -108,23 +137,26 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     ]
 
 
-def batch_topics(settings: Settings) -> frozenset[str]:
-    """Return the topics whose agents read record batches; changelogs go record by record."""
-    names = (EXPERIENCES, FEEDBACK, TICKS, SCORER_ENTRIES, ANSWERS, PAIRS, TRACES, ELIGIBLE_TRACES)
-    return frozenset(settings.topic(name) for name in names)
+def batch_topics(settings: Settings, role: Role) -> frozenset[str]:
+    """Return the topics that a role's agents read in record batches; changelogs go record by record."""
+    return frozenset(settings.topic(name) for name in INPUTS[role])
 
 
 def connect(app: TierstreamApp, agents: Agents) -> None:
-    """Bind every agent to its input."""
-    app.agent_on(EXPERIENCES, FEEDBACK, TICKS, name="join-feedback", body=agents.join.process, at_once=AT_ONCE)
-    # -> scorer-entries: ScorerEntry, answers: Answer, a line each, dead-letters: DeadLetter
-    app.agent_on(SCORER_ENTRIES, name="learn-from-feedback", body=agents.scorer.process, at_once=AT_ONCE)
-    # -> scorer-steps: StepRecord, score-updates: ScoreUpdate
-    app.agent_on(ANSWERS, name="pair-answers", body=agents.pairs.process, at_once=AT_ONCE)
-    # -> preference-pairs: PreferencePair
-    app.agent_on(PAIRS, name="start-dpo-job", body=agents.dpo.process)
-    # -> training-jobs: TrainingJob
-    app.agent_on(TRACES, name="store-traces", body=agents.traces.process)
-    # -> traces/*.jsonl, eligible-traces: Trace
-    app.agent_on(ELIGIBLE_TRACES, name="start-sft-job", body=agents.sft.process)
-    # -> training-jobs: TrainingJob
+    """Bind every agent of the app's role to its input."""
+    if agents.join:
+        app.agent_on(EXPERIENCES, FEEDBACK, TICKS, name="join-feedback", body=agents.join.process, at_once=AT_ONCE)
+        # -> scorer-log: Joined, answers: Answer, a line each, dead-letters: DeadLetter
+    if agents.scorer:
+        app.agent_on(SCORER_LOG, name="learn-from-feedback", body=agents.scorer.process, at_once=AT_ONCE)
+        # -> score-updates: ScoreUpdate
+    if agents.pairs and agents.dpo:
+        app.agent_on(ANSWERS, name="pair-answers", body=agents.pairs.process, at_once=AT_ONCE)
+        # -> preference-pairs: PreferencePair
+        app.agent_on(PAIRS, name="start-dpo-job", body=agents.dpo.process)
+        # -> training-jobs: TrainingJob
+    if agents.traces and agents.sft:
+        app.agent_on(TRACES, name="store-traces", body=agents.traces.process)
+        # -> traces/*.jsonl, eligible-traces: Trace
+        app.agent_on(ELIGIBLE_TRACES, name="start-sft-job", body=agents.sft.process)
+        # -> training-jobs: TrainingJob

@@ -1,27 +1,24 @@
-"""The worker's web server: liveness, readiness, metrics and status; up from the start, through recovery too."""
+"""The worker's web server: page, metrics and status of all its roles; and what a role's own shares with it."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from mode import Service
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import CollectorRegistry
 
-from schemas.settings import WebSettings, is_loopback
+from schemas.settings import Settings, WebSettings, is_loopback
 from streams.page.serving import LOGIN_PATH, Pages
-from streams.status import status
 from streams.web_token import web_token
-
-if TYPE_CHECKING:
-    from streams.app import TierstreamApp
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 8 * 1024
@@ -34,58 +31,24 @@ OPEN_PATHS = ("/healthz", "/readyz", LOGIN_PATH)
 """Paths that need no token: they tell a supervisor yes or no, or take the token, and show no data."""
 
 
-class WebServer(Service):  # type: ignore[misc]
-    """Serves the endpoints on `web.host` and `web.port`."""
+class Access:
+    """Who may ask: middleware of both servers.
 
-    def __init__(self, app: TierstreamApp, settings: WebSettings) -> None:
-        super().__init__()
-        self._app = app
-        self._settings = settings
+    Args:
+        settings: of the web.
+        pages: of the worker, which know who has logged in.
+    """
+
+    def __init__(self, settings: WebSettings, pages: Pages | None = None) -> None:
         self._token = web_token(settings)
-        self._pages = Pages(app.settings, self._token)
-        application = web.Application(middlewares=[self._authorize], client_max_size=MAX_BODY_BYTES)
-        application.add_routes(
-            [
-                web.get("/healthz", self._healthz),
-                web.get("/readyz", self._readyz),
-                web.get("/metrics", self._metrics),
-                web.get("/status", self._status),
-                web.get("/events", self._events),
-                *self._pages.routes(),
-            ]
-        )
-        self._runner = web.AppRunner(
-            application,
-            access_log=None,
-            logger=_logger(),
-            max_line_size=MAX_HEADER_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-        )
-
-    async def on_start(self) -> None:
-        """Listen."""
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._settings.host, self._settings.port).start()
-
-    async def on_stop(self) -> None:
-        """Close."""
-        await self._runner.cleanup()
-
-    def not_ready(self) -> str | None:
-        """Return why the worker is not ready, None where it is."""
-        app = self._app
-        if app.rebalancing or not app.consumer.assignment():
-            return "waiting for partitions"
-        if not app.tables.actives_ready:
-            return "recovering tables"
-        if stalled := app.watchdog.stalled():
-            return f"no progress on {', '.join(stalled)}"
-        return None
+        self._pages = pages
 
     @web.middleware
-    async def _authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer, or say why not."""
         if request.path not in OPEN_PATHS and (refusal := self._refusal(request)):
-            if refusal[0] == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("Accept", ""):
+            wants_page = "text/html" in request.headers.get("Accept", "")
+            if self._pages and refusal[0] == HTTPStatus.UNAUTHORIZED and wants_page:
                 return self._pages.ask_to_log_in()
             return web.json_response({"error": refusal[1]}, status=refusal[0])
         if request.can_read_body:
@@ -99,37 +62,96 @@ class WebServer(Service):  # type: ignore[misc]
             if is_loopback(_host_name(request.host)):
                 return None
             return 403, "without web.token this answers only where it is addressed as localhost"
-        if self._pages.knows(request):  # an event stream of a browser sends no header
+        if self._pages and self._pages.knows(request):  # an event stream of a browser sends no header
             return None
         kind, _, given = request.headers.get("Authorization", "").partition(" ")
         same = hmac.compare_digest(given.encode(errors="surrogateescape"), self._token.encode())
         return None if same and kind.lower() == "bearer" else (401, "a bearer token is needed: see web.token")
 
+
+def make_runner(access: Access, routes: list[web.RouteDef]) -> web.AppRunner:
+    """Return what serves the routes to whoever has access."""
+    application = web.Application(middlewares=[access.__call__], client_max_size=MAX_BODY_BYTES)
+    application.add_routes(routes)
+    return web.AppRunner(
+        application, access_log=None, logger=_logger(), max_line_size=MAX_HEADER_BYTES, max_field_size=MAX_HEADER_BYTES
+    )
+
+
+def metrics_response(registry: CollectorRegistry) -> web.Response:
+    """Return a registry's metrics as OpenMetrics."""
+    body: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+class Accounts(Protocol):
+    """What the worker's server shows."""
+
+    async def status(self) -> Mapping[str, Any]:
+        """Return what all roles say together."""
+
+    async def metrics(self) -> CollectorRegistry:
+        """Return the metrics of all roles, and of the deployment."""
+
+
+class WorkerWeb:
+    """The worker's server on `web.host` and `web.port`: liveness, readiness, metrics, status and page."""
+
+    def __init__(self, settings: Settings, accounts: Accounts) -> None:
+        self._settings = settings.web
+        self._accounts = accounts
+        self._stopping = asyncio.Event()
+        pages = Pages(settings, web_token(settings.web))
+        routes = [
+            web.get("/healthz", self._healthz),
+            web.get("/readyz", self._readyz),
+            web.get("/metrics", self._metrics),
+            web.get("/status", self._status),
+            web.get("/events", self._events),
+            *pages.routes(),
+        ]
+        self._runner = make_runner(Access(settings.web, pages), routes)
+
+    async def start(self) -> int:
+        """Listen; return the port."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
+        await site.start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Close."""
+        self._stopping.set()
+        await self._runner.cleanup()
+
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        reason = self.not_ready()
-        return web.Response(text=f"{reason or 'ready'}\n", status=503 if reason else 200)
+        account = await self._accounts.status()
+        return web.Response(text=f"{account['reason'] or 'ready'}\n", status=200 if account["ready"] else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        body: bytes = generate_latest(self._app.services.metrics.registry)  # type: ignore[no-untyped-call]
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return metrics_response(await self._accounts.metrics())
 
     async def _status(self, request: web.Request) -> web.Response:
-        return web.Response(body=_dump(self._app), content_type="application/json")
+        body = orjson.dumps(await self._accounts.status(), option=orjson.OPT_INDENT_2)
+        return web.Response(body=body, content_type="application/json")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """Send the status every two seconds as server-sent events, until the reader goes or we stop."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await response.prepare(request)
-        while not self.should_stop:
-            data = orjson.dumps(status(self._app))
+        while not self._stopping.is_set():
+            data = orjson.dumps(await self._accounts.status())
             try:
                 await response.write(b"event: status\ndata: " + data + b"\n\n")
             except ConnectionResetError:
                 break
-            await self.sleep(EVENT_SECONDS)
+            try:
+                await asyncio.wait_for(self._stopping.wait(), EVENT_SECONDS)
+            except TimeoutError:
+                continue
         return response
 
 
@@ -150,7 +172,3 @@ def _host_name(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def _dump(app: Any) -> bytes:
-    return orjson.dumps(status(app), option=orjson.OPT_INDENT_2)

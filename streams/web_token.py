@@ -31,6 +31,16 @@ def web_token(web: WebSettings) -> str | None:
     return read_secret(web.token, web.token_file, "web.token")
 
 
+def bearer(web: WebSettings) -> dict[str, str]:
+    """Return the header that the web server asks for; none where there is no token.
+
+    Raises:
+        SettingsError: as `web_token`.
+    """
+    token = web_token(web)
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
 def _make(path: Path) -> None:
     """Write a random token that only its owner reads; of processes that do so at once, the first one's stays."""
     path.parent.mkdir(parents=True, exist_ok=True)

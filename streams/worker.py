@@ -1,89 +1,250 @@
-"""`tierstream worker`: prepares the broker, then runs the Faust worker, which owns the process from there on."""
+"""`tierstream worker`: prepares the broker, then runs each role as a process of its own, restarted when it ends."""
 
 from __future__ import annotations
 
 import asyncio
-import faulthandler
+import contextlib
 import logging
 import os
 import signal
-import threading
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import faust
-import mode.loop
+import aiohttp
+import orjson
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import CollectorRegistry
+from pydantic import SecretStr
 
 from schemas.errors import TierstreamError
 from schemas.settings import Settings
+from streams import topology
+from streams.admin import check_cluster, ensure_topics
+from streams.exposition import StateCollector, deployment_families, of_roles
+from streams.legacy import import_legacy_traces
+from streams.manifest import check_state, state_folder
+from streams.model_versions import publish_now
+from streams.observer import Observer
+from streams.process import log_to_stderr
+from streams.scorer_log import begin_log
+from streams.status import settings_in_effect, together
+from streams.supervisor import Part
+from streams.topology import Role
+from streams.web import WorkerWeb
+from streams.web_token import bearer
+from streams.workers import announce
 
 log = logging.getLogger("tierstream")
 
-EXIT_DRAIN_TIMEOUT = 71
-"""Exit status of a worker that did not stop in time; what it had not acknowledged is delivered again."""
+LOOK_SECONDS = 0.2
+ACCOUNT_SECONDS = 2.0
+"""A role that does not answer for so long is told as not ready."""
+REFUSED = (1, 2)
+"""Exit statuses of a role that would end the same way again."""
 
 
-class Worker(faust.Worker):  # type: ignore[misc]
-    """A Faust worker that is sure to end once it was told to, and has no debugger behind a signal."""
+class RoleProcess(Part):
+    """A role's process; its output is the worker's own.
 
-    drain_timeout: float
+    Args:
+        role: which.
+        settings: of the worker.
+    """
 
-    def _schedule_shutdown(self, signal: signal.Signals) -> None:
-        deadline = threading.Timer(self.drain_timeout, _end_by_force, (self.drain_timeout,))
-        deadline.daemon = True
-        deadline.start()
-        super()._schedule_shutdown(signal)
+    def __init__(self, role: Role, settings: Settings) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        super().__init__(role, [], dict(os.environ), Path())
+        # Not by the command line or the environment, which others can read.
+        self._settings = orjson.dumps(settings.model_dump(), default=SecretStr.get_secret_value) + b"\n"
+        self._begun = False
 
-    def _on_sigusr2(self) -> None:
-        self._on_sigusr1()
+    @property
+    def url(self) -> str:
+        """Where the role answers."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def start(self) -> None:
+        """Start the process, to begin with `begin`."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "streams.role", self.name, str(self._listener.fileno())],
+            pass_fds=[self._listener.fileno()],
+            stdin=subprocess.PIPE,
+            # Ctrl-C is for the worker: roles are told to stop by it.
+            start_new_session=True,
+        )
+        self._starts.append(time.monotonic())
+        self._write(self._settings)
+        if self._begun:
+            self.begin()
+
+    def begin(self) -> None:
+        """Let the process connect, and every one that follows it."""
+        self._begun = True
+        self._write(b"begin\n")
+
+    def tell_to_stop(self) -> None:
+        """Send SIGTERM."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def last_line(self) -> str:
+        """Return where its log is."""
+        return "its log is above"
+
+    def _write(self, line: bytes) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended; why is in its exit status
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
 
 
-def _end_by_force(seconds: float) -> None:
-    log.critical("not drained after %g s: ended; what was not acknowledged is delivered again", seconds)
-    logging.shutdown()
-    os._exit(EXIT_DRAIN_TIMEOUT)
+class Roles:
+    """The roles of one worker, and what they say together."""
+
+    def __init__(self, settings: Settings, roles: Sequence[Role]) -> None:
+        self._settings = settings
+        self.observer = Observer(settings)
+        self.processes = {role: RoleProcess(role, settings) for role in roles}
+
+    def start(self) -> None:
+        """Start every process."""
+        for process in self.processes.values():
+            process.start()
+
+    def refused(self) -> int | None:
+        """Return the exit status of a role that ended and would end the same way again."""
+        ended = (part.process.poll() for part in self.processes.values() if part.process is not None)
+        return next((code for code in ended if code in REFUSED), None)
+
+    async def run(self, stopping: asyncio.Event) -> int:
+        """Look after every process until told to stop; return the exit status.
+
+        Raises:
+            TierstreamError: a role keeps ending.
+        """
+        while not stopping.is_set():
+            if (code := self.refused()) is not None:
+                return code
+            for part in self.processes.values():
+                part.keep_running(log.error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
+        return 0
+
+    async def stop(self) -> int:
+        """Stop every process at once; return the first exit status that tells of trouble."""
+        for part in self.processes.values():
+            part.tell_to_stop()
+        for part in self.processes.values():
+            await asyncio.to_thread(part.stop, self._settings.stream.drain_timeout + 5)
+        codes = (part.process.returncode for part in self.processes.values() if part.process is not None)
+        return next((code for code in codes if code > 0), 0)
+
+    async def status(self) -> Mapping[str, Any]:
+        """Return what all roles say together, with `roles`, `settings` and what was observed."""
+        told = await asyncio.gather(*(self._account(role) for role in self.processes))
+        roles = {
+            account["role"]: {name: account.get(name) for name in ("ready", "reason", "active")} for account in told
+        }
+        seen = self.observer.seen
+        observed = {} if seen is None else {"observed": seen.as_dict()}
+        return together(told) | {"roles": roles, "settings": settings_in_effect(self._settings)} | observed
+
+    async def metrics(self) -> CollectorRegistry:
+        """Return the metrics of all roles, and of the deployment."""
+        texts = await asyncio.gather(*(self._ask(role, "/metrics") for role in self.processes))
+        told: dict[str, str] = {
+            role: text.decode() for role, text in zip(self.processes, texts, strict=True) if text is not None
+        }
+        for role in self.processes.keys() - told.keys():
+            told[role] = "# TYPE tierstream_ready gauge\ntierstream_ready 0.0\n# EOF\n"
+        registry = CollectorRegistry()
+
+        def families() -> Iterator[Metric]:
+            yield from of_roles(told)
+            if self.observer.seen is not None:
+                yield from deployment_families(self.observer.seen.as_dict())
+
+        registry.register(StateCollector(families))
+        return registry
+
+    async def _account(self, role: Role) -> dict[str, Any]:
+        answer = await self._ask(role, "/status")
+        if answer is None:
+            return {"role": role, "ready": False, "reason": "starting, or not answering"}
+        account: dict[str, Any] = orjson.loads(answer)
+        return account
+
+    async def _ask(self, role: Role, path: str) -> bytes | None:
+        part = self.processes[role]
+        if part.process is None or part.process.poll() is not None:
+            return None
+        timeout = aiohttp.ClientTimeout(total=ACCOUNT_SECONDS)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout, headers=bearer(self._settings.web)) as session,
+                session.get(part.url + path) as answer,
+            ):
+                return await answer.read() if answer.ok else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, roles: Sequence[Role] = topology.ROLES) -> None:
     """Run until SIGTERM or SIGINT; ends the process.
 
     Raises:
-        TierstreamError: the broker, the topics, the data directory or the checkpoint do not allow a start.
+        TierstreamError: the broker, the topics, the data directory or the checkpoint do not allow a start, or a role
+            keeps ending.
     """
-    mode.loop.use("uvloop")
-    from streams import topology
-    from streams.admin import check_cluster, ensure_topics
-    from streams.agents.scorer_process import ScorerProcess
-    from streams.app import build_app
-    from streams.legacy import import_legacy_traces
-    from streams.manifest import check_state, state_folder
-    from streams.metrics import Metrics
-    from streams.model_versions import publish_now
-    from streams.process import freeze_collector, limit_arenas, log_to_stderr
-
-    faulthandler.enable()
-    limit_arenas()
     log_to_stderr(settings)
-    _check_extension()
     make_data_dir(settings)
     # Before anything is made on the broker under a prefix that may be a mistake.
     check_state(settings, local=True)
+    sys.exit(asyncio.run(_run(settings, roles)))
 
-    async def prepare() -> None:
-        await ensure_topics(settings, topology.topic_specs(settings))
-        await check_cluster(settings, state_folder(settings))
-        await import_legacy_traces(settings)
-        await publish_now(settings)
 
-    metrics = Metrics()
-    # Before the broker is prepared, as both take seconds.
-    scorer = ScorerProcess(settings, metrics)
-    asyncio.run(prepare())
-    app = build_app(settings, metrics, scorer)
-    app.finalize()
-    freeze_collector()
-    worker = Worker(app, loglevel=settings.stream.log_level, quiet=True, override_logging=False)
-    worker.drain_timeout = settings.stream.drain_timeout
-    worker.execute_from_commandline()
+async def _run(settings: Settings, names: Sequence[Role]) -> int:
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    roles = Roles(settings, names)
+    web, observing = WorkerWeb(settings, roles), None
+    try:
+        # Before the broker is prepared, as both take seconds.
+        roles.start()
+        port = await web.start()
+        await prepare(settings)
+        for part in roles.processes.values():
+            part.begin()
+        observing = asyncio.create_task(roles.observer.run())
+        with announce(settings, names, port):
+            code = await roles.run(stopping)
+    finally:
+        ended = await roles.stop()
+        if observing is not None:
+            observing.cancel()
+        await web.stop()
+    return code or ended
+
+
+async def prepare(settings: Settings) -> None:
+    """See that the broker has what the roles need.
+
+    Raises:
+        TierstreamError: it has not, and cannot be given it.
+    """
+    await ensure_topics(settings, topology.topic_specs(settings))
+    await check_cluster(settings, state_folder(settings))
+    await begin_log(settings)
+    await import_legacy_traces(settings)
+    await publish_now(settings)
 
 
 def make_data_dir(settings: Settings) -> Path:
@@ -104,13 +265,3 @@ def make_data_dir(settings: Settings) -> Path:
             "give another with --data-dir, or mend its permissions",
         ) from error
     return folder
-
-
-def _check_extension() -> None:
-    try:
-        import faust._cython.streams  # noqa: F401
-    except ImportError as error:
-        raise TierstreamError(
-            "Faust's compiled stream iterator is missing, and without it events are acknowledged differently",
-            "install faust-streaming from its wheel and leave NO_CYTHON unset",
-        ) from error

@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 from streams import topology
 from streams.agents.jobs import JobAgent
 from streams.agents.join import JoinAgent
 from streams.agents.pairs import PairAgent
-from streams.agents.scorer_process import Scorer
 from streams.agents.services import Services
 from streams.agents.traces import TraceAgent
+from streams.topology import Role
+
+if TYPE_CHECKING:
+    from streams.agents.scorer import ScorerAgent
 
 
 @dataclass(frozen=True, slots=True)
 class Agents:
-    """One of each."""
+    """Those of one role; the others are None."""
 
-    join: JoinAgent
-    scorer: Scorer
-    pairs: PairAgent
-    dpo: JobAgent
-    traces: TraceAgent
-    sft: JobAgent
+    join: JoinAgent | None = None
+    scorer: ScorerAgent | None = None
+    pairs: PairAgent | None = None
+    dpo: JobAgent | None = None
+    traces: TraceAgent | None = None
+    sft: JobAgent | None = None
 
     def forget(self) -> None:
         """Drop everything that was derived from partitions, which may have moved to another worker."""
-        for agent in (self.join, self.scorer, self.pairs, self.dpo, self.traces, self.sft):
-            agent.forget()
+        for field in fields(self):
+            if agent := getattr(self, field.name):
+                agent.forget()
 
 
-def build_agents(services: Services, scorer: Scorer | None = None) -> Agents:
-    """Make the agents from what they share; without a scorer elsewhere, that one works in this process."""
-    if scorer is None:
-        # Brings torch, which the worker's own process does without.
-        from streams.agents.scorer import ScorerAgent
+def build_agents(role: Role, services: Services) -> Agents:
+    """Make a role's agents from what they share."""
+    match role:
+        case "join":
+            return Agents(join=JoinAgent(services))
+        case "scorer":
+            # Brings torch, which the other roles do without.
+            from streams.agents.scorer import ScorerAgent
 
-        scorer = ScorerAgent(services)
-    return Agents(
-        join=JoinAgent(services),
-        scorer=scorer,
-        pairs=PairAgent(services),
-        dpo=JobAgent(services, "dpo", topology.DPO_EXAMPLES_TABLE),
-        traces=TraceAgent(services),
-        sft=JobAgent(services, "sft", topology.SFT_EXAMPLES_TABLE),
-    )
+            return Agents(scorer=ScorerAgent(services))
+        case "pairs":
+            dpo = JobAgent(services, "dpo", topology.DPO_EXAMPLES_TABLE)
+            return Agents(pairs=PairAgent(services), dpo=dpo)
+        case "traces":
+            sft = JobAgent(services, "sft", topology.SFT_EXAMPLES_TABLE)
+            return Agents(traces=TraceAgent(services), sft=sft)

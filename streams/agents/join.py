@@ -1,4 +1,4 @@
-"""join-feedback: experiences, feedback and ticks in; scorer entries and answers out."""
+"""join-feedback: experiences, feedback and ticks in; the scorer's log and answers out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 from schemas.events import DeadLetter, Experience, Feedback
+from schemas.records import encode_joined
 from streams import topology
 from streams.agents.intake import Intake, letter, take_in
 from streams.agents.services import Services
@@ -155,8 +156,8 @@ class JoinAgent:
 
     def _address(self, out: Decisions) -> list[Outgoing]:
         topic, partitions = self._settings.topic, self._settings.topics.partitions
-        entries, answers = topic(topology.SCORER_ENTRIES), topic(topology.ANSWERS)
-        messages = [Outgoing(entries, 0, None, entry.encode()) for entry in out.entries]
+        scorer_log, answers = topic(topology.SCORER_LOG), topic(topology.ANSWERS)
+        messages = [Outgoing(scorer_log, 0, None, record) for record in encode_joined(out.entries)]
         for intent_type, value in out.answers:
             key = intent_type.encode()
             messages.append(Outgoing(answers, partition_for(key, partitions), key, value))

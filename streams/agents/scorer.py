@@ -1,61 +1,43 @@
-"""learn-from-feedback: scorer entries in; the log of steps and score updates out. One worker at a time."""
+"""learn-from-feedback: the scorer's log in, score updates out.
+
+The scorer is a fold over its log, so that every process of this role that reads the log says the same. One of them is
+active: the consumer group has given it the log's only partition, and it publishes. The others stand by: they fold what
+the active one has published, and go on from there when the partition becomes theirs.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from schemas.errors import TierstreamError
-from schemas.records import Scored, ScorerEntry, StepRecord
+from aiokafka.errors import KafkaError
+
+from schemas.errors import LogError
+from schemas.records import Joined, Learning, Scored, ScorerEntry
 from streams import topology
-from streams.agents.intake import letter
+from streams.agents.checkpointing import Checkpointing
 from streams.agents.services import Services
-from streams.entry_log import read_entries, recent_start
-from streams.feature_store import Entries, FeatureStore
 from streams.publisher import Outgoing
-from streams.step_log import read_steps
+from streams.scorer_control import ScorerControl
+from streams.scorer_log import LogItem, LogReader, item_of
+from streams.scorer_state import ScorerState
 from streams.transport.batch import RecordBatch
-from trainers.scorer.checkpoint import CheckpointStore
+from trainers.scorer.checkpoint import CheckpointStore, check_start, version_name_of
 from trainers.scorer.entries import Use, use_of
-from trainers.scorer.learner import OnlineLearner
+from trainers.scorer.fold import ScorerFold
 from trainers.scorer.network import build_network
-from trainers.scorer.pause import LearningPause
-from trainers.scorer.steps import valid_steps
+from trainers.scorer.reading import checkpoints_of_before
 from trainers.scorer.updates import encode_update
 
 log = logging.getLogger("tierstream.scorer")
 
-FEATURES_FOLDER = "scorer-features"
-
-INLINE_ENTRIES = 8
-"""Up to so many entries are learned on the event loop; a hand-over to a thread would cost more."""
-
-
-class Ownership:
-    """One worker's turn at the scorer: from taking over until the partition is revoked."""
-
-    def __init__(
-        self, learner: OnlineLearner, epoch: int, logged: list[StepRecord], log_offset: int, features: FeatureStore
-    ) -> None:
-        self.learner = learner
-        self.epoch = epoch
-        self.features = features
-        self.logged = logged
-        """Steps of earlier owners that are still to be applied, as they were logged."""
-        self.log_offset = log_offset
-        """Offset in the log of steps up to which every valid step is applied."""
-        self.waiting: Entries = []
-        """Entries that the next logged step covers only in part."""
-        self.saved_clocks = features.clocks
-        self.read_again = False
-        """Whether the features were read from the topic's start, because some were not there."""
-        self.saved_step = learner.step
-        self.saved_offset = learner.next_offset
-        self.changed_at = time.monotonic()
+FEATURES_FOLDER = "scorer-log-features"
+FEATURES_OF_BEFORE = "scorer-features"
 
 
 class ScorerAgent:
@@ -64,323 +46,219 @@ class ScorerAgent:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._settings = services.settings
-        self._store = CheckpointStore(services.data_dir / "scorer", services.settings.scorer)
-        self._owner: Ownership | None = None
+        shutil.rmtree(services.state_dir / FEATURES_OF_BEFORE, ignore_errors=True)
+        self._state = ScorerState(self._settings, services.state_dir / FEATURES_FOLDER)
+        self._store = CheckpointStore(services.data_dir / "scorer", self._settings.scorer)
+        self._checkpoints = Checkpointing(self._store, self._state, self._settings.scorer)
+        self._control = ScorerControl(self._settings, self._state)
         self._turn = asyncio.Lock()
-        """Held while the learner changes or is copied."""
-        self._saving: asyncio.Task[Path] | None = None
-        self._publishing: asyncio.Task[None] | None = None
-        """The score updates of the last chunk: on their way while the next chunk is learned."""
-        self._read_to: int | None = None
-        """Offset after the chunks that came in this ownership."""
-        self._failed = False
-        """Whether a chunk failed: one that comes behind it would leave it out."""
-        self._started_at = 0
-        self._pause = LearningPause(services.data_dir)
-        self._passed_by = False
-        """Whether entries were only looked at, because learning is paused: they are to come again."""
-        self._sent_back_to: int | None = None
-        """Where the partition was sent back to, until a batch from there comes."""
-        self._refused: dict[str, str] = {}
-        """Why the version in use is not taken over, by its name."""
+        """Held while the scorer changes or is copied."""
+        self._active = False
+        self._published = 0
+        """Offset in the log up to which score updates are known to be published."""
+        self._publishing: dict[int, int] = {}
+        """End offsets of the batches whose updates are on their way, with where each begins."""
+        self._resumed_at: int | None = None
+        """Where the log says that learning goes on, seen from a pause before it."""
+        self._reader: LogReader | None = None
+        """Open while this scorer stands by."""
+
+    # Starting, standing by, becoming active
 
     def check_architecture(self) -> None:
         """Build the scorer and read it back, then look at the checkpoint: neither may differ from the settings.
 
         Raises:
             ArchitectureMismatchError: names both, and for a checkpoint the two remedies.
+            LogError: the state is of the release before.
         """
         build_network(self._settings.scorer)
-        self._store.load_latest()
+        snapshot, folder = self._store.load(), self._services.data_dir / "scorer"
+        if snapshot is not None:
+            check_start(snapshot, self._services.data_dir, self._settings.scorer)
+        elif checkpoints_of_before(folder / "checkpoints"):
+            raise LogError(
+                f"{folder} was written by the release before this one",
+                "stop all workers and run `tierstream upgrade`, which takes it over",
+            )
+
+    async def stand_by(self) -> None:
+        """Read along, once: fold what the active scorer has published."""
+        if self._active:
+            return
+        async with self._turn:
+            if self._active:
+                return
+            try:
+                if self._reader is None:
+                    self._reader = await LogReader(self._settings).__aenter__()
+                await self._catch_up(self._reader, await self._reader.committed())
+            except KafkaError as error:
+                log.warning("the log cannot be read along now: %r", error)
+                await self._close_reader()
+
+    async def start_offset(self, committed: int | None) -> int:
+        """Become active; return the offset in the log to go on from, up to which all updates are published.
+
+        Raises:
+            TierstreamError: the log, or the settings beside it, do not allow it.
+        """
+        async with self._turn:
+            self._publishing.clear()
+            # What was learned and perhaps not published is said again, as it was.
+            if self._state.next_offset > max(committed or 0, self._published):
+                self._state.fold = None
+            async with LogReader(self._settings) as reader:
+                await self._catch_up(reader, committed or 0)
+                self._published = max(committed or 0, self._published)
+                await self._catch_up(reader, self._published)
+            await self._close_reader()
+            await asyncio.to_thread(self._control.due)  # raises where the settings do not fit
+            self._active, self._resumed_at = True, None
+            fold = self._state.fold
+            log.info("scorer active from offset %d, step %d", self._published, fold.learner.step if fold else 0)
+            return self._published
 
     def forget(self) -> None:
-        """Give the scorer up; its partition is read anew, if at all."""
-        self._give_up()
-        self._failed = False
+        """Stand by again: the partition is another's, or comes anew."""
+        self._active = False
 
-    def _give_up(self) -> None:
-        if self._owner is not None:
-            self._owner.features.close()
-            self._owner = None
-        self._passed_by, self._sent_back_to = False, None
-        self._publishing = self._read_to = None
+    async def _catch_up(self, reader: LogReader, end: int) -> None:
+        """Fold the log up to `end` without publishing anything, from the newest checkpoint or where the fold stands."""
+        if self._state.fold is None:
+            self._published = max(self._published, await self._checkpoints.load())
+        await self._state.catch_up(reader, end)
 
-    def durable_through(self) -> int:
-        """Return the input offset that may be committed: what the newest checkpoint has learned up to."""
-        return self._store.durable_offset() or 0
+    async def _close_reader(self) -> None:
+        if self._reader is not None:
+            reader, self._reader = self._reader, None
+            await reader.__aexit__()
 
-    async def start_offset(self) -> int:
-        """Return the input offset to resume at: without a checkpoint, the retained stream is learned again."""
-        await asyncio.to_thread(self._store.load_latest)
-        self._started_at = self.durable_through()
-        return self._started_at
+    # The stream
 
     async def process(self, batch: RecordBatch) -> None:
-        """Score and learn one chunk; returns when its updates are published, and lets the next one begin before."""
+        """Fold one chunk of the log; returns when its updates are published, and lets the next one begin before."""
+        begin, end = batch.records[0].offset, batch.records[-1].offset + 1
         async with self._turn:
-            if self._comes_again(batch):
-                return
-            try:
-                self._check_order(batch)
-                owner = await self._owned()
-                work = self._only_score(owner, batch) if self._pause.is_on else await self._work(owner, batch)
-            except BaseException:
-                self._fail()
-                raise
-            publishing = self._publishing = asyncio.create_task(self._publish(owner, work, self._publishing))
-        try:
-            await publishing
-        except BaseException:
-            if owner is self._owner:
-                self._fail()
-            raise
-        await self._checkpoint_when_due(owner)
-
-    def _fail(self) -> None:
-        """Give up what was learned: what is not published must not come into a checkpoint."""
-        self._give_up()
-        self._failed = True
-
-    def _check_order(self, batch: RecordBatch) -> None:
-        """See that no entries are left out between chunks: what lies before learned ones is taken for learned, too.
-
-        A chunk may come again: its partition was sent back while it was on its way.
-        """
-        first, end = batch.records[0].offset, batch.records[-1].offset + 1
-        if self._failed:
-            raise RuntimeError(f"scorer entries {first} and on come after some that failed")
-        if self._read_to is not None and first > self._read_to:
-            raise RuntimeError(f"scorer entries {first} and on came where {self._read_to} should")
-        self._read_to = max(end, self._read_to or 0)
-
-    async def take_over_when_assigned(self, assigned: bool) -> None:
-        """Take the scorer over where its partition is this worker's: the first feedback need not wait for it."""
-        if assigned and self._owner is None:
-            async with self._turn:
-                await self._owned()
-
-    async def follow(self) -> int | None:
-        """Take over a version that was put into use, and learn what came during a pause that has ended.
-
-        Returns:
-            The offset from which on the partition's records are to come again; None: they need not.
-        """
-        async with self._turn:
-            if self._owner is None:
-                return None
-            resumed = self._passed_by and not self._pause.is_on
-            if not resumed and not await self._version_is_new(self._owner.learner.base):
-                return None
-        await self.checkpoint()
-        async with self._turn:
-            if self._owner is None:
-                return None
-            self.forget()
-            self._sent_back_to = await self.start_offset()
-            return self._sent_back_to
-
-    async def checkpoint_when_idle(self) -> None:
-        """Write a checkpoint where something changed and then nothing happened for a while."""
-        owner = self._owner
-        if owner and time.monotonic() - owner.changed_at >= self._settings.scorer.checkpoint_idle:
-            await self.checkpoint()
-
-    async def checkpoint(self) -> None:
-        """Write a checkpoint where there is something new; returns when it is on disk."""
-        await self._begin_checkpoint()
-        if self._saving is not None:
-            await self._saving
-
-    def status(self) -> dict[str, Any] | None:
-        """Return the learner's figures where this worker owns the scorer."""
-        owner = self._owner
-        if owner is None:
-            return None
-        return {"epoch": owner.epoch, **owner.learner.status(), "version_refused": self._refused or None}
-
-    def paused_since(self) -> str | None:
-        """Return when learning was paused, None where it is not."""
-        return self._pause.since()
-
-    async def _version_is_new(self, base: str | None) -> bool:
-        """Tell whether another version than `base` is in use and fits the settings; one that does not is told once."""
-        version = await asyncio.to_thread(self._store.new_version, base)
-        if version is None or version in self._refused:
-            return False
-        try:
-            await asyncio.to_thread(self._store.load_latest)
-        except TierstreamError as error:
-            log.error("%s; until then the scorer before goes on", error)
-            self._refused = {version: str(error)}
-            return False
-        return True
-
-    def _comes_again(self, batch: RecordBatch) -> bool:
-        """Tell whether a batch was on its way when the partition was sent back, or is about to be."""
-        if self._sent_back_to is not None:
-            if batch.records[0].offset > self._sent_back_to:
-                return True
-            self._sent_back_to = None
-        return self._passed_by and not self._pause.is_on
-
-    def _only_score(self, owner: Ownership, batch: RecordBatch) -> list[Scored]:
-        """Score arriving experiences and change nothing: all of the batch comes again when learning goes on."""
-        self._passed_by = True
-        learner, scored = owner.learner, []
-        for record in batch.records:
-            try:
-                entry = ScorerEntry.decode(record.value or b"")
-            except (ValueError, KeyError, TypeError):
-                continue  # set aside when it comes again
-            known = record.offset < learner.next_offset or entry.origin in learner.origins
-            if not known and use_of(entry, self._settings.scorer) is Use.ARRIVED:
-                scores = tuple(learner.score(entry).tolist())
-                scored.append(Scored(entry, "experience_arrived", learner.step, scores, None))
-        return scored
-
-    async def _owned(self) -> Ownership:
-        if self._owner is None:
-            self._owner = await self._take_over()
-        return self._owner
-
-    async def _take_over(self) -> Ownership:
-        epoch = await asyncio.to_thread(self._store.claim_epoch)
-        topic = self._settings.topic(topology.SCORER_STEPS)
-        claim = StepRecord(kind="claim", epoch=epoch)
-        [receipt] = await self._services.publisher.publish([Outgoing(topic, 0, None, claim.to_json())])
-        learner = OnlineLearner(self._settings.scorer)
-        snapshot = await asyncio.to_thread(self._store.load_latest)
-        if snapshot is not None:
-            if snapshot.epoch == 0:
-                # A version that was put into use: from here on it is ours, and durable before anything is learned.
-                snapshot = snapshot.begun(epoch, receipt.offset + 1)
-                await asyncio.to_thread(self._store.save, snapshot)
-            learner.restore(snapshot)
-        if learner.next_offset < self._started_at:
-            raise RuntimeError(f"the checkpoint at offset {self._started_at} has gone, {learner.next_offset} is left")
-        begins_here = learner.log_offset > receipt.offset
-        records = [] if begins_here else await read_steps(self._settings, topic, learner.log_offset, receipt.offset)
-        logged = [step for step in valid_steps(records, learner.log_epoch) if step.step > learner.step]
-        features = FeatureStore(self._services.state_dir / FEATURES_FOLDER, self._settings.join.retention)
-        try:
-            await self._read_features(features, learner.next_offset)
-        except BaseException:
-            features.close()
-            raise
-        log.info("scorer taken over: epoch %d, step %d, %d logged steps to apply", epoch, learner.step, len(logged))
-        return Ownership(learner, epoch, logged, learner.log_offset, features)
-
-    async def _read_features(self, features: FeatureStore, end: int) -> None:
-        """Keep the features of every arrival before offset `end` that the store does not cover yet."""
-        if features.covered >= end:
-            return
-        start = features.covered or await recent_start(self._settings, end)
-        log.info("reading features: entries %d to %d", start, end)
-        async for after, entries in read_entries(self._settings, start, end, strict=False):
-            features.keep(entries, after)
-
-    async def _work(self, owner: Ownership, batch: RecordBatch) -> list[Scored]:
-        seen = owner.waiting[-1][0] if owner.waiting else owner.learner.next_offset - 1
-        letters = []
-        entries: Entries = []
-        for record in batch.records:
-            if record.offset > seen:
-                try:
-                    entries.append((record.offset, ScorerEntry.decode(record.value or b"")))
-                except (ValueError, KeyError, TypeError) as error:
-                    letters.append(letter(batch, record, "invalid_entry", repr(error)))
-        await self._services.publisher.publish(self._services.dead_letters(letters))
-        owner.waiting += await self._with_features(owner, entries, batch.records[-1].offset + 1)
-        scored = await self._replay_logged(owner)
-        if owner.waiting and not owner.logged:
-            steps = owner.learner.plan(owner.waiting, owner.epoch)
-            logged_through = await self._log(steps)
-            scored += await self._apply(owner, owner.waiting, steps)
-            owner.log_offset = max(owner.log_offset, logged_through)
-            owner.waiting = []
-        return scored
-
-    async def _with_features(self, owner: Ownership, entries: Entries, end: int) -> Entries:
-        """Keep the features that came, and fill in those that are lacking, from the topic's start if need be."""
-        owner.features.keep(entries, end)
-        filled = owner.features.fill(entries)
-        if not owner.read_again and any(not entry.features for _, entry in filled):
-            owner.read_again = True
-            owner.features.forget()
-            async for after, more in read_entries(self._settings, 0, end, strict=False):
-                owner.features.keep(more, after)
-            owner.features.keep(entries, end)
-            filled = owner.features.fill(entries)
-        return filled
-
-    async def _replay_logged(self, owner: Ownership) -> list[Scored]:
-        scored: list[Scored] = []
-        while owner.logged and owner.waiting and owner.waiting[-1][0] >= owner.logged[0].last_offset:
-            step = owner.logged.pop(0)
-            covered = [pair for pair in owner.waiting if pair[0] <= step.last_offset]
-            owner.waiting = owner.waiting[len(covered) :]
-            scored += await self._apply(owner, covered, [step])
-        return scored
-
-    async def _log(self, steps: list[StepRecord]) -> int:
-        topic = self._settings.topic(topology.SCORER_STEPS)
-        receipts = await self._services.publisher.publish([Outgoing(topic, 0, None, s.to_json()) for s in steps])
-        return max((receipt.offset + 1 for receipt in receipts), default=0)
-
-    async def _apply(self, owner: Ownership, entries: Entries, steps: list[StepRecord]) -> list[Scored]:
-        owner.changed_at = time.monotonic()
-        if len(entries) <= INLINE_ENTRIES:
-            return owner.learner.apply(entries, steps)
-        return await asyncio.to_thread(owner.learner.apply, entries, steps)
-
-    async def _begin_checkpoint(self) -> None:
-        """Copy the learner and let a thread write it; an earlier one that failed raises here."""
-        if self._saving is not None:
-            await self._saving
-        async with self._turn:
-            owner = self._owner
-            if owner is None or owner.learner.next_offset == owner.saved_offset:
-                return
-            if not await _is_done(self._publishing):
-                self._fail()
-                return
-            # What the last checkpoint has learned is not learned again.
-            owner.features.expire(owner.saved_clocks)
-            snapshot = owner.learner.snapshot(owner.epoch, owner.log_offset)
-            owner.saved_step, owner.saved_offset = snapshot.step, snapshot.next_offset
-            owner.saved_clocks = owner.features.clocks
-            self._saving = asyncio.create_task(asyncio.to_thread(self._store.save, snapshot))
-
-    async def _checkpoint_when_due(self, owner: Ownership) -> None:
-        """Begin a checkpoint beside the stream, unless the last one is not on disk yet."""
-        if owner.learner.step - owner.saved_step < self._settings.scorer.checkpoint_every_steps:
-            return
-        if self._saving is not None and not self._saving.done():
-            return
-        await self._begin_checkpoint()
-
-    async def _publish(self, owner: Ownership, scored: list[Scored], before: asyncio.Task[None] | None) -> None:
-        """Publish updates after those of the chunk `before`, if that can be done."""
-        if not await _is_done(before):
-            raise RuntimeError("the score updates before these were not published")
-        now = time.time()
-        topic = self._settings.topic(topology.SCORE_UPDATES)
-        version = owner.learner.base or self._store.version
-        outgoing = []
-        for result in scored:
-            # An entry comes from its key's partition, and all keyed topics have the same number of them.
-            partition, key = result.entry.origin.partition, result.entry.experience_id.encode()
-            outgoing.append(Outgoing(topic, partition, key, encode_update(result, owner.epoch, version, now)))
+            if begin > self._state.next_offset and not self._looks_ahead:
+                if self._resumed_at is not None:
+                    return  # on its way when the partition was sent back: it comes again
+                raise RuntimeError(f"the log's records from {begin} on came where {self._state.next_offset} should")
+            self._publishing[end] = begin
+            scored: list[Scored] = []
+            for record in batch.records:
+                scored += await self._look_at(item_of(record))
+            outgoing = self._address(scored)
         await self._services.publisher.publish(outgoing)
-        self._services.metrics.count(topology.SCORER_ENTRIES, Counter(result.reason for result in scored))
+        self._count(scored)
+        del self._publishing[end]
+        self._published = min((self._state.next_offset, *self._publishing.values()))
+        self._checkpoints.begin_when_due(self._turn, lambda: self._active, lambda: self._published)
+
+    @property
+    def _looks_ahead(self) -> bool:
+        """Whether learning is paused, and the log does not say yet that it goes on."""
+        fold = self._state.fold
+        return fold is not None and fold.paused_since is not None and self._resumed_at is None
+
+    async def _look_at(self, item: LogItem) -> list[Scored]:
+        """Take a record, or while learning is paused only score what arrives: all of it comes again."""
+        if self._looks_ahead and isinstance(item.record, Learning) and not item.record.paused:
+            self._resumed_at = item.offset
+        if item.offset == self._state.next_offset and not self._looks_ahead:
+            scored = await self._state.take(item)
+            if item.offset == self._resumed_at:
+                self._resumed_at = None
+            return scored
+        if self._looks_ahead and isinstance(item.record, Joined):
+            return self._only_score(await self._state.complete(item))
+        return []
+
+    def _only_score(self, entries: Sequence[ScorerEntry]) -> list[Scored]:
+        """Score arriving experiences and change nothing."""
+        learner = self._fold.learner
+        return [
+            Scored(entry, "experience_arrived", learner.step, tuple(learner.score(entry).tolist()), None)
+            for entry in entries
+            if entry.origin not in learner.origins and use_of(entry, learner.settings) is Use.ARRIVED
+        ]
+
+    @property
+    def _fold(self) -> ScorerFold:
+        assert self._state.fold is not None  # the log begins with its settings
+        return self._state.fold
+
+    def _address(self, scored: Sequence[Scored]) -> list[Outgoing]:
+        now, topic, fold = time.time(), self._settings.topic(topology.SCORE_UPDATES), self._fold
+        version = fold.base or version_name_of(fold.learner.settings)
+        # An entry comes from its key's partition, and all keyed topics have the same number of them.
+        return [
+            Outgoing(
+                topic,
+                result.entry.origin.partition,
+                result.entry.experience_id.encode(),
+                encode_update(result, fold.epoch, version, now),
+            )
+            for result in scored
+        ]
+
+    def _count(self, scored: Sequence[Scored]) -> None:
+        self._services.metrics.count(topology.SCORER_LOG, Counter(result.reason for result in scored))
         published = time.time()
         judged = [result.entry.received_at for result in scored if result.reason != "experience_arrived"]
         self._services.metrics.observe_latency([max(0.0, published - received) for received in judged])
 
+    # Beside the stream
 
-async def _is_done(publishing: asyncio.Task[None] | None) -> bool:
-    """Wait for updates that are on their way; return whether they arrived."""
-    if publishing is None:
-        return True
-    await asyncio.wait([publishing])
-    return not publishing.cancelled() and publishing.exception() is None
+    def durable_through(self) -> int | None:
+        """Return the offset that may be committed at most: in a pause, where learning stopped; None is no bound."""
+        fold = self._state.fold
+        return self._state.next_offset if fold is None or fold.paused_since is not None else None
+
+    async def follow(self) -> int | None:
+        """Write into the log what the settings and the registry say, where the log does not say so yet.
+
+        Returns:
+            The offset from which on the log's records are to come again, as a pause has ended; None: they need not.
+
+        Raises:
+            TierstreamError: the settings have another architecture, and no version of it is in use.
+        """
+        if not self._active or self._state.fold is None:
+            return None
+        async with self._turn:
+            if self._resumed_at is not None and self._state.next_offset < self._resumed_at and not self._publishing:
+                return self._state.next_offset
+            await self._control.write_due(self._services.publisher)
+        return None
+
+    async def checkpoint(self) -> None:
+        """Write a checkpoint where there is something new; returns when it is on disk."""
+        await self._checkpoints.write(self._turn, lambda: self._active, lambda: self._published)
+
+    async def checkpoint_when_idle(self) -> None:
+        """Write a checkpoint where something changed and then nothing happened for a while."""
+        if self._checkpoints.is_idle():
+            await self.checkpoint()
+
+    # What it says of itself
+
+    def status(self) -> dict[str, Any] | None:
+        """Return the scorer's figures where it is active."""
+        if not self._active or self._state.fold is None:
+            return None
+        return {**self._state.fold.status(), **self._control.status()}
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this process publishes."""
+        return self._active
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether this process has read along, and another one publishes."""
+        return not self._active and self._reader is not None
+
+    def paused_since(self) -> float | None:
+        """Return since when learning is paused, in epoch seconds; None where it is not."""
+        return None if self._state.fold is None else self._state.fold.paused_since

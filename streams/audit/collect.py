@@ -25,8 +25,10 @@ from streams.audit.disk import OnDisk, look_at
 from streams.audit.reading import Progress, TableContent, TopicReader
 from streams.kafka_options import broker_errors
 from streams.lag import PartitionLag, group_members, measure_lag
+from streams.status import together
 from streams.topology import changelog
-from streams.web_token import web_token
+from streams.web_token import bearer
+from streams.workers import announced
 
 WORKER_TIMEOUT_SECONDS = 5.0
 
@@ -104,7 +106,7 @@ async def collect(loaded: LoadedSettings, environ: Mapping[str, str], progress: 
         broker = await _from_broker(settings, progress)
     except ConnectionFailedError as error:
         broker_error = str(error)
-    worker, worker_error = await ask_worker(settings)
+    worker, worker_error = await ask_workers(settings)
     return Collected(
         at=time.time(),
         settings=settings,
@@ -119,22 +121,34 @@ async def collect(loaded: LoadedSettings, environ: Mapping[str, str], progress: 
     )
 
 
-async def ask_worker(settings: Settings) -> tuple[dict[str, Any] | None, str | None]:
-    """Return the worker's own account, or why there is none."""
-    web = settings.web
-    host = "127.0.0.1" if web.host in ("0.0.0.0", "::") else web.host
-    url = f"http://{host}:{web.port}/status"
-    token = web_token(web)
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+async def ask_workers(settings: Settings) -> tuple[dict[str, Any] | None, str | None]:
+    """Return what the running workers say together, or why none does.
+
+    Each says in the data directory where it answers, whatever its port; one elsewhere is looked for at `web.port`.
+    """
+    host = "127.0.0.1" if settings.web.host in ("0.0.0.0", "::") else settings.web.host
+    urls = {f"http://{host}:{settings.web.port}": None} | dict.fromkeys(announced(settings))
+    answers = await asyncio.gather(*(_ask(url, bearer(settings.web)) for url in urls))
+    accounts = [account for account in answers if isinstance(account, dict)]
+    if not accounts:
+        return None, "; ".join(str(answer) for answer in answers)
+    roles = {name: of for account in accounts for name, of in account.get("roles", {}).items()}
+    return together(accounts) | {"roles": roles, "settings": accounts[0]["settings"]}, None
+
+
+async def _ask(url: str, headers: dict[str, str]) -> dict[str, Any] | str:
     timeout = aiohttp.ClientTimeout(total=WORKER_TIMEOUT_SECONDS)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, headers=headers) as answer:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url}/status", headers=headers) as answer,
+        ):
             if answer.status != HTTPStatus.OK:
-                return None, f"{url} answers {answer.status}"
+                return f"{url}/status answers {answer.status}"
             account: dict[str, Any] = await answer.json()
-            return account, None
+            return account
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        return None, f"{url} does not answer: {str(error) or type(error).__name__}"
+        return f"{url}/status does not answer: {str(error) or type(error).__name__}"
 
 
 async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:

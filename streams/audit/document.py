@@ -142,7 +142,7 @@ _LEARNING = (
     ("learning_rate", "learning rate now"),
     ("decays", "decays in effect"),
     ("decays_at_floor", "decays at the floor, without effect"),
-    ("entries_waiting", "entries waiting, since the newest checkpoint"),
+    ("records_waiting", "records of its log that wait"),
 )
 
 

@@ -15,6 +15,8 @@ from streams.audit.collect import Arrival, Collected, FromBroker
 from streams.audit.findings import judge as judge_findings
 from streams.audit.report import Forecast, Looser, Report, TierName, TraceLine
 from streams.audit.tiers import job_tier, scorer_tier
+from streams.lag import trainer_group
+from streams.topology import ROLES, group
 from trainers.pairs.book import PairBook
 from trainers.pairs.cost import cost_of_rules, judge, looser, pairs_under
 from trainers.pairs.funnel import KINDS, merge
@@ -99,14 +101,18 @@ def list_jobs(found: Collected) -> list[dict[str, Any]]:
 
 def _deployment(found: Collected) -> dict[str, Any]:
     settings, broker = found.settings, found.broker
+    members = {} if broker is None else broker.members
+    roles = {role: members.get(group(settings, role), 0) for role in ROLES}
     return {
         "data_dir": str(found.disk.folder),
         "broker": settings.kafka.bootstrap_servers,
         "broker_error": found.broker_error,
         "group": settings.group_id,
+        "trainer_group": trainer_group(settings),
         "prefix": settings.topics.prefix,
-        "workers": None if broker is None else broker.members.get(settings.group_id, 0),
-        "trainers": None if broker is None else broker.members.get(f"{settings.group_id}-trainer", 0),
+        "roles": roles,
+        "workers": None if broker is None else max(roles.values()),
+        "trainers": None if broker is None else broker.members.get(trainer_group(settings), 0),
         "worker_error": found.worker_error,
         "worker_ready": None if found.worker is None else found.worker.get("ready"),
         "worker_reason": None if found.worker is None else found.worker.get("reason"),

@@ -104,20 +104,23 @@ def _workers(report: Report, found: Collected) -> Iterator[Finding]:
     deployment = report.deployment
     if found.broker is None or not report.lag:
         return
-    mine = [row for row in report.lag if row["group"] == deployment["group"]]
+    mine = [row for row in report.lag if row["group"] != deployment["trainer_group"]]
     waiting, oldest = sum(row["lag"] for row in mine), max((row["lag_seconds"] for row in mine), default=0.0)
     if not deployment["workers"]:
         severity: Severity = "critical" if waiting else "warning"
         backlog = f"{waiting:,} records wait, the oldest for {oldest:,.0f} s" if waiting else "nothing waits"
         text = f"no worker is running, and {backlog}"
         yield Finding(severity, "no_worker", text, "tierstream up, or tierstream worker")
+    elif idle := [role for role, members in deployment["roles"].items() if not members]:
+        text = f"no process of role {', '.join(idle)} is running"
+        yield Finding("critical", "no_role", text, f"tierstream worker --roles {','.join(idle)}")
     elif deployment["worker_ready"] is False:
         reason = deployment["worker_reason"]
         yield Finding("critical", "worker_not_ready", f"the worker is not ready: {reason}", "look at its log")
     elif oldest > LATE_SECONDS:
         text = f"the worker is behind: {waiting:,} records wait, the oldest for {oldest:,.0f} s"
         yield Finding("warning", "behind", text, "tierstream lag --watch shows where; add a worker")
-    theirs = sum(row["lag"] for row in report.lag if row["group"] != deployment["group"])
+    theirs = sum(row["lag"] for row in report.lag if row["group"] == deployment["trainer_group"])
     if not deployment["trainers"] and theirs:
         text = f"no trainer is running, and {theirs} jobs wait"
         yield Finding("critical", "no_trainer", text, "tierstream trainer")
@@ -154,7 +157,7 @@ def _best_loss(found: Collected) -> float | None:
 
 def _checkpoint(report: Report, found: Collected) -> Iterator[Finding]:
     file = found.disk.checkpoint
-    waiting = report.tiers["scorer"].figures["entries_waiting"]
+    waiting = report.tiers["scorer"].figures["records_waiting"]
     if file is not None and waiting and found.at - file.written_at > OLD_CHECKPOINT_SECONDS:
         age = found.at - file.written_at
         text = f"the newest checkpoint is {age / 60:,.0f} minutes old, and {waiting:,} entries came since"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from schemas.settings import Settings
 from streams.audit.collect import Collected
 from streams.audit.report import Effect, Tier, TierState
-from streams.topology import SCORER_ENTRIES
+from streams.topology import SCORER_LOG, group
 from trainers.jobs.accumulate import RunBook
 from trainers.jobs.snapshot import tier_settings
 from trainers.scorer.network import architecture
@@ -24,7 +24,7 @@ def scorer_tier(found: Collected) -> Tier:
     """Return Tier 1, from the worker that owns the scorer, else from its newest checkpoint."""
     figures, read_from = _scorer_figures(found)
     samples = int(figures.get("samples_learned", 0))
-    waiting = _lag_of(found, SCORER_ENTRIES)
+    waiting = _lag_of(found, SCORER_LOG)
     state, why = _scorer_state(figures, waiting, found)
     return Tier(
         name="scorer",
@@ -36,7 +36,7 @@ def scorer_tier(found: Collected) -> Tier:
         missing=None,
         unit="samples",
         effects=tuple(_scorer_effects(found, figures, read_from)),
-        figures={**figures, "read_from": read_from, "entries_waiting": waiting},
+        figures={**figures, "read_from": read_from, "records_waiting": waiting},
     )
 
 
@@ -132,9 +132,9 @@ def _of_worker(found: Collected, section: str, but: set[str]) -> list[Effect]:
 
 def _scorer_state(figures: Mapping[str, Any], waiting: int, found: Collected) -> tuple[TierState, str]:
     steps = int(figures.get("steps", 0))
-    alive = found.broker is not None and found.broker.members.get(found.settings.group_id, 0) > 0
+    alive = found.broker is not None and found.broker.members.get(group(found.settings, "scorer"), 0) > 0
     if waiting and alive:
-        return "RUNNING", f"{waiting:,} entries are waiting to be learned, {steps:,} steps are done"
+        return "RUNNING", f"{waiting:,} records are waiting to be learned, {steps:,} steps are done"
     if not steps:
         return "SKIPPED", "no feedback has been learned yet"
     learned, held_out = figures["groups_learned"], figures["groups_held_out"]

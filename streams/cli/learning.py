@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import click
 
-from schemas.errors import TierstreamError
+from schemas.errors import TopicsError
+from schemas.records import Learning
 from schemas.settings import Settings
-from trainers.scorer.pause import LearningPause
+from streams.admin import topic_states
+from streams.kafka_options import broker_errors, client_options
+from streams.publisher import Publisher
+from streams.scorer_log import begin_log, publish_control
+from streams.topology import SCORER_LOG, TopicSpec
 
 
 def switch_learning(settings: Settings, *, pause: bool) -> None:
-    """Pause the scorer's learning, or let it go on, and say so.
+    """Write into the scorer's log that learning is paused from there on, or goes on, and say so.
 
     Raises:
-        TierstreamError: the data directory cannot be written.
+        TopicsError: no worker has made the log yet.
+        ConnectionFailedError: the broker cannot be reached.
+        PublishError: it did not take the record.
     """
-    switch = LearningPause(settings.data_dir)
-    try:
-        changed = switch.pause() if pause else switch.resume()
-    except OSError as error:
-        raise TierstreamError(
-            f"the data directory {settings.data_dir} cannot be written: {error.strerror}", "mend its permissions"
-        ) from error
+    asyncio.run(_write(settings, Learning(paused=pause)))
     if pause:
-        words = "feedback waits in the stream, experiences are scored: tierstream train --resume lets it go on"
-        click.echo(f"learning is {'' if changed else 'already '}paused; {words}")
+        words = "feedback waits in the log, experiences are scored: tierstream train --resume lets it go on"
+        click.echo(f"learning is paused; {words}")
     else:
-        click.echo("learning goes on, with the feedback that came meanwhile" if changed else "learning was not paused")
+        click.echo("learning goes on, with the feedback that came meanwhile")
+
+
+async def _write(settings: Settings, control: Learning) -> None:
+    [state] = await topic_states(settings, [TopicSpec(settings.topic(SCORER_LOG), 1)])
+    if state.condition == "missing":
+        raise TopicsError(f"topic {state.spec.name} is missing", "start a worker first, or look at topics.prefix")
+    await begin_log(settings)
+    publisher = Publisher(client_options(settings))
+    with broker_errors(settings):
+        await publisher.start()
+        try:
+            await publish_control(settings, publisher, control)
+        finally:
+            await publisher.stop()

@@ -162,7 +162,7 @@ def _verify(settings: Settings, tier: str, as_json: bool) -> None:
     else:
         verdict = "the same weights, bit for bit" if found.agrees else "OTHER WEIGHTS"
         click.echo(f"{verdict}: checkpoint {found.checkpoint}, replay {found.replayed}")
-        click.echo(f"step {found.step}, {found.entries} entries")
+        click.echo(f"step {found.step}, {found.records} records")
     if not found.agrees:
         click.get_current_context().exit(1)
 

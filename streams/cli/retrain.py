@@ -39,7 +39,7 @@ def retrain(loaded: LoadedSettings, scorer__rank: int | None, promote: bool, as_
     console = Console(stderr=True)
     columns = ("relearning", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("entries", total=None)
+        task = bar.add_task("records", total=None)
         outcome = asyncio.run(
             relearn(settings, lambda done, total: bar.update(task, completed=done, total=total), promote)
         )
@@ -48,7 +48,7 @@ def retrain(loaded: LoadedSettings, scorer__rank: int | None, promote: bool, as_
         "version": outcome.version,
         "promoted": outcome.promoted,
         "reason": outcome.reason,
-        "entries": outcome.entries,
+        "records": outcome.records,
         "feedbacks_learned": outcome.learned,
         "changed": {key: {"in_use": one, "candidate": other} for key, (one, other) in outcome.changed.items()},
         "gate": outcome.gate.as_dict(),

@@ -12,6 +12,7 @@ import click
 from schemas.config import LoadedSettings
 from schemas.errors import BrokerError
 from streams.cli.options import json_option, settings_options
+from streams.topology import ROLES, Role
 
 
 @click.command()
@@ -31,14 +32,24 @@ def up(loaded: LoadedSettings, no_trainer: bool) -> None:
 
 @click.command()
 @settings_options("web.port")
-def worker(loaded: LoadedSettings) -> None:
-    """Run one stream worker; start it on several machines to share the partitions.
+@click.option("--roles", metavar="ROLE,…", help="Run only these of join, scorer, pairs, traces; by default all.")
+def worker(loaded: LoadedSettings, roles: str | None) -> None:
+    """Run one stream worker, a process for each role; start it on several machines to share the partitions.
 
-    Example: tierstream worker --bootstrap-servers kafka:9092
+    Example: tierstream worker --roles join,scorer
     """
     from streams.worker import run
 
-    run(loaded.settings)
+    run(loaded.settings, _roles(roles))
+
+
+def _roles(text: str | None) -> tuple[Role, ...]:
+    if text is None:
+        return ROLES
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in ROLES]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(ROLES)}", param_hint="--roles")
+    return tuple(role for role in ROLES if role in names)
 
 
 @click.command()

@@ -17,7 +17,7 @@ from streams import topology
 from streams.contract import CONTRACTS
 from streams.kafka_options import broker_errors, client_options
 from streams.training.records import parse
-from streams.web_token import web_token
+from streams.web_token import bearer
 
 WATCHED = (topology.SCORE_UPDATES, topology.PAIRS, topology.JOBS, topology.JOB_UPDATES)
 
@@ -52,10 +52,8 @@ async def fetch_status(web_url: str, settings: Settings) -> dict[str, Any] | Non
 
 
 def _fetch(url: str, settings: Settings) -> dict[str, Any] | None:
-    token = web_token(settings.web)
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=bearer(settings.web)), timeout=5) as response:
             content = json.load(response)
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return None

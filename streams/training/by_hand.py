@@ -27,7 +27,7 @@ from streams.broker.launch import free_port
 from streams.client import Producer
 from streams.lag import group_members, measure_lag, trainer_group
 from streams.supervisor import Part, as_variables
-from streams.topology import JOBS, topic_specs
+from streams.topology import JOBS, ROLES, group, topic_specs
 from streams.trainer import work
 from streams.training.folder import JobView, read_result, read_state, view_job
 from trainers.jobs.snapshot import freeze_job, job_folder, job_id
@@ -180,7 +180,8 @@ async def _catch_up(settings: Settings, say: Say) -> None:
     """Wait until the workers have processed all that is in the stream; run one where there is none."""
     if not await _lag(settings):
         return
-    if (await group_members(settings)).get(settings.group_id, 0):
+    members = await group_members(settings)
+    if any(members.get(group(settings, role)) for role in ROLES):
         await _wait_for_workers(settings, say, lambda: None)
         return
     log = Path(settings.data_dir) / "logs" / "worker.log"
@@ -217,4 +218,4 @@ async def _wait_for_workers(settings: Settings, say: Say, must_run: Callable[[],
 
 async def _lag(settings: Settings) -> int:
     rows: list[Any] = await measure_lag(settings)
-    return sum(row.lag for row in rows if row.group == settings.group_id)
+    return sum(row.lag for row in rows if row.group != trainer_group(settings))

@@ -75,7 +75,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def _place(self, tp: TP) -> None:
         generation = self.app.consumer_generation_id
         try:
-            position, committed = await self._thread.place(tp, await self._options.start_offset(tp))
+            committed = await self._thread.committed_offset(tp)
+            position = await self._thread.place(tp, await self._options.start_offset(tp, committed))
         except IllegalStateError:
             self.log.info("%s was revoked before it could be placed", tp)
             return

@@ -52,14 +52,15 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         fetched: Mapping[TP, Run] = await self.call_thread(self._runs, active, wait_seconds)
         return fetched
 
-    async def place(self, tp: TP, offset: int | None) -> tuple[int, int | None]:
-        """Seek to `offset`, or where it is None to the committed offset, or without one where the policy says.
+    async def committed_offset(self, tp: TP) -> int | None:
+        """Return the offset that the group has committed, None if there is none."""
+        committed: int | None = await self.call_thread(self._committed_offset, tp)
+        return committed
 
-        Returns:
-            The position, and the committed offset (None if there is none).
-        """
-        placed: tuple[int, int | None] = await self.call_thread(self._place, tp, offset)
-        return placed
+    async def place(self, tp: TP, offset: int | None) -> int:
+        """Seek to `offset`, or where it is None to where the policy says; return the position."""
+        position: int = await self.call_thread(self._place, tp, offset)
+        return position
 
     async def log_range(self, tp: TP) -> tuple[int, int]:
         """Return the first offset that the log holds, and its end."""
@@ -72,13 +73,15 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         ends: Mapping[TP, int] = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self.thread_loop))
         return ends
 
-    async def _place(self, tp: TP, offset: int | None) -> tuple[int, int | None]:
+    async def _committed_offset(self, tp: TP) -> int | None:
+        committed: int | None = await self._ensure_consumer().committed(tp)
+        return committed
+
+    async def _place(self, tp: TP, offset: int | None) -> int:
         consumer = self._ensure_consumer()
-        committed = await consumer.committed(tp)
-        target = committed if offset is None else offset
-        if target is not None:
-            consumer.seek(tp, target)
-        return await consumer.position(tp), committed
+        if offset is not None:
+            consumer.seek(tp, offset)
+        return int(await consumer.position(tp))
 
     async def _log_range(self, tp: TP) -> tuple[int, int]:
         consumer = self._ensure_consumer()

@@ -13,8 +13,8 @@ def _unbounded(_tp: TP) -> int | None:
     return None
 
 
-async def _committed(_tp: TP) -> int | None:
-    return None
+async def _committed(_tp: TP, committed: int | None) -> int | None:
+    return committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,10 @@ class TransportOptions:
     durable_through: Callable[[TP], int | None] = _unbounded
     """An offset (of the next record, as committed offsets are) that is never committed past; None is no bound.
     Asked at every commit, so that a bound that rises is followed without new acknowledgements."""
-    start_offset: Callable[[TP], Awaitable[int | None]] = _committed
-    """Where to resume when a partition is assigned; None is the committed offset. Asked once an assignment, when
-    tables are recovered and before the partition's first record is delivered."""
+    start_offset: Callable[[TP, int | None], Awaitable[int | None]] = _committed
+    """Where to resume when a partition is assigned, given the committed offset if there is one; None is where the
+    policy for groups without one says. Asked once an assignment, when tables are recovered and before the partition's
+    first record is delivered."""
     client_options: Mapping[str, Any] = field(default_factory=dict)
     """Further or other arguments for `AIOKafkaConsumer`."""
 

@@ -15,14 +15,12 @@ import pytest
 from confluent_kafka import Producer as LibrdkafkaProducer
 
 from schemas.events import Experience, Feedback, Trace
-from schemas.records import ScorerEntry, StepRecord
+from schemas.records import ScorerEntry
 from streams import topology
-from streams.entry_log import complete_entries
 from streams.publisher import partition_for
 from tests.live import Deployment
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.learner import OnlineLearner
-from trainers.scorer.steps import valid_steps
 
 pytestmark = pytest.mark.live
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 
-from trainers.scorer.reading import CheckpointUnreadableError, claims, is_void, newest_first, read_header
+from trainers.scorer.reading import CheckpointUnreadableError, newest_first, read_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +35,13 @@ class CheckpointFile:
 
 
 def newest_file(folder: Path) -> tuple[CheckpointFile | None, list[str]]:
-    """Return the newest checkpoint of the scorer in `folder` that can be read and counts, and what cannot be read."""
-    claimed = claims(folder / "epochs")
-    refused = []
+    """Return the newest checkpoint of the scorer in `folder` that can be read, and what cannot be read."""
+    refused: list[str] = []
     for path in newest_first(folder / "checkpoints"):
         try:
-            file = describe(path)
+            return describe(path), refused
         except CheckpointUnreadableError:
             refused.append(path.name)
-            continue
-        if not is_void(int(file.meta["epoch"]), int(file.written_at * 1e9), claimed):
-            return file, refused
     return None, refused
 
 

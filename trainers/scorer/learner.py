@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
@@ -10,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from schemas.records import Origin, Scored, ScorerEntry, StepRecord
+from schemas.records import Origin, Scored, ScorerEntry
 from schemas.settings import ScorerSettings
 from trainers.scorer.entries import Origins, Use, fill_rows, input_scale, judged_items, use_of
 from trainers.scorer.model import ScorerModel
-from trainers.scorer.network import architecture, empty_rows
+from trainers.scorer.network import empty_rows
 from trainers.scorer.progress import Counts, PlateauDecay, ProgressiveWindow, note_on
 from trainers.scorer.samples import (
     Draws,
     Floats,
+    Longs,
     SampleBuffer,
     choose_pairs,
     draw,
@@ -26,21 +26,12 @@ from trainers.scorer.samples import (
     unjudged_first,
     with_replayed,
 )
-from trainers.scorer.snapshot import Snapshot, from_learner_state
 
-Entries = Sequence[tuple[int, ScorerEntry]]
-
-
-class StepOrderError(ValueError):
-    """Steps and entries do not belong together; nothing was changed."""
-
-
-Work = tuple[int, ScorerEntry, Use]
-"""Input offset, entry and what it is for."""
+Work = tuple[ScorerEntry, Use]
+"""An entry and what it is for."""
 Scores = tuple[float, ...]
 """One an item."""
 _NO_SCORES: Floats = np.zeros(0, np.float32)
-_NOTHING: tuple[list[tuple[int, ScorerEntry]], list[Work]] = ([], [])
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -50,19 +41,14 @@ def step_seed(seed: int, step: int) -> int:
 
 
 class OnlineLearner:
-    """Tier 1's scorer. `plan` decides what the next steps are, `apply` takes them; the caller logs them in between."""
+    """Tier 1's scorer: its state follows from its settings and the entries that it was given, bit for bit."""
 
     def __init__(self, settings: ScorerSettings) -> None:
         self.settings = settings
         self.step = 0
         """Steps in the scorer's life."""
         self.next_offset = 0
-        """Input offset after the last entry applied."""
-        self.log_offset = 0
-        self.log_epoch = 0
-        self.base: str | None = None
-        """The registry's version that learning went on from."""
-        self.base_log = (0, 0)
+        """Offset in the scorer's log after the last record applied."""
         self.life, self.process = Counts(), Counts()
         self.replay = SampleBuffer(settings.replay_capacity)
         self.validation = SampleBuffer(settings.validation_size)
@@ -78,7 +64,6 @@ class OnlineLearner:
         self.origins = Origins()
         self._scale = input_scale(settings)
         self._room = empty_rows(0)
-        self._looked_at = _NOTHING
 
     def score(self, entry: ScorerEntry) -> Floats:
         """Return one score an item, with the weights of this moment."""
@@ -86,63 +71,33 @@ class OnlineLearner:
         fill_rows(rows, [entry], self._scale)
         return self.model.scores(rows)
 
-    def plan(self, entries: Entries, epoch: int) -> list[StepRecord]:
-        """Return the steps that learn from the entries, of at most `groups_per_step` feedbacks each.
-
-        Args:
-            entries: input offsets and entries, in order.
-            epoch: the owner's, written into the steps.
-
-        Changes nothing that can be seen.
-        """
-        self._looked_at = (list(entries), self._fresh(entries))
-        offsets = [offset for offset, _, use in self._looked_at[1] if use is Use.LEARNED]
-        size = self.settings.groups_per_step
-        chunks = [offsets[start : start + size] for start in range(0, len(offsets), size)]
-        return [
-            StepRecord(
-                kind="step",
-                epoch=epoch,
-                step=number,
-                first_offset=chunk[0],
-                last_offset=chunk[-1],
-                seed=step_seed(self.settings.seed, number),
-            )
-            for number, chunk in enumerate(chunks, start=self.step + 1)
-        ]
-
-    def apply(self, entries: Entries, steps: Sequence[StepRecord]) -> list[Scored]:
-        """Score, validate and learn the entries, with the steps that `plan` or the log gave for them.
+    def apply(self, offset: int, entries: Sequence[ScorerEntry], *, silent: bool = False) -> list[Scored]:
+        """Score, validate and learn the entries of one record of the log, in steps of at most `groups_per_step`.
 
         An entry within a step is scored before the step; a learned one also after it.
 
-        Returns:
-            One result for each entry that was not a repetition and could be used, in order.
+        Args:
+            offset: of the record.
+            entries: with their features.
+            silent: whether nobody reads the scores: what does not change the state is left out.
 
-        Raises:
-            StepOrderError: a step is not wholly within the entries or does not follow the last one, or a feedback
-                to learn from is in no step.
+        Returns:
+            One result for each entry that was not a repetition and could be used, in order; none where it is silent.
         """
-        known, works = self._looked_at
-        if known != list(entries):
-            works = self._fresh(entries)
-        segments = list(self._segments(works, entries, steps))
-        self._count_skipped(entries, works)
+        works = self._fresh(entries)
+        self._count_skipped(len(entries), works)
         scored: list[Scored] = []
-        for segment, record in segments:
-            scored += self._score(segment) if record is None else self._learn(segment, record)
-        for _, entry, _ in works:
+        for segment, learns in self._cut(works):
+            scored += self._learn(segment, silent) if learns else self._score(segment, silent)
+        for entry, _ in works:
             self.origins.add(entry.origin)
-        self._looked_at = _NOTHING
-        if entries:
-            self.next_offset = max(self.next_offset, entries[-1][0] + 1)
+        self.next_offset = offset + 1
         return scored
 
     def status(self) -> dict[str, Any]:
         """Return all figures, ready for JSON: counts of the scorer's life, and of this process under `process`."""
         return {
             "step": self.step,
-            "version": self.base,
             "rank": self.settings.rank,
             "parameters": self.model.parameters,
             "learning_rate": self.decay.learning_rate,
@@ -160,57 +115,28 @@ class OnlineLearner:
         """Return a hash of the weights: equal exactly where they agree bit for bit."""
         return self.model.weights_hash()
 
-    def snapshot(self, epoch: int, log_offset: int) -> Snapshot:
-        """Return a copy of all state, for `CheckpointStore.save`; takes a few milliseconds at most.
-
-        Args:
-            epoch: the owner's.
-            log_offset: offset in the log of steps up to which every valid step has been applied.
-        """
-        if log_offset > self.log_offset:
-            self.log_offset, self.log_epoch = log_offset, epoch
-        return from_learner_state(self, epoch)
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Become the learner that the snapshot was taken of.
-
-        Raises:
-            ArchitectureMismatchError: the snapshot is of another architecture.
-        """
-        snapshot.write_into(self, architecture(self.settings))
-        self._looked_at = _NOTHING
-
-    def _fresh(self, entries: Entries) -> list[Work]:
+    def _fresh(self, entries: Sequence[ScorerEntry]) -> list[Work]:
         """Return the entries that are no repetition, with their use."""
-        fresh: dict[Origin, tuple[int, ScorerEntry]] = {}
-        for offset, entry in entries:
-            if offset >= self.next_offset and entry.origin not in self.origins:
-                fresh.setdefault(entry.origin, (offset, entry))
+        fresh: dict[Origin, ScorerEntry] = {}
+        for entry in entries:
+            if entry.origin not in self.origins:
+                fresh.setdefault(entry.origin, entry)
         with np.errstate(over="ignore"):
-            return [(offset, entry, use_of(entry, self.settings)) for offset, entry in fresh.values()]
+            return [(entry, use_of(entry, self.settings)) for entry in fresh.values()]
 
-    def _segments(
-        self, works: list[Work], entries: Entries, steps: Sequence[StepRecord]
-    ) -> Iterator[tuple[list[Work], StepRecord | None]]:
+    def _cut(self, works: list[Work]) -> Iterator[tuple[list[Work], bool]]:
         """Cut the work into steps, each with what is only scored before it, and what is only scored after all."""
-        offsets = [offset for offset, _, _ in works]
-        after, done = self.next_offset - 1, 0
-        for number, record in enumerate(steps, start=self.step + 1):
-            if record.step != number or record.first_offset <= after:
-                raise StepOrderError(f"step {record.step} comes where step {number} after offset {after} should")
-            if not entries or not entries[0][0] <= record.first_offset <= record.last_offset <= entries[-1][0]:
-                raise StepOrderError(f"step {number} is not wholly within the entries handed in")
-            first, end = bisect_left(offsets, record.first_offset), bisect_right(offsets, record.last_offset)
-            _check_scored_only(works[done:first])
-            yield works[done:end], record
-            after, done = record.last_offset, end
-        _check_scored_only(works[done:])
-        yield works[done:], None
+        learned = [place for place, (_, use) in enumerate(works, start=1) if use is Use.LEARNED]
+        size, start = self.settings.groups_per_step, 0
+        for end in (*learned[size - 1 : -1 : size], *learned[-1:]):
+            yield works[start:end], True
+            start = end
+        yield works[start:], False
 
-    def _count_skipped(self, entries: Entries, works: list[Work]) -> None:
-        uses = [use for _, _, use in works]
+    def _count_skipped(self, entries: int, works: list[Work]) -> None:
+        uses = [use for _, use in works]
         self._count(
-            duplicates=len(entries) - len(works),
+            duplicates=entries - len(works),
             skipped_not_finite=uses.count(Use.NOT_FINITE),
             skipped_no_reward=uses.count(Use.NO_REWARD),
             skipped_no_features=uses.count(Use.NO_FEATURES),
@@ -220,9 +146,15 @@ class OnlineLearner:
         self.life.add(more)
         self.process.add(more)
 
-    def _score(self, works: list[Work]) -> list[Scored]:
+    def _score(self, works: list[Work], silent: bool) -> list[Scored]:
         """Score entries with the weights of this moment; held-out ones go into the validation buffer."""
-        waiting = [(entry, use is Use.HELD_OUT) for _, entry, use in works if use is Use.ARRIVED or use is Use.HELD_OUT]
+        arrived = sum(use is Use.ARRIVED for _, use in works)
+        waiting = [
+            (entry, use is Use.HELD_OUT)
+            for entry, use in works
+            if use is Use.HELD_OUT or (use is Use.ARRIVED and not silent)
+        ]
+        self._count(arrived_scored=arrived)
         if not waiting:
             return []
         entries = [entry for entry, _ in waiting]
@@ -233,28 +165,31 @@ class OnlineLearner:
             items = judged_items(held_out, rows[theirs], 0)
             samples = items.take(np.flatnonzero(np.isfinite(items.rewards)))
             self.validation.add(samples)
-            self._count(samples_held_out=len(samples))
-        self._count(groups_held_out=len(held_out), arrived_scored=len(entries) - len(held_out))
+            self._count(groups_held_out=len(held_out), samples_held_out=len(samples))
+        if silent:
+            return []
         return [
             Scored(entry, "feedback_held_out" if held else "experience_arrived", self.step, values, None)
             for (entry, held), values in zip(waiting, _by_entry(entries, self.model.scores(rows)), strict=True)
         ]
 
-    def _learn(self, works: list[Work], record: StepRecord) -> list[Scored]:
+    def _learn(self, works: list[Work], silent: bool) -> list[Scored]:
         """Score the step's entries, take one optimizer update from its feedbacks, and score those again."""
-        others = iter(self._score(works))
-        entries = [entry for _, entry, use in works if use is Use.LEARNED]
-        self.step = record.step
-        before, after = self._update(entries, record) if entries else ([], [])
+        others = iter(self._score(works, silent))
+        entries = [entry for entry, use in works if use is Use.LEARNED]
+        self.step += 1
+        before, after = self._update(entries, silent)
+        if silent:
+            return []
         learned = (
-            Scored(entry, "feedback_learned", record.step, new, old)
+            Scored(entry, "feedback_learned", self.step, new, old)
             for entry, old, new in zip(entries, before, after, strict=True)
         )
-        return [next(learned if use is Use.LEARNED else others) for _, _, use in works if use in _SCORED]
+        return [next(learned if use is Use.LEARNED else others) for _, use in works if use in _SCORED]
 
-    def _update(self, entries: Sequence[ScorerEntry], record: StepRecord) -> tuple[list[Scores], list[Scores]]:
-        """Take one optimizer update; return each entry's scores before and after it."""
-        draws = Draws(record.seed)
+    def _update(self, entries: Sequence[ScorerEntry], silent: bool) -> tuple[list[Scores], list[Scores]]:
+        """Take one optimizer update; return each entry's scores before and after it, none where it is silent."""
+        draws = Draws(step_seed(self.settings.seed, self.step))
         room = self._rows_of(entries, self.settings.replay_samples)
         rows = room[: len(room) - self.settings.replay_samples]
         items, order, unjudged = unjudged_first(judged_items(entries, rows, self.life.groups_learned + 1))
@@ -262,14 +197,12 @@ class OnlineLearner:
         places = draw(self.replay, fresh.intents, self.settings.replay_samples, draws)
         samples = with_replayed(fresh, self.replay, places, room[unjudged : len(rows) + len(places)])
         better, worse = choose_pairs(samples, len(fresh), self.settings.pairs_per_step, draws)
-        before, after = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
-        others = self.model.scores(rows[:unjudged]) if unjudged else _NO_SCORES
+        others = self.model.scores(rows[:unjudged]) if unjudged and not silent else _NO_SCORES
         # Adam takes as few steps for many feedbacks as for one: their square root makes up for it (Malladi et al., "On
         # the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
         rate = self.decay.learning_rate * len(entries) ** 0.5
         taken, scores = self.model.update(samples, better, worse, rate)
-        before[order] = np.concatenate((others, scores[: len(fresh)]))
-        after[order] = self.model.scores(rows)
+        told = ([], []) if silent else self._before_and_after(entries, rows, order, others, scores[: len(fresh)])
         self.window.add(fresh, scores[: len(fresh)])
         self.replay.add(fresh)
         self._count(
@@ -281,7 +214,16 @@ class OnlineLearner:
         )
         if self.step % self.settings.validate_every_steps == 0 and len(self.validation):
             self._validate()
-        return _by_entry(entries, before), _by_entry(entries, after)
+        return told
+
+    def _before_and_after(
+        self, entries: Sequence[ScorerEntry], rows: Floats, order: Longs | slice, *before: Floats
+    ) -> tuple[list[Scores], list[Scores]]:
+        """Return each entry's scores before the update, given in the rows' order, and after it."""
+        old, new = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
+        old[order] = np.concatenate(before)
+        new[order] = self.model.scores(rows)
+        return _by_entry(entries, old), _by_entry(entries, new)
 
     def _rows_of(self, entries: Sequence[ScorerEntry], more: int = 0) -> Floats:
         """Return the entries' rows, an item each, and `more` to be filled; the next call writes over them."""
@@ -314,9 +256,3 @@ def _by_entry(entries: Sequence[ScorerEntry], scores: Floats) -> list[Scores]:
     """Return each entry's scores, an item each."""
     values = iter(scores.tolist())
     return [tuple(islice(values, len(entry.item_ids))) for entry in entries]
-
-
-def _check_scored_only(works: list[Work]) -> None:
-    for offset, _, use in works:
-        if use is Use.LEARNED:
-            raise StepOrderError(f"the feedback at offset {offset} is in no step")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from schemas.errors import TierstreamError
+from schemas.errors import ArchitectureMismatchError
 from schemas.records import FEATURES_PER_ITEM
 from schemas.settings import ScorerSettings
 from schemas.vectors import EMBEDDING_SIZE
@@ -46,10 +46,6 @@ def empty_rows(count: int) -> Floats:
     """Return room for `count` rows, aligned as torch does it: how sums are split, and rounded, can depend on that."""
     rows: Floats = torch.empty(count, INPUTS).numpy()
     return rows
-
-
-class ArchitectureMismatchError(TierstreamError):
-    """What is there is not what the settings ask for; the message names both and the remedies."""
 
 
 class ScorerNetwork(nn.Module):

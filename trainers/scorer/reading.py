@@ -16,8 +16,11 @@ import safetensors.numpy
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-FORM = 3
+FORM = 4
 """Version of the checkpoint's form."""
+
+BEFORE = 3
+"""Form of the release before: read where it is a version of the registry; its offsets are of another topic."""
 
 VERSION_FILE = "scorer.safetensors"
 """The file of a scorer's version in the registry: a checkpoint."""
@@ -28,37 +31,33 @@ KEY = "tierstream"
 KEY_CHECKSUM = f"{KEY}-checksum"
 """Of that part: one digit of its offset that has changed would skip or repeat events."""
 
-_NAME = re.compile(r"scorer-(\d{8})-(\d{12})\.safetensors")
+_NAME = re.compile(r"scorer-(\d{12})\.safetensors")
+_OLD_NAME = re.compile(r"scorer-(\d{8})-(\d{12})\.safetensors")
 
 
 class CheckpointUnreadableError(ValueError):
     """A checkpoint file is truncated, damaged or of another program."""
 
 
-def file_name(epoch: int, step: int) -> str:
+def file_name(next_offset: int) -> str:
     """Return the name of a checkpoint's file."""
-    return f"scorer-{epoch:08d}-{step:012d}.safetensors"
+    return f"scorer-{next_offset:012d}.safetensors"
 
 
 def newest_first(checkpoints: Path) -> list[Path]:
-    """Return the checkpoint files in a folder, the newest epoch and step first."""
-    if not checkpoints.is_dir():
+    """Return the checkpoint files in a folder, the one that has read furthest in the log first."""
+    return _named(checkpoints, _NAME)
+
+
+def checkpoints_of_before(checkpoints: Path) -> list[Path]:
+    """Return the checkpoint files of the release before, the newest epoch and step first."""
+    return _named(checkpoints, _OLD_NAME)
+
+
+def _named(folder: Path, name: re.Pattern[str]) -> list[Path]:
+    if not folder.is_dir():
         return []
-    found = [(match, path) for path in checkpoints.iterdir() if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, key=lambda pair: (int(pair[0][1]), int(pair[0][2])), reverse=True)]
-
-
-def claims(epochs: Path) -> list[tuple[int, int]]:
-    """Return every claimed epoch with the time of its claim in nanoseconds."""
-    if not epochs.is_dir():
-        return []
-    numbers = ((int(path.name.rpartition("-")[2]), path) for path in epochs.glob("epoch-*"))
-    return [(number, path.stat().st_mtime_ns) for number, path in numbers]
-
-
-def is_void(epoch: int, written: int, claimed: list[tuple[int, int]]) -> bool:
-    """Tell whether a checkpoint was written after a higher epoch was claimed: its writer had lost the scorer."""
-    return any(later > epoch and at <= written for later, at in claimed)
+    return sorted((path for path in folder.iterdir() if name.fullmatch(path.name)), reverse=True)
 
 
 def checksum(arrays: Arrays) -> str:
@@ -95,11 +94,11 @@ def read_header(path: Path) -> dict[str, Any]:
         with safetensors.safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
         meta = json.loads(metadata[KEY])
-        if meta["form"] != FORM:
+        if meta["form"] not in (FORM, BEFORE):
             raise CheckpointUnreadableError(f"checkpoint {path} has form {meta['form']}, this program reads {FORM}")
         if metadata[KEY_CHECKSUM] != _digest(metadata[KEY]):
             raise CheckpointUnreadableError(f"checkpoint {path} is damaged: its header does not match its checksum")
-        return dict(meta)
+        return {**meta, "next_offset": 0} if meta["form"] == BEFORE else dict(meta)
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
         raise CheckpointUnreadableError(f"checkpoint {path} is truncated or foreign: {error}") from error
 
@@ -119,16 +118,12 @@ def read_checkpoint(path: Path) -> tuple[Arrays, dict[str, Any]]:
 
 
 def readable_checkpoints(folder: Path) -> Iterator[tuple[Arrays, dict[str, Any]]]:
-    """Yield the scorer's checkpoints in `folder` that can be read and count, the newest first."""
-    claimed = claims(folder / "epochs")
+    """Yield the scorer's checkpoints in `folder` that can be read, the newest first."""
     for path in newest_first(folder / "checkpoints"):
         try:
-            written = path.stat().st_mtime_ns
-            arrays, meta = read_checkpoint(path)
+            yield read_checkpoint(path)
         except (CheckpointUnreadableError, FileNotFoundError):
             continue
-        if not is_void(int(meta["epoch"]), written, claimed):
-            yield arrays, meta
 
 
 def weights_in(arrays: Arrays) -> tuple[npt.NDArray[np.float32], ...]:

@@ -35,8 +35,8 @@ class Outcome:
     reason: str
     """Why it was promoted, or was not."""
     gate: Comparison
-    entries: int
-    """Entries of the stream that it learned from, scored and held out."""
+    records: int
+    """Records of the scorer's log that it was relearned from."""
     learned: int
     """Feedbacks that it learned."""
     changed: dict[str, tuple[Any, Any]]
@@ -69,16 +69,16 @@ class Retraining:
                 "set it back, or begin anew with another --data-dir and topics.prefix",
             )
         self.end: int = int(self._meta["next_offset"])
-        """Input offset up to which is relearned."""
+        """Offset in the scorer's log up to which is relearned."""
         # An update for each feedback, as the stream learns where feedback comes one by one.
         self._learner = OnlineLearner(settings.model_copy(update={"groups_per_step": 1}))
         self._held_out = HeldOut()
 
-    def learn(self, entries: Sequence[tuple[int, ScorerEntry]]) -> None:
-        """Take in the next entries, in order."""
-        self._learner.apply(entries, self._learner.plan(entries, 0))
+    def learn(self, offset: int, entries: Sequence[ScorerEntry]) -> None:
+        """Take in the entries of the log's next record."""
+        self._learner.apply(offset, entries, silent=True)
         theirs = int(self._meta.get("validation_one_in", self._settings.validation_one_in))
-        for _, entry in entries:
+        for entry in entries:
             if use_of(entry, self._settings) is Use.HELD_OUT and is_held_out(entry.query_hash, theirs):
                 self._held_out.add(entry)
 
@@ -94,7 +94,7 @@ class Retraining:
         """
         learner = self._learner
         learner.next_offset = self.end
-        snapshot = learner.snapshot(0, 0)
+        snapshot = Snapshot.of(learner)
         gate = self._held_out.compare(
             FrozenScorer(self._arrays, self._meta).scores, FrozenScorer(snapshot.arrays, snapshot.meta).scores
         )

@@ -34,7 +34,7 @@ class ServedScorer:
     """Which scorer it is."""
 
     epoch: int
-    """Ownership count of the worker that wrote it."""
+    """Count of the versions put into use."""
     step: int
     """Optimizer updates in its life."""
     rank: int
@@ -126,9 +126,10 @@ def checkpoint_in_use(data_dir: Path | str) -> tuple[Arrays, dict[str, Any]]:
         VersionError: the version in use is not as it was added.
     """
     folder, store = Path(data_dir) / "scorer", VersionStore(data_dir)
-    version = store.in_use("scorer").version
+    history = store.in_use("scorer")
+    version = history.version
     newest = next(readable_checkpoints(folder), None)
-    if newest is not None and (version is None or newest[1].get("base") == version):
+    if newest is not None and newest[1]["changes"] >= len(history.history):
         return newest
     if version is None:
         raise InputError(f"{folder} holds no scorer yet", "let a worker learn first, or name its --data-dir")

@@ -1,19 +1,17 @@
-"""All state of a learner at one moment, as arrays and JSON: what a checkpoint holds."""
+"""All state of a scorer at one moment, as arrays and JSON: what a checkpoint holds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from schemas.errors import ArchitectureMismatchError
+from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.model import Arrays
-from trainers.scorer.network import ArchitectureMismatchError, architecture
+from trainers.scorer.network import architecture
 from trainers.scorer.progress import Counts
 from trainers.scorer.reading import FORM
 from trainers.scorer.samples import NAMES, SampleBuffer, Samples
-
-if TYPE_CHECKING:
-    from trainers.scorer.learner import OnlineLearner
-
 
 OF_ENTRIES = ("embedder", "features", "inputs")
 """Parts of the architecture that the retained entries were made with: relearning from these cannot change them."""
@@ -24,16 +22,41 @@ _BEGIN_ANEW = "begin anew with another --data-dir and topics.prefix, as the reta
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A learner's state; nothing in it changes when the learner goes on."""
+    """A scorer's state; nothing in it changes when the scorer goes on."""
 
     arrays: Arrays
     """Weights, optimizer, replay and validation buffers, progressive window, applied origins."""
     meta: dict[str, Any]
     """Everything else, ready for JSON."""
 
+    @classmethod
+    def of(cls, learner: OnlineLearner, **about: Any) -> Snapshot:
+        """Return a copy of the learner's state, and what else is known about it; takes a few milliseconds at most."""
+        arrays = learner.model.arrays()
+        arrays["window"] = learner.window.rows.copy()
+        arrays.update(learner.origins.arrays())
+        for name, buffer in (("replay", learner.replay), ("validation", learner.validation)):
+            arrays.update(_buffer_arrays(name, buffer))
+        meta = {
+            "form": FORM,
+            "epoch": 0,
+            "step": learner.step,
+            "next_offset": learner.next_offset,
+            "seed": learner.settings.seed,
+            "validation_one_in": learner.settings.validation_one_in,
+            "architecture": architecture(learner.settings),
+            "weights_hash": learner.weights_hash(),
+            "positions": {"replay": learner.replay.position, "validation": learner.validation.position},
+            "decay": learner.decay.state(),
+            "counts": learner.life.as_dict(),
+            "validated": dict(learner.validated),
+            **about,
+        }
+        return cls(arrays, meta)
+
     @property
     def epoch(self) -> int:
-        """Ownership count of the writer."""
+        """Count of the versions put into use; 0 in a version itself."""
         return int(self.meta["epoch"])
 
     @property
@@ -43,18 +66,8 @@ class Snapshot:
 
     @property
     def next_offset(self) -> int:
-        """Input offset to go on from."""
+        """Offset in the scorer's log to go on from."""
         return int(self.meta["next_offset"])
-
-    @property
-    def log_offset(self) -> int:
-        """Offset in the log of steps to read from."""
-        return int(self.meta["log_offset"])
-
-    @property
-    def log_epoch(self) -> int:
-        """Highest epoch claimed in the log before `log_offset`."""
-        return int(self.meta["log_epoch"])
 
     @property
     def base(self) -> str | None:
@@ -62,28 +75,13 @@ class Snapshot:
         version: str | None = self.meta.get("base")
         return version
 
-    @property
-    def base_log(self) -> tuple[int, int]:
-        """Offset in the log of steps, and epoch, at which learning went on from `base`."""
-        offset, epoch = self.meta.get("base_log", (0, 0))
-        return int(offset), int(epoch)
-
-    def as_version(self, version: str) -> Snapshot:
-        """Return the snapshot as a version that nobody has gone on from yet: epoch 0."""
-        return Snapshot(self.arrays, {**self.meta, "epoch": 0, "base": version})
-
-    def begun(self, epoch: int, log_offset: int) -> Snapshot:
-        """Return the snapshot as its new owner's: what the log of steps holds before `log_offset` is another's."""
-        place = {"log_offset": log_offset, "log_epoch": epoch, "base_log": [log_offset, epoch]}
-        return Snapshot(self.arrays, {**self.meta, "epoch": epoch, **place})
-
-    def write_into(self, learner: OnlineLearner, wanted: dict[str, Any]) -> None:
+    def write_into(self, learner: OnlineLearner) -> None:
         """Set a learner to this state.
 
         Raises:
             ArchitectureMismatchError: the learner is of another architecture.
         """
-        check_architecture(self.meta["architecture"], wanted, "the snapshot")
+        check_architecture(self.meta["architecture"], architecture(learner.settings), "the snapshot")
         learner.model.restore(self.arrays)
         for buffer, name in ((learner.replay, "replay"), (learner.validation, "validation")):
             samples = Samples(*(self.arrays[f"{name}.{column}"] for column in NAMES))
@@ -93,37 +91,7 @@ class Snapshot:
         learner.life = Counts(**self.meta["counts"])
         learner.validated = dict(self.meta["validated"])
         learner.step, learner.next_offset = self.step, self.next_offset
-        learner.log_offset, learner.log_epoch = self.log_offset, self.log_epoch
-        learner.base, learner.base_log = self.base, self.base_log
         learner.origins.restore(self.arrays)
-
-
-def from_learner_state(learner: OnlineLearner, epoch: int) -> Snapshot:
-    """Return a copy of the learner's state."""
-    arrays = learner.model.arrays()
-    arrays["window"] = learner.window.rows.copy()
-    arrays.update(learner.origins.arrays())
-    for name, buffer in (("replay", learner.replay), ("validation", learner.validation)):
-        arrays.update(_buffer_arrays(name, buffer))
-    meta = {
-        "form": FORM,
-        "epoch": epoch,
-        "step": learner.step,
-        "next_offset": learner.next_offset,
-        "log_offset": learner.log_offset,
-        "log_epoch": learner.log_epoch,
-        "base": learner.base,
-        "base_log": list(learner.base_log),
-        "seed": learner.settings.seed,
-        "validation_one_in": learner.settings.validation_one_in,
-        "architecture": architecture(learner.settings),
-        "weights_hash": learner.weights_hash(),
-        "positions": {"replay": learner.replay.position, "validation": learner.validation.position},
-        "decay": learner.decay.state(),
-        "counts": learner.life.as_dict(),
-        "validated": dict(learner.validated),
-    }
-    return Snapshot(arrays, meta)
 
 
 def _buffer_arrays(name: str, buffer: SampleBuffer) -> Arrays:
@@ -132,7 +100,7 @@ def _buffer_arrays(name: str, buffer: SampleBuffer) -> Arrays:
 
 
 def check_architecture(found: dict[str, Any], wanted: dict[str, Any], where: str) -> None:
-    """Compare the architecture of a checkpoint with the settings'.
+    """Compare the architecture of what is there with the settings'.
 
     Raises:
         ArchitectureMismatchError: names both, and the two remedies.

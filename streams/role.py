@@ -1,0 +1,95 @@
+"""One role's process, started by the worker: `python -m streams.role NAME FD`.
+
+It reads its settings and then the word to begin from standard input, and answers on the listening socket FD.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import cast
+
+import faust
+import mode.loop
+
+from schemas.errors import TierstreamError
+from schemas.settings import Settings
+from streams import topology
+from streams.app import EXIT_REFUSED, build_app
+from streams.process import end_with_parent, freeze_collector, limit_arenas, log_to_stderr
+from streams.topology import Role
+
+log = logging.getLogger("tierstream")
+
+EXIT_DRAIN_TIMEOUT = 71
+"""Exit status of a role that did not stop in time; what it had not acknowledged is delivered again."""
+
+NICENESS = 10
+"""Of the roles whose cadence is hours or days, so that Tier 1 has the cores first."""
+
+
+class Worker(faust.Worker):  # type: ignore[misc]
+    """A Faust worker that is sure to end once it was told to, and has no debugger behind a signal."""
+
+    drain_timeout: float
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        deadline = threading.Timer(self.drain_timeout, _end_by_force, (self.drain_timeout,))
+        deadline.daemon = True
+        deadline.start()
+        super()._schedule_shutdown(signal)
+
+    def _on_sigusr2(self) -> None:
+        self._on_sigusr1()
+
+
+def _end_by_force(seconds: float) -> None:
+    log.critical("not drained after %g s: ended; what was not acknowledged is delivered again", seconds)
+    logging.shutdown()
+    os._exit(EXIT_DRAIN_TIMEOUT)
+
+
+def main() -> None:
+    """Run until SIGTERM, or until the worker has gone."""
+    end_with_parent()
+    role, listener = cast(Role, sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))
+    settings = Settings.model_validate_json(sys.stdin.buffer.readline())
+    faulthandler.enable()
+    limit_arenas()
+    log_to_stderr(settings)
+    if role not in topology.TIER_1:
+        os.nice(NICENESS)
+    mode.loop.use("uvloop")
+    try:
+        _check_extension()
+        app = build_app(settings, role, listener=listener)
+    except TierstreamError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(EXIT_REFUSED)
+    # Nothing is connected before the worker says that there is a broker, and the topics.
+    if not sys.stdin.buffer.readline():
+        sys.exit(0)
+    app.finalize()
+    freeze_collector()
+    worker = Worker(app, loglevel=settings.stream.log_level, quiet=True, override_logging=False)
+    worker.drain_timeout = settings.stream.drain_timeout
+    worker.execute_from_commandline()
+
+
+def _check_extension() -> None:
+    try:
+        import faust._cython.streams  # noqa: F401
+    except ImportError as error:
+        raise TierstreamError(
+            "Faust's compiled stream iterator is missing, and without it events are acknowledged differently",
+            "install faust-streaming from its wheel and leave NO_CYTHON unset",
+        ) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from streams.changelog import changelog_reader
 from streams.exposition import StateCollector, role_families
 from streams.kafka_options import client_options, faust_credentials
 from streams.metrics import Metrics
+from streams.process import refuse
 from streams.publisher import Outgoing, Publisher
 from streams.role_web import RoleWeb
 from streams.status import status
@@ -61,16 +61,13 @@ Body = Callable[[RecordBatch], Awaitable[None]]
 
 
 REFUSED = (ArchitectureMismatchError, InputError, LogError, VersionError)
-EXIT_REFUSED = 1
-"""Exit status of a role that will not do better when it is started again: somebody has to act."""
+"""What somebody has to act on: to start the role again would not help."""
 
 
 def end_unacknowledged(what: str, error: BaseException) -> None:
     """End the process at once: Faust would acknowledge the event and go on without it."""
     if isinstance(error, REFUSED):
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        logging.shutdown()
-        os._exit(EXIT_REFUSED)
+        refuse(error)
     disk = disk_failure(error)
     reason = f": {disk}" if disk else ""
     log.critical(

@@ -5,10 +5,15 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import os
 import signal
 import sys
+from typing import NoReturn
 
 from schemas.settings import Settings
+
+EXIT_REFUSED = 1
+"""Exit status of a process that will not do better when it is started again: somebody has to act."""
 
 GC_THRESHOLDS = (50_000, 50, 100)
 """Our data has no cycles; what has, such as the tasks of asyncio, is few beside it."""
@@ -40,6 +45,29 @@ def log_to_stderr(settings: Settings) -> None:
     )
     for chatty in ("aiokafka", "faust", "mode"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.root.level))
+
+
+class _Refusals:
+    """Where a role says why it will not do better when it is started again: what was its standard output."""
+
+    descriptor: int | None = None
+
+
+def keep_output_for_refusals() -> None:
+    """Keep standard output for `refuse`; whatever is printed goes to standard error."""
+    _Refusals.descriptor = os.dup(1)
+    os.dup2(2, 1)
+
+
+def refuse(error: Exception) -> NoReturn:
+    """End at once, and tell whoever started this process why it is of no use to start it again."""
+    line = f"error: {error}\n"
+    if _Refusals.descriptor is None:
+        sys.stderr.write(line)
+    else:
+        os.write(_Refusals.descriptor, line.encode())
+    logging.shutdown()
+    os._exit(EXIT_REFUSED)
 
 
 def end_with_parent() -> None:

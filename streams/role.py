@@ -20,8 +20,15 @@ import mode.loop
 from schemas.errors import TierstreamError
 from schemas.settings import Settings
 from streams import topology
-from streams.app import EXIT_REFUSED, build_app
-from streams.process import end_with_parent, freeze_collector, limit_arenas, log_to_stderr
+from streams.app import build_app
+from streams.process import (
+    end_with_parent,
+    freeze_collector,
+    keep_output_for_refusals,
+    limit_arenas,
+    log_to_stderr,
+    refuse,
+)
 from streams.topology import Role
 
 log = logging.getLogger("tierstream")
@@ -57,6 +64,7 @@ def _end_by_force(seconds: float) -> None:
 def main() -> None:
     """Run until SIGTERM, or until the worker has gone."""
     end_with_parent()
+    keep_output_for_refusals()
     role, listener = cast(Role, sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())
     faulthandler.enable()
@@ -69,8 +77,7 @@ def main() -> None:
         _check_extension()
         app = build_app(settings, role, listener=listener)
     except TierstreamError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(EXIT_REFUSED)
+        refuse(error)
     # Nothing is connected before the worker says that there is a broker, and the topics.
     if not sys.stdin.buffer.readline():
         sys.exit(0)

@@ -30,7 +30,7 @@ from streams.legacy import import_legacy_traces
 from streams.manifest import check_state, state_folder
 from streams.model_versions import publish_now
 from streams.observer import Observer
-from streams.process import log_to_stderr
+from streams.process import EXIT_REFUSED, log_to_stderr
 from streams.scorer_log import begin_log
 from streams.status import settings_in_effect, together
 from streams.supervisor import Part
@@ -44,8 +44,6 @@ log = logging.getLogger("tierstream")
 LOOK_SECONDS = 0.2
 ACCOUNT_SECONDS = 2.0
 """A role that does not answer for so long is told as not ready."""
-REFUSED = (1, 2)
-"""Exit statuses of a role that would end the same way again."""
 
 
 class RoleProcess(Part):
@@ -74,6 +72,7 @@ class RoleProcess(Part):
             [sys.executable, "-m", "streams.role", self.name, str(self._listener.fileno())],
             pass_fds=[self._listener.fileno()],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             # Ctrl-C is for the worker: roles are told to stop by it.
             start_new_session=True,
         )
@@ -91,6 +90,13 @@ class RoleProcess(Part):
         """Send SIGTERM."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
+
+    def refusal(self) -> str | None:
+        """Return why the process ended, where it would end the same way again."""
+        if self.process is None or self.process.poll() != EXIT_REFUSED or self.process.stdout is None:
+            return None
+        said = self.process.stdout.read().decode(errors="replace").strip()
+        return said.removeprefix("error: ") or f"role {self.name} ended: {self.last_line()}"
 
     def last_line(self) -> str:
         """Return where its log is."""
@@ -117,25 +123,19 @@ class Roles:
         for process in self.processes.values():
             process.start()
 
-    def refused(self) -> int | None:
-        """Return the exit status of a role that ended and would end the same way again."""
-        ended = (part.process.poll() for part in self.processes.values() if part.process is not None)
-        return next((code for code in ended if code in REFUSED), None)
-
-    async def run(self, stopping: asyncio.Event) -> int:
-        """Look after every process until told to stop; return the exit status.
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Look after every process until told to stop.
 
         Raises:
-            TierstreamError: a role keeps ending.
+            TierstreamError: a role keeps ending, or will not do better when it is started again.
         """
         while not stopping.is_set():
-            if (code := self.refused()) is not None:
-                return code
             for part in self.processes.values():
+                if (reason := part.refusal()) is not None:
+                    raise TierstreamError(reason)
                 part.keep_running(log.error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
-        return 0
 
     async def stop(self) -> int:
         """Stop every process at once; return the first exit status that tells of trouble."""
@@ -225,13 +225,13 @@ async def _run(settings: Settings, names: Sequence[Role]) -> int:
             part.begin()
         observing = asyncio.create_task(roles.observer.run())
         with announce(settings, names, port):
-            code = await roles.run(stopping)
+            await roles.run(stopping)
     finally:
         ended = await roles.stop()
         if observing is not None:
             observing.cancel()
         await web.stop()
-    return code or ended
+    return ended
 
 
 async def prepare(settings: Settings) -> None:

@@ -124,7 +124,7 @@ class LogReader:
                 if wanted := [record for record in fetched if end is None or record.offset < end]:
                     yield wanted
             # The high watermark comes with a fetch; the end that ListOffsets tells can fall short on the lite broker.
-            elif position >= (consumer.highwater(tp) or 0):
+            elif (known := consumer.highwater(tp)) is not None and position >= known:
                 return
 
 

@@ -12,15 +12,14 @@ from pathlib import Path
 
 from tests.chaos.brokers import Node
 from tests.chaos.process_faults import (
-    be_ready,
     end_worker,
     have_two,
     join_and_leave,
     kill_paused_worker,
-    kill_scorer,
+    kill_role,
     kill_trainer,
     kill_worker,
-    pause_scorer,
+    pause_role,
     pause_worker,
 )
 from tests.chaos.stage import SESSION_SECONDS, Stage
@@ -82,7 +81,7 @@ Fault = Callable[[Stage], None]
 
 FAULTS: dict[str, Fault] = {
     "SIGKILL of a worker": kill_worker,
-    "SIGKILL of a scorer's process": kill_scorer,
+    "SIGKILL of a role's process": kill_role,
     "SIGKILL of the trainer": kill_trainer,
     "SIGKILL of a broker": kill_broker,
     "SIGKILL of all at once": kill_all,
@@ -90,7 +89,7 @@ FAULTS: dict[str, Fault] = {
     "workers join and leave": join_and_leave,
     "a worker paused (zombie)": pause_worker,
     "a worker paused, then killed": kill_paused_worker,
-    "a scorer's process paused": pause_scorer,
+    "a role's process paused (zombie)": pause_role,
     "network of one worker cut": cut_one,
     "network of all workers cut": cut_all,
     "disk full": fill_disk,
@@ -98,8 +97,14 @@ FAULTS: dict[str, Fault] = {
 }
 
 PREPARATIONS: dict[str, Fault] = dict.fromkeys(
-    ("a worker paused (zombie)", "a worker paused, then killed", "network of one worker cut"), have_two
-) | {"a scorer's process paused": be_ready}
+    (
+        "a worker paused (zombie)",
+        "a worker paused, then killed",
+        "a role's process paused (zombie)",
+        "network of one worker cut",
+    ),
+    have_two,
+)
 """What has to be so before the round's events are published."""
 
 MOSTLY = "SIGKILL of a worker"
@@ -109,7 +114,8 @@ WEIGHTS = {
     "a worker paused (zombie)": 3,
     "workers join and leave": 2,
     "SIGKILL of a broker": 2,
-    "SIGKILL of a scorer's process": 2,
+    "SIGKILL of a role's process": 4,
+    "a role's process paused (zombie)": 3,
 }
 """How often one of the others is drawn, against 1."""
 

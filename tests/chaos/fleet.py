@@ -11,11 +11,12 @@ from pathlib import Path
 
 import psutil
 
+from streams.topology import ROLES
 from tests.live import Deployment, Process
 from trainers.files import write_atomically
 
 PAUSE_SECONDS = 0.5
-SCORER_MODULE = "streams.agents.scorer_desk"
+ROLE_MODULE = "streams.role"
 
 
 def slow_disk_variables(place: Path) -> dict[str, str]:
@@ -56,31 +57,36 @@ class Slot:
             write_atomically(self._slow, str(seconds).encode())
 
     def send(self, how: signal.Signals) -> None:
-        """Send a signal where a process runs."""
+        """Send a signal where a process runs; a worker is paused, or goes on, with all its roles."""
         if self.process is not None and self.process.popen.poll() is None:
+            together = list(ROLES) if how in (signal.SIGSTOP, signal.SIGCONT) else []
             self.process.popen.send_signal(how)
             self.sent[f"{how.name} to {self.command}"] += 1
+            for role in together:
+                self.send_to(role, how)
 
-    def scorer(self) -> psutil.Process | None:
-        """Return the scorer's process of the worker that runs here."""
+    def role(self, name: str) -> psutil.Process | None:
+        """Return the process of a role of the worker that runs here."""
         if self.process is None:
             return None
         try:
-            children = psutil.Process(self.process.popen.pid).children()
-            return next((child for child in children if SCORER_MODULE in child.cmdline()), None)
+            children = psutil.Process(self.process.popen.pid).children(recursive=True)
+            return next(
+                (child for child in children if ROLE_MODULE in child.cmdline() and name in child.cmdline()), None
+            )
         except psutil.Error:
             return None
 
-    def send_to_scorer(self, how: signal.Signals) -> bool:
-        """Send a signal to the scorer's process; return whether there was one."""
-        scorer = self.scorer()
-        if scorer is None:
+    def send_to(self, name: str, how: signal.Signals) -> bool:
+        """Send a signal to the process of a role; return whether there was one."""
+        process = self.role(name)
+        if process is None:
             return False
         try:
-            scorer.send_signal(how)
+            process.send_signal(how)
         except psutil.NoSuchProcess:
             return False
-        self.sent[f"{how.name} to scorer"] += 1
+        self.sent[f"{how.name} to {name}"] += 1
         return True
 
     def ended(self) -> int | None:

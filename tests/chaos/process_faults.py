@@ -1,16 +1,14 @@
-"""Faults of workers, of their scorers' processes, and of the trainer."""
+"""Faults of workers, of their roles' processes, and of the trainer."""
 
 from __future__ import annotations
 
 import signal
 import time
 
+from streams.topology import ROLES
 from tests.chaos.fleet import Slot
-from tests.chaos.stage import SESSION_SECONDS, STALL_SECONDS, Stage, leave
-from tests.live import Process
+from tests.chaos.stage import SESSION_SECONDS, Stage, leave
 
-SCORER_GONE_SECONDS = 10.0
-"""A worker asks its scorer something twice a second."""
 START_SECONDS = 20.0
 READY_SECONDS = 60.0
 
@@ -46,50 +44,29 @@ def join_and_leave(stage: Stage) -> None:
         leave(stage, slot)
 
 
-def kill_scorer(stage: Stage) -> None:
-    """SIGKILL of the scorer's own process, up to three times in a row: its worker must end with it."""
+def kill_role(stage: Stage) -> None:
+    """SIGKILL of a role's process, up to three times in a row: its worker starts it again, and the others go on."""
     for pause in [0.0, *[stage.rng.uniform(0.0, 6.0) for _ in range(stage.rng.choice([0, 0, 1, 2]))]]:
         time.sleep(pause)
-        slot = stage.worker()
+        slot, role = stage.worker(), stage.rng.choice(ROLES)
         deadline = time.monotonic() + START_SECONDS
-        while slot.scorer() is None and time.monotonic() < deadline:
+        while slot.role(role) is None and time.monotonic() < deadline:
             time.sleep(0.1)
-        worker = slot.process
-        if slot.send_to_scorer(signal.SIGKILL):
-            _see_it_end(stage, slot, worker, SCORER_GONE_SECONDS)
+        slot.send_to(role, signal.SIGKILL)
 
 
-def pause_scorer(stage: Stage) -> None:
-    """SIGSTOP of the scorer's own processes only, for longer than a session lasts.
-
-    Workers answer the broker meanwhile, so nobody takes over. Every second time it lasts until the watchdog has ended
-    the one whose scorer owns the partition; it is killed with its worker, as no successor could work beside it.
-    """
-    running = [(slot, slot.process) for slot in stage.fleet.running()]
-    endings = sum(len(slot.endings) for slot, _ in running)
-    for slot, _ in running:
-        slot.send_to_scorer(signal.SIGSTOP)
-    if stage.rng.random() < 0.5:
-        time.sleep(SESSION_SECONDS + stage.rng.uniform(1.0, 5.0))
-    else:
-        deadline = time.monotonic() + 4 * STALL_SECONDS
-        while sum(len(slot.endings) for slot, _ in running) == endings:
-            if time.monotonic() > deadline:
-                stage.problems.append("workers whose scorer was paused went on without progress")
-                break
-            time.sleep(0.2)
-    for slot, _ in running:
-        slot.send_to_scorer(signal.SIGCONT)
+def pause_role(stage: Stage) -> None:
+    """SIGSTOP of a role's process alone for longer than its session lasts, then SIGCONT: a zombie, mostly a scorer."""
+    slot, role = stage.worker(), stage.rng.choice(("scorer", "scorer", *ROLES))
+    slot.send_to(role, signal.SIGSTOP)
+    time.sleep(SESSION_SECONDS + stage.rng.uniform(1.0, 5.0))
+    slot.send_to(role, signal.SIGCONT)
 
 
 def pause_worker(stage: Stage) -> None:
-    """SIGSTOP for longer than the session lasts, with another worker to take over, then SIGCONT: a zombie.
-
-    Its scorer's process is paused with it, as when the machine stands still, or goes on alone.
-    """
+    """SIGSTOP for longer than the session lasts, with another worker to take over, then SIGCONT: a zombie."""
     slot = stage.worker()
     _pause(stage, slot)
-    slot.send_to_scorer(signal.SIGCONT)
     slot.send(signal.SIGCONT)
 
 
@@ -116,18 +93,6 @@ def be_ready(stage: Stage) -> None:
 
 
 def _pause(stage: Stage, slot: Slot) -> None:
-    """Pause a worker for longer than its session lasts, every second time with its scorer's process."""
+    """Pause a worker for longer than its session lasts."""
     slot.send(signal.SIGSTOP)
-    if stage.rng.random() < 0.5:
-        slot.send_to_scorer(signal.SIGSTOP)
     time.sleep(SESSION_SECONDS + stage.rng.uniform(1.0, 5.0))
-
-
-def _see_it_end(stage: Stage, slot: Slot, worker: Process | None, seconds: float) -> None:
-    """See that a worker ends by itself."""
-    deadline = time.monotonic() + seconds
-    while worker is not None and worker.popen.poll() is None:
-        if time.monotonic() > deadline:
-            stage.problems.append(f"{slot.name} went on for {seconds:g} s without its scorer")
-            return
-        time.sleep(0.1)

@@ -40,8 +40,8 @@ def test_faults_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
     assert (found["lost"], found["learned_twice"], found["jobs_launched_twice"], found["hung"]) == (0, 0, 0, 0)
     assert found["faults"].keys() == set(FAULTS)
     assert found["signals"]["SIGSTOP to worker"] >= 1
+    assert found["signals"]["SIGSTOP to scorer"] >= 1
     effects = found["effects"]
     assert effects["feedbacks learned"] > effects["feedbacks held out"] > 0
-    assert effects["epochs"] >= 2
     assert min(effects[name] for name in ("pairs", "jobs", "traces", "corrupt")) > 0
     assert "learned twice: 0" in done.stdout

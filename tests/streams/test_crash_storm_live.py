@@ -1,4 +1,4 @@
-"""A dozen crashes at random moments, with what was learned compared to the log of steps."""
+"""A dozen crashes at random moments, with what was learned compared to a fold of the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.live import Deployment
-from tests.streams.test_stream_live import checkpointed, distinct, experience, feedback, of_feedback, replayed_weights
+from tests.streams.test_stream_live import checkpointed, distinct, experience, feedback, folded_weights, of_feedback
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -35,7 +35,7 @@ def test_a_dozen_sigkills_lose_nothing_and_learn_nothing_twice(bootstrap: str, p
         assert status["arrived_scored"] == FEEDBACKS
         assert worker.end() == 0
         learner = checkpointed(stream)
-        assert (learner.weights_hash(), learner.step) == replayed_weights(stream)
+        assert (learner.weights_hash(), learner.step) == folded_weights(stream)
         steps: dict[str, set[int]] = {}
         for update in stream.read("score-updates"):
             if update.get("feedback_id"):

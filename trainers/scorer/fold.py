@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from schemas.errors import ArchitectureMismatchError, LogError
+from schemas.errors import ArchitectureMismatchError
 from schemas.records import Configure, Scored, ScorerEntry
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.log_settings import FEATURES, settings_in
@@ -28,7 +28,7 @@ class ScorerFold:
         self.base: str | None = None
         """The registry's version that learning went on from."""
         self.changes = 0
-        """Changes of the registry's version in use that the log has told of."""
+        """Which change of the registry's version in use the log has followed; 0 before the first."""
         self.paused_since: float | None = None
         """Epoch seconds; while learning is paused, the log is only looked at."""
         self.refused: tuple[str, str] | None = None
@@ -60,7 +60,6 @@ class ScorerFold:
             load: returns a version's snapshot.
 
         Raises:
-            LogError: the record changes the architecture of a scorer that has learned, without a version.
             VersionError: the version is not as it was added.
         """
         wanted = architecture_in(control.settings)
@@ -73,15 +72,14 @@ class ScorerFold:
             try:
                 check_architecture(snapshot.meta["architecture"], wanted, f"version {version}")
             except ArchitectureMismatchError as error:
-                self.refused, self.changes = (version, str(error)), control.change
+                self.refused = version, str(error)
                 return self.arrive(offset)
             snapshot.write_into(fold.learner)
             fold.base, fold.epoch = version, max(self.epoch + 1, control.epoch)
             return fold
         if architecture_in(self.learning) != wanted:
-            if self.has_learned:
-                raise LogError(f"the record at {offset} changes the architecture of a scorer that has learned")
-            return fold.arrive(offset)
+            # Of a scorer that has learned only a version can change it: who has such settings is told so, and stops.
+            return (self if self.has_learned else fold).arrive(offset)
         fold.refused = self.refused
         Snapshot.of(self.learner).write_into(fold.learner)
         return fold.arrive(offset)

@@ -10,11 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.base import Event
@@ -53,15 +54,15 @@ class Deployment:
         for process in self.processes:
             process.end()
 
-    def start(self, command: str, **environment: str) -> Process:
+    def start(self, command: str, *arguments: str, **environment: str) -> Process:
         """Start `worker` or `trainer`."""
-        process = Process(self, command, environment, len(self.processes))
+        process = Process(self, command, environment, len(self.processes), arguments)
         self.processes.append(process)
         return process
 
-    def worker(self, **environment: str) -> Process:
+    def worker(self, *arguments: str, **environment: str) -> Process:
         """Start a worker and wait until it is ready."""
-        process = self.start("worker", **environment)
+        process = self.start("worker", *arguments, **environment)
         process.wait_until_ready()
         return process
 
@@ -157,7 +158,14 @@ def _variables(values: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]
 class Process:
     """A subprocess of the command line."""
 
-    def __init__(self, deployment: Deployment, command: str, environment: dict[str, str], number: int) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        command: str,
+        environment: dict[str, str],
+        number: int,
+        arguments: Sequence[str] = (),
+    ) -> None:
         settings = self.settings = deployment.settings
         self.port = free_port()
         self.log = deployment.data_dir.parent / f"{deployment.data_dir.name}-{command}-{number}.log"
@@ -170,7 +178,7 @@ class Process:
         variables |= deployment.variables()
         with self.log.open("wb") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "streams.cli", command],
+                [sys.executable, "-m", "streams.cli", command, *arguments],
                 env={**os.environ, **variables, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -205,6 +213,11 @@ class Process:
             self.must_run()
             assert time.monotonic() < deadline, f"not ready: {self.get('/readyz')}\n{self.log.read_text()[-5000:]}"
             time.sleep(0.1)
+
+    def role(self, name: str) -> psutil.Process:
+        """Return the process of one of a worker's roles."""
+        children = psutil.Process(self.popen.pid).children()
+        return next(child for child in children if {"streams.role", name} <= set(child.cmdline()))
 
     def must_run(self) -> None:
         """Fail where the process ended by itself."""

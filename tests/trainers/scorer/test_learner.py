@@ -3,12 +3,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from trainers.scorer.steps import valid_steps
 
 from schemas.records import Origin, ScorerEntry, StepRecord
 from schemas.settings import ScorerSettings
 from tests.trainers.scorer.making import HELD_OUT, LEARNED, SMALL, entry, random_stream, run
 from trainers.scorer.learner import OnlineLearner, StepOrderError
-from trainers.scorer.steps import valid_steps
 
 
 def stream_of(*entries: ScorerEntry) -> list[tuple[int, ScorerEntry]]:

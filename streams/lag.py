@@ -68,18 +68,40 @@ def watched(settings: Settings) -> Mapping[str, list[str]]:
 
 
 async def group_members(settings: Settings) -> dict[str, int]:
-    """Count the consumers alive in each group, one request a group: aiokafka misreads an answer for several.
+    """Count the consumers alive in each group.
 
     Raises:
         ConnectionFailedError: the broker cannot be reached.
     """
-    members: dict[str, int] = {}
     async with admin_client(settings) as admin:
-        for name in watched(settings):
-            for response in await admin.describe_consumer_groups([name]):
-                for group in response.to_object()["groups"]:
-                    members[group["group"]] = len(group["members"])
-    return members
+        return {name: await _members(admin, name) for name in watched(settings)}
+
+
+async def members_of(settings: Settings, group: str) -> int:
+    """Count the consumers alive in a group.
+
+    Raises:
+        ConnectionFailedError: the broker cannot be reached.
+    """
+    async with admin_client(settings) as admin:
+        return await _members(admin, group)
+
+
+async def _members(admin: AIOKafkaAdminClient, group: str) -> int:
+    """Ask for one group at a time: aiokafka misreads an answer for several."""
+    answers = [response.to_object() for response in await admin.describe_consumer_groups([group])]
+    return sum(len(found["members"]) for answer in answers for found in answer["groups"])
+
+
+async def committed_offsets(settings: Settings, group: str, topics: Iterable[str]) -> dict[TopicPartition, int | None]:
+    """Return what a group has committed, by partition of the topics that are there.
+
+    Raises:
+        ConnectionFailedError: the broker cannot be reached.
+    """
+    async with admin_client(settings) as admin:
+        there = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics() if t["error_code"] == 0}
+        return await _committed(admin, group, topics, there)
 
 
 async def measure_lag(settings: Settings) -> list[PartitionLag]:

@@ -52,10 +52,11 @@ class LogReader:
 
     Args:
         settings: names the deployment.
+        name: of the topic, another one of one partition where an upgrade reads the log of before.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._tp = TopicPartition(settings.topic(topology.SCORER_LOG), 0)
+    def __init__(self, settings: Settings, name: str = topology.SCORER_LOG) -> None:
+        self._tp = TopicPartition(settings.topic(name), 0)
         # With a group's name and partitions of its own choice a consumer can ask for offsets, and takes none's place.
         self._consumer = AIOKafkaConsumer(
             group_id=topology.group(settings, "scorer"),
@@ -84,6 +85,10 @@ class LogReader:
     async def first(self) -> int:
         """Return the first offset that the topic holds."""
         return int((await self._consumer.beginning_offsets([self._tp]))[self._tp])
+
+    async def end(self) -> int:
+        """Return where the topic ends."""
+        return int((await self._consumer.end_offsets([self._tp]))[self._tp])
 
     async def recent_start(self, end: int, retention: float) -> int:
         """Return an offset from which on there is every arrival that feedback from `end` on can refer to.

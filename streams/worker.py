@@ -35,6 +35,7 @@ from streams.scorer_log import begin_log
 from streams.status import settings_in_effect, together
 from streams.supervisor import Part
 from streams.topology import Role
+from streams.upgrade_check import refuse_of_before
 from streams.web import WorkerWeb
 from streams.web_token import bearer
 from streams.workers import announce
@@ -241,6 +242,7 @@ async def prepare(settings: Settings) -> None:
     Raises:
         TierstreamError: it has not, and cannot be given it.
     """
+    await refuse_of_before(settings)
     await ensure_topics(settings, topology.topic_specs(settings))
     await check_cluster(settings, state_folder(settings))
     await begin_log(settings)

@@ -17,7 +17,6 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from schemas.errors import LogError
 from schemas.records import Joined, Learning, Scored, ScorerEntry
 from streams import topology
 from streams.agents.checkpointing import Checkpointing
@@ -31,7 +30,6 @@ from trainers.scorer.checkpoint import CheckpointStore, check_start, version_nam
 from trainers.scorer.entries import Use, use_of
 from trainers.scorer.fold import ScorerFold
 from trainers.scorer.network import build_network
-from trainers.scorer.reading import checkpoints_of_before
 from trainers.scorer.updates import encode_update
 
 log = logging.getLogger("tierstream.scorer")
@@ -70,17 +68,11 @@ class ScorerAgent:
 
         Raises:
             ArchitectureMismatchError: names both, and for a checkpoint the two remedies.
-            LogError: the state is of the release before.
         """
         build_network(self._settings.scorer)
-        snapshot, folder = self._store.load(), self._services.data_dir / "scorer"
+        snapshot = self._store.load()
         if snapshot is not None:
             check_start(snapshot, self._services.data_dir, self._settings.scorer)
-        elif checkpoints_of_before(folder / "checkpoints"):
-            raise LogError(
-                f"{folder} was written by the release before this one",
-                "stop all workers and run `tierstream upgrade`, which takes it over",
-            )
 
     async def stand_by(self) -> None:
         """Read along, once: fold what the active scorer has published."""

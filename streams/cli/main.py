@@ -25,6 +25,7 @@ from streams.cli import (
     score,
     topics,
     train,
+    upgrade,
 )
 
 EXIT_FAILURE = 1
@@ -41,7 +42,23 @@ def cli() -> None:
     """
 
 
-MODULES = (run, topics, dead_letters, jobs, prune, train, lag, models, produce, replay, report, retrain, score, audit)
+MODULES = (
+    run,
+    topics,
+    upgrade,
+    dead_letters,
+    jobs,
+    prune,
+    train,
+    lag,
+    models,
+    produce,
+    replay,
+    report,
+    retrain,
+    score,
+    audit,
+)
 
 for command in (command for module in MODULES for command in module.COMMANDS):
     cli.add_command(command)

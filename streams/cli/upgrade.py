@@ -1,0 +1,40 @@
+"""Command `upgrade`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+
+import click
+
+from schemas.config import LoadedSettings
+from streams.cli.lines import progress_bar
+from streams.cli.options import json_option, settings_options
+
+
+@click.command()
+@settings_options()
+@json_option
+def upgrade(loaded: LoadedSettings, as_json: bool) -> None:
+    """Take over a deployment of the release before this one, once, with all its workers stopped.
+
+    What its scorer had learned goes on; nothing is learned anew. Run again, it goes on where it was cut short.
+
+    Example: tierstream upgrade --bootstrap-servers kafka:9092
+    """
+    from streams.model_versions import publish_now
+    from streams.upgrade import upgrade as take_over
+
+    with progress_bar("copying") as progress:
+        done = asyncio.run(take_over(loaded.settings, progress))
+    asyncio.run(publish_now(loaded.settings))
+    if as_json:
+        click.echo(json.dumps(asdict(done), indent=2))
+        return
+    scorer = f"the scorer goes on from step {done.step} as {done.version}" if done.version else "it had no checkpoint"
+    click.echo(f"{done.entries:,} entries and {done.partitions} offsets taken over; {scorer}")
+    click.echo("the topics scorer-entries and scorer-steps are not needed any more")
+
+
+COMMANDS = (upgrade,)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import pytest
-from aiokafka.structs import ConsumerRecord
+from aiokafka.structs import ConsumerRecord, TopicPartition
 from msgspec.structs import replace
 
 from schemas.base import Event
@@ -55,7 +55,7 @@ def log_reader(log: KeptLog) -> type[LogReader]:
 
     class Reader(LogReader):
         def __init__(self, settings: Settings) -> None:
-            self._tp = topology.SCORER_LOG  # type: ignore[assignment]
+            self._tp = TopicPartition(topology.SCORER_LOG, 0)
 
         async def __aenter__(self) -> Self:
             return self

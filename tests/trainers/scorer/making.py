@@ -77,7 +77,7 @@ def random_stream(seed: int, count: int) -> list[ScorerEntry]:
     for number in range(count):
         kind = "arrived" if rng.random() < 0.3 else "feedback"
         pool = HELD_OUT if rng.random() < 0.2 else LEARNED
-        rewards: list[float | None] = list(rng.choice([-1.0, -0.5, 0.5, 1.0], size=rng.integers(1, 4)))
+        rewards: list[float | None] = rng.choice([-1.0, -0.5, 0.5, 1.0], size=rng.integers(1, 4)).tolist()
         if rng.random() < 0.1:
             rewards[0] = float("nan") if rng.random() < 0.5 else None
         origin = Origin("feedback", 0, number - 1) if number and rng.random() < 0.05 else None

@@ -91,10 +91,10 @@ LogRecord = Joined | Configure | Learning
 """A record of the topic `scorer-log`: all that ever changes the scorer, in order."""
 
 MAX_LOG_RECORD_BYTES = 1024 * 1024
-"""What the join decided is cut where a record would pass about so much."""
+"""What the join decided is cut where a record could pass so much; an entry may be larger alone."""
 
-_ENTRY_BYTES = 400
-"""About what an entry takes beside its features."""
+_ENTRY_BYTES, _ITEM_BYTES = 150, 20
+"""What an entry takes beside its features and texts, and each of its items: reward, type and what marks them."""
 
 
 def encode_log(record: LogRecord) -> bytes:
@@ -129,12 +129,21 @@ def encode_joined(entries: Iterable[ScorerEntry]) -> list[bytes]:
     part: list[ScorerEntry] = []
     size = 0
     for entry in entries:
-        size += len(entry.features) + _ENTRY_BYTES
+        more = _most_bytes(entry)
+        size += more
         if part and size > MAX_LOG_RECORD_BYTES:
             records.append(encode_log(Joined(tuple(part))))
-            part, size = [], len(entry.features) + _ENTRY_BYTES
+            part, size = [], more
         part.append(entry)
     return [*records, encode_log(Joined(tuple(part)))] if part else records
+
+
+def _most_bytes(entry: ScorerEntry) -> int:
+    """Return how many bytes an entry takes at most, and not many more than it does: UTF-8 has up to 4 a character."""
+    ids = (
+        len(entry.experience_id) + len(entry.feedback_id or "") + len(entry.intent_type) + sum(map(len, entry.item_ids))
+    )
+    return len(entry.features) + _ENTRY_BYTES + _ITEM_BYTES * len(entry.item_ids) + 4 * ids
 
 
 _encode_log = msgspec.msgpack.Encoder().encode

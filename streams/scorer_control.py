@@ -65,8 +65,7 @@ class ScorerControl:
                 )
             return Configure(wanted, *fitting)
         history = self._state.versions.in_use("scorer")
-        is_refused = fold.refused is not None and fold.refused[0] == history.version
-        if history.version is None or is_refused or len(history.history) <= fold.changes:
+        if history.version is None or len(history.history) <= fold.changes:
             return None
         return Configure(wanted, history.version, len(history.history)) if self._is_readable(history.version) else None
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import aiohttp
 import orjson
@@ -57,10 +57,12 @@ class RoleProcess(Part):
 
     def __init__(self, role: Role, settings: Settings) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        super().__init__(role, [], dict(os.environ), Path())
+        # Words in place of a file: its output is the worker's own.
+        super().__init__(role, [], dict(os.environ), Path("the worker's own"))
         # Not by the command line or the environment, which others can read.
         self._settings = orjson.dumps(settings.model_dump(), default=SecretStr.get_secret_value) + b"\n"
         self._begun = False
+        self._pipe: IO[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -69,6 +71,7 @@ class RoleProcess(Part):
 
     def start(self) -> None:
         """Start the process, to begin with `begin`."""
+        self._close_pipe()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "streams.role", self.name, str(self._listener.fileno())],
             pass_fds=[self._listener.fileno()],
@@ -79,6 +82,7 @@ class RoleProcess(Part):
             process_group=0,
         )
         self._starts.append(time.monotonic())
+        self._pipe = self.process.stdin
         self._write(self._settings)
         if self._begun:
             self.begin()
@@ -100,16 +104,26 @@ class RoleProcess(Part):
         said = self.process.stdout.read().decode(errors="replace").strip()
         return said.removeprefix("error: ") or f"role {self.name} ended: {self.last_line()}"
 
+    def stop(self, timeout_seconds: float) -> None:
+        """Tell the process to end, and end it by force after the timeout; it is not started again."""
+        super().stop(timeout_seconds)
+        self._close_pipe()
+        self._listener.close()
+
     def last_line(self) -> str:
         """Return where its log is."""
         return "its log is above"
 
     def _write(self, line: bytes) -> None:
-        assert self.process is not None
-        assert self.process.stdin is not None
+        assert self._pipe is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended; why is in its exit status
-            self.process.stdin.write(line)
-            self.process.stdin.flush()
+            self._pipe.write(line)
+            self._pipe.flush()
+
+    def _close_pipe(self) -> None:
+        if self._pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._pipe.close()
 
 
 class Roles:

@@ -180,9 +180,9 @@ EFFECTS = {
     "stream.table_store": Effect("memory", running.stores),
     "stream.table_cache_mib": Effect("8", running.block_caches),
     "stream.table_standby_replicas": Effect("2", running.standbys),
-    "stream.drain_timeout": Effect("3s", running.started_worker),
+    "stream.drain_timeout": Effect("3s", running.started_role),
     "stream.stall_timeout": Effect("8s", running.timers),
-    "stream.log_level": Effect("error", running.started_worker),
+    "stream.log_level": Effect("error", running.started_role),
 }
 
 CERTIFICATE = """-----BEGIN CERTIFICATE-----

@@ -86,14 +86,13 @@ def test_a_planted_pickle_is_passed_over_and_does_not_run(tmp_path: Path, form: 
     marker = tmp_path / "ran"
     checkpoints = tmp_path / "scorer" / "checkpoints"
     checkpoints.mkdir(parents=True)
-    path = checkpoints / "scorer-00000001-000000000001.safetensors"
+    path = checkpoints / "scorer-000000000001.safetensors"
     if form == "pickle":
         path.write_bytes(pickle.dumps(Planted(marker)))
     else:
         torch.save(Planted(marker), path)
     store = CheckpointStore(tmp_path / "scorer", ScorerSettings(rank=2))
-    assert store.load_latest() is None
-    assert store.durable_offset() is None
+    assert store.load() is None
     assert store.refused == [path.name]
     assert not marker.exists()
     pickle.loads(pickle.dumps(Planted(marker)))

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from schemas.settings import ScorerSettings, Settings
 from streams.manifest import check_state
+from tests.trainers.scorer.making import begun
 from trainers.scorer.checkpoint import CheckpointStore
-from trainers.scorer.learner import OnlineLearner
-from trainers.scorer.snapshot import from_learner_state
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "operations.md").read_text("utf-8")
 
@@ -25,14 +24,14 @@ def test_what_is_backed_up_is_what_is_restored(tmp_path: Path) -> None:
     data, backup, scorer = tmp_path / "data", str(tmp_path / "backup.tgz"), ScorerSettings(rank=2)
     settings = Settings(data_dir=str(data))
     check_state(settings, local=True)
-    CheckpointStore(data / "scorer", scorer).save(from_learner_state(OnlineLearner(scorer), 1))
+    CheckpointStore(data / "scorer", scorer).save(begun(scorer).snapshot())
     run("backup", DATA_DIR=str(data), BACKUP=backup)
     before = {path.relative_to(data): path.read_bytes() for path in data.rglob("*") if path.is_file()}
     data.rename(tmp_path / "lost")
     run("restore", DATA_DIR=str(data), BACKUP=backup)
     after = {path.relative_to(data): path.read_bytes() for path in data.rglob("*") if path.is_file()}
     assert after == {path: content for path, content in before.items() if path.parts[0] != "state"}
-    snapshot = CheckpointStore(data / "scorer", scorer).load_latest()
+    snapshot = CheckpointStore(data / "scorer", scorer).load()
     assert snapshot is not None
     check_state(settings, local=True)
 

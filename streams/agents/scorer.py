@@ -143,7 +143,7 @@ class ScorerAgent:
             outgoing = self._address(scored)
         await self._services.publisher.publish(outgoing)
         self._count(scored)
-        del self._publishing[end]
+        self._publishing.pop(end, None)  # not there where the partition has come back meanwhile
         self._published = min((self._state.next_offset, *self._publishing.values()))
         self._checkpoints.begin_when_due(self._turn, lambda: self._active, lambda: self._published)
 

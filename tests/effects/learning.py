@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from schemas.events import Experience, Feedback, PreferencePair, Trace
-from schemas.records import Answer, ScorerEntry
+from schemas.records import Answer, Joined, LogRecord, decode_log
 from schemas.settings import PairsSettings, Settings
 from streams.app import TierstreamApp
 from streams.client import should_capture
-from tests.streams.offline import KeptPublisher, batch, offline_app
+from streams.topology import Role
+from tests.streams.offline import KeptPublisher, batch, hand_over, joined, offline_app
 from tests.trainers.scorer import test_retrain
 from tests.trainers.scorer.making import HELD_OUT, LEARNED, arrival_of, entry
 from trainers.pairs.rules import make_pair
@@ -24,24 +26,22 @@ Seen = Any
 
 
 def work(
-    settings: Settings,
-    body: Callable[[TierstreamApp], Coroutine[Any, Any, None]],
-    earlier: Sequence[ScorerEntry] = (),
+    settings: Settings, role: Role, body: Callable[[TierstreamApp], Coroutine[Any, Any, None]]
 ) -> tuple[TierstreamApp, KeptPublisher]:
-    """Let the agents of an offline app work, and wait for what they have begun beside it."""
+    """Let the agents of a role's offline app work, and wait for what they have begun beside it."""
 
     async def whole(app: TierstreamApp) -> None:
         await body(app)
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
-    with offline_app(settings, earlier) as (app, kept):
+    with offline_app(settings, role) as (app, kept):
         asyncio.run(whole(app))
         return app, kept
 
 
 def counted(settings: Settings, body: Callable[[TierstreamApp], Coroutine[Any, Any, None]]) -> Seen:
-    """Return the counts of the worker's metrics."""
-    return work(settings, body)[0].services.metrics.totals()
+    """Return the counts of the join's metrics."""
+    return work(settings, "join", body)[0].services.metrics.totals()
 
 
 # The join
@@ -84,7 +84,8 @@ def blended_rewards(settings: Settings) -> Seen:
         await app.agents_of_ours.join.process(batch("experiences", *map(experience, JUDGEMENTS)))
         await app.agents_of_ours.join.process(batch("feedback", *judgements()))
 
-    entries = map(ScorerEntry.decode, work(settings, body)[1].values("scorer-entries"))
+    records = map(decode_log, work(settings, "join", body)[1].values("scorer-log"))
+    entries = [one for record in records if isinstance(record, Joined) for one in record.entries]
     return {one.experience_id: one.rewards for one in entries if one.kind == "feedback"}
 
 
@@ -111,20 +112,22 @@ def without_embeddings(settings: Settings) -> Seen:
 
 STREAM = [entry(n, query=HELD_OUT[n % 4] if n % 3 == 2 else LEARNED[n % 12]) for n in range(36)]
 """Feedback, every third of it on a query that is held out."""
-ARRIVALS = [arrival_of(one) for one in STREAM]
+LOG: list[LogRecord] = [
+    joined(*map(arrival_of, STREAM)),
+    *(joined(*STREAM[n : n + 6]) for n in range(0, len(STREAM), 6)),
+]
+"""Their arrivals, and then the feedback, six at a time."""
 
 
 def learned(*figures: str) -> Callable[[Settings], Seen]:
-    """Return what shows figures of the scorer's status after it has worked on `STREAM`, six entries at a time."""
+    """Return what shows figures of the scorer's status after it has worked on `LOG`."""
 
     def observe(settings: Settings) -> Seen:
         async def body(app: TierstreamApp) -> None:
-            scorer = app.agents_of_ours.scorer
-            for start in range(0, len(STREAM), 6):
-                part = [one.encode() for one in STREAM[start : start + 6]]
-                await scorer.process(batch("scorer-entries", *part, start=start))
+            for record in LOG:
+                await hand_over(app, record)
 
-        status = work(settings, body, ARRIVALS)[0].agents_of_ours.scorer.status()
+        status = work(settings, "scorer", body)[0].agents_of_ours.scorer.status()
         assert status is not None
         return {name: status[name] for name in figures}
 
@@ -135,10 +138,10 @@ def scores(settings: Settings) -> Seen:
     """Return what is published of an entry that is scored, learned and scored again."""
 
     async def body(app: TierstreamApp) -> None:
-        for offset, one in enumerate(STREAM[:2]):
-            await app.agents_of_ours.scorer.process(batch("scorer-entries", one.encode(), start=offset))
+        for one in STREAM[:2]:
+            await hand_over(app, joined(arrival_of(one)), joined(one))
 
-    updates = map(orjson.loads, work(settings, body, ARRIVALS)[1].values("score-updates"))
+    updates = map(orjson.loads, work(settings, "scorer", body)[1].values("score-updates"))
     return [update["items"] for update in updates]
 
 
@@ -147,16 +150,16 @@ def first_weights(settings: Settings) -> Seen:
 
 
 def checkpoints(settings: Settings) -> Seen:
-    """Return the checkpoints that are there after `STREAM`, each batch of which changes something."""
+    """Return the checkpoints that are there after `LOG`, each record of which changes something."""
 
     async def body(app: TierstreamApp) -> None:
-        scorer = app.agents_of_ours.scorer
-        for start in range(0, len(STREAM), 6):
-            part = [one.encode() for one in STREAM[start : start + 6]]
-            await scorer.process(batch("scorer-entries", *part, start=start))
+        for record in LOG:
+            await hand_over(app, record)
             await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
-    work(settings, body, ARRIVALS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streams.agents.checkpointing.PAUSE_SECONDS", 0.0)
+        work(settings, "scorer", body)
     return sorted(path.name for path in Path(settings.data_dir).rglob("*.safetensors"))
 
 
@@ -203,7 +206,7 @@ def paired(settings: Settings) -> Seen:
     async def body(app: TierstreamApp) -> None:
         await app.agents_of_ours.pairs.process(batch("answers", *ANSWERS))
 
-    app, kept = work(settings, body)
+    app, kept = work(settings, "pairs", body)
     pairs = map(PreferencePair.from_json, kept.values("preference-pairs"))
     who = [(one.chosen_experience_id, one.rejected_experience_id) for one in pairs]
     return who, app.agents_of_ours.pairs.funnel(0)["widget"]
@@ -221,7 +224,7 @@ def eligible_traces(settings: Settings) -> Seen:
     async def body(app: TierstreamApp) -> None:
         await app.agents_of_ours.traces.process(batch("claude-traces", *traces))
 
-    return [Trace.from_json(value).trace_id for value in work(settings, body)[1].values("eligible-traces")]
+    return [Trace.from_json(value).trace_id for value in work(settings, "traces", body)[1].values("eligible-traces")]
 
 
 def dpo_jobs(settings: Settings) -> Seen:
@@ -231,7 +234,7 @@ def dpo_jobs(settings: Settings) -> Seen:
     async def body(app: TierstreamApp) -> None:
         await app.agents_of_ours.dpo.process(batch("preference-pairs", *pairs))
 
-    return work(settings, body)[1].values("training-jobs")
+    return work(settings, "pairs", body)[1].values("training-jobs")
 
 
 def sft_jobs(settings: Settings) -> Seen:
@@ -240,7 +243,7 @@ def sft_jobs(settings: Settings) -> Seen:
     async def body(app: TierstreamApp) -> None:
         await app.agents_of_ours.sft.process(batch("eligible-traces", trace("a"), trace("b")))
 
-    return work(settings, body)[1].values("training-jobs")
+    return work(settings, "traces", body)[1].values("training-jobs")
 
 
 def files_of_a_job(settings: Settings) -> Seen:

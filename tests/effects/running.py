@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from io import BytesIO
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
@@ -18,7 +23,8 @@ from schemas.config import LoadedSettings
 from schemas.errors import BrokerError, JarsUnavailableError
 from schemas.events import JobUpdate, TrainingJob
 from schemas.settings import Settings
-from streams import topology, trainer, worker
+from streams import role as role_process
+from streams import topology, trainer
 from streams.admin import ensure_topics
 from streams.app import TierstreamApp
 from streams.broker import kafka
@@ -28,8 +34,11 @@ from streams.broker.launch import free_port
 from streams.demo.play import demo_settings
 from streams.kafka_options import client_options, faust_credentials
 from streams.lag import trainer_group
+from streams.topology import ROLES, Role
 from streams.training.launcher import LAUNCHERS
 from streams.training.runner import Attempts
+from streams.web import WorkerWeb
+from streams.worker import Roles
 from tests.streams.offline import offline_app, record
 
 Seen = Any
@@ -48,7 +57,7 @@ def client(settings: Settings) -> Seen:
     options = {name: _readable(value) for name, value in client_options(settings).items()}
     credentials = faust_credentials(settings)
     given = {} if credentials is None else vars(credentials)
-    with offline_app(settings) as (app, _):
+    with offline_app(settings, "join") as (app, _):
         return options, {name: _readable(value) for name, value in given.items()}, app.conf.broker
 
 
@@ -63,17 +72,27 @@ def own_certificate(settings: Settings) -> Seen:
 
 
 def groups(settings: Settings) -> Seen:
-    with offline_app(settings) as (app, _):
-        changelogs = [table.changelog_topic_name for table in app.tables.values()]
-        return app.conf.id, trainer_group(settings), changelogs
+    seen = []
+    for role in ROLES:
+        with offline_app(settings, role) as (app, _):
+            seen.append((app.conf.id, [table.changelog_topic_name for table in app.tables.values()]))
+    return seen, trainer_group(settings)
+
+
+def of_every_role(settings: Settings, look: Callable[[TierstreamApp], Seen]) -> Seen:
+    """Return what every role's app shows."""
+    seen = {}
+    for role in ROLES:
+        with offline_app(settings, role) as (app, _):
+            seen[role] = look(app)
+    return seen
 
 
 def configured(*names: str) -> Callable[[Settings], Seen]:
     """Return what shows values of Faust's configuration."""
 
     def observe(settings: Settings) -> Seen:
-        with offline_app(settings) as (app, _):
-            return [str(getattr(app.conf, name)) for name in names]
+        return of_every_role(settings, lambda app: [str(getattr(app.conf, name)) for name in names])
 
     return observe
 
@@ -82,8 +101,7 @@ def transport(*names: str) -> Callable[[Settings], Seen]:
     """Return what shows options of the transport."""
 
     def observe(settings: Settings) -> Seen:
-        with offline_app(settings) as (app, _):
-            return [getattr(app.transport_options, name) for name in names]
+        return of_every_role(settings, lambda app: [getattr(app.transport_options, name) for name in names])
 
     return observe
 
@@ -129,53 +147,56 @@ def created_topics(settings: Settings) -> Seen:
 
 def timers(settings: Settings) -> Seen:
     """Return every timer's interval."""
-    seen = {}
+    seen: dict[tuple[Role, str], float] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TierstreamApp, "every", lambda self, seconds, name, body: seen.update({name: seconds}))
-        with offline_app(settings):
-            return seen
+        patch.setattr(
+            TierstreamApp, "every", lambda self, seconds, name, body: seen.update({(self.role, name): seconds})
+        )
+        of_every_role(settings, lambda app: None)
+    return seen
 
 
 def folders_of_tables(settings: Settings) -> Seen:
-    """Return where the tables' databases lie, from here."""
-    with offline_app(settings) as (app, _):
+    """Return where the databases of tables and features lie, from here."""
+
+    def open_them(app: TierstreamApp) -> None:
         for table in app.tables.values():
             table.data._db_for_partition(0).close()
+
+    of_every_role(settings, open_them)
     return sorted(str(path.parent.relative_to(Path.cwd())) for path in Path.cwd().rglob("CURRENT"))
 
 
 def stores(settings: Settings) -> Seen:
-    with offline_app(settings) as (app, _):
-        return [type(table.data).__module__ for table in app.tables.values()]
+    return of_every_role(settings, lambda app: [type(table.data).__module__ for table in app.tables.values()])
 
 
 def block_caches(settings: Settings) -> Seen:
-    with offline_app(settings) as (app, _):
-        return [table.data.rocksdb_options.block_cache_size for table in app.tables.values()]
+    return of_every_role(
+        settings, lambda app: [table.data.rocksdb_options.block_cache_size for table in app.tables.values()]
+    )
 
 
 def standbys(settings: Settings) -> Seen:
-    with offline_app(settings) as (app, _):
-        return app.assignor.replicas
+    return of_every_role(settings, lambda app: app.assignor.replicas)
 
 
-def started_worker(settings: Settings) -> Seen:
-    """Return what the worker is told when it starts: how long it may drain, and what is logged."""
+def started_role(settings: Settings) -> Seen:
+    """Return what a role's process is told when it starts: how long it may drain, and what is logged."""
     seen: list[Any] = []
-
-    async def nothing(*_: Any) -> None:
-        return None
-
     loggers = [logging.getLogger(name) for name in ("root", "aiokafka", "faust", "mode")]
     levels = [logger.level for logger in loggers]
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("admin.ensure_topics", "admin.check_cluster", "legacy.import_legacy_traces"):
-            patch.setattr(f"streams.{name}", nothing)
+    to_read = BytesIO(settings.model_dump_json().encode() + b"\nbegin\n")
+    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listener:
         patch.setattr("mode.loop.use", lambda _: None)
         patch.setattr("faulthandler.enable", lambda: None)
+        for name in ("end_with_parent", "limit_arenas", "freeze_collector"):
+            patch.setattr(role_process, name, lambda: None)
         patch.setattr(logging.root, "handlers", [])
-        patch.setattr(worker.Worker, "execute_from_commandline", lambda self: seen.append(self.drain_timeout))
-        worker.run(settings)
+        patch.setattr(sys, "argv", ["role", "join", str(os.dup(listener.fileno()))])
+        patch.setattr(sys, "stdin", SimpleNamespace(buffer=to_read))
+        patch.setattr(role_process.Worker, "execute_from_commandline", lambda self: seen.append(self.drain_timeout))
+        role_process.main()
     seen.append([logger.level for logger in loggers])
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
@@ -199,14 +220,14 @@ async def _listens(host: str, port: int) -> bool:
 
 
 def listening(settings: Settings) -> Seen:
-    """Return which of two hosts and ports the web server answers on."""
+    """Return which of two hosts and ports the worker's web server answers on."""
 
     async def look() -> Seen:
-        with offline_app(settings) as (app, _):
-            await app.stream_web.on_start()
-            found = [place for place in product(HOSTS, PORTS) if await _listens(*place)]
-            await app.stream_web.on_stop()
-            return found
+        server = WorkerWeb(settings, Roles(settings, ()))
+        await server.start()
+        found = [place for place in product(HOSTS, PORTS) if await _listens(*place)]
+        await server.stop()
+        return found
 
     return asyncio.run(look())
 
@@ -215,13 +236,12 @@ def status_page(settings: Settings) -> Seen:
     """Return the answer to somebody without a token."""
 
     async def look() -> Seen:
-        with offline_app(settings) as (app, _):
-            app.rebalancing = True
-            await app.stream_web.on_start()
-            async with ClientSession() as client, client.get(f"http://127.0.0.1:{settings.web.port}/status") as answer:
-                status = answer.status
-            await app.stream_web.on_stop()
-            return status
+        server = WorkerWeb(settings, Roles(settings, ()))
+        port = await server.start()
+        async with ClientSession() as client, client.get(f"http://127.0.0.1:{port}/status") as answer:
+            status = answer.status
+        await server.stop()
+        return status
 
     return asyncio.run(look())
 

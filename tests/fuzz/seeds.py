@@ -6,9 +6,20 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from schemas.records import Arrival, Origin, ScorerEntry, StepRecord, features_size
+from schemas.records import (
+    Arrival,
+    Configure,
+    Joined,
+    Learning,
+    Origin,
+    ScorerEntry,
+    encode_log,
+    features_size,
+)
+from schemas.settings import ScorerSettings
 from tests.fuzz.targets import EVENTS, a_checkpoint
 from tests.trainers.jobs.tiny import answer
+from trainers.scorer.log_settings import learning_settings
 
 EXAMPLES = Path(__file__).parents[1] / "contract" / "v1"
 DEFAULTS = Path(__file__).parents[2] / "config" / "default.toml"
@@ -42,10 +53,14 @@ def _records() -> list[bytes]:
         arrival=Arrival(0, 0),
     )
     arrived = replace(entry, kind="arrived", feedback_id=None, rewards=(), features=bytes(features_size(1)))
-    step = StepRecord(kind="step", epoch=1, step=1, first_offset=0, last_offset=1, seed=7)
+    log = [
+        Joined((entry, arrived)),
+        Configure(learning_settings(ScorerSettings(rank=1)), "scorer-x", 1),
+        Learning(paused=True),
+    ]
     progress = b'{"progress": 0.5, "metrics": {"loss": 1.5, "stage": "train"}}'
     answers = [answer(number, good).to_json() for number in (0, 1) for good in (True, False)]
-    return [entry.encode(), arrived.encode(), step.to_json(), progress, *answers]
+    return [*map(encode_log, log), progress, *answers]
 
 
 def _batches() -> list[bytes]:

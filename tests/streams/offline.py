@@ -1,29 +1,91 @@
-"""The app without a broker: agents process batches of records, and what they publish is kept."""
+"""A role's app without a broker: its agents process batches of records, and what they publish is kept."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from aiokafka.structs import ConsumerRecord
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from msgspec.structs import replace
 
 from schemas.base import Event
-from schemas.records import ScorerEntry, StepRecord
+from schemas.records import Configure, Joined, LogRecord, ScorerEntry, encode_log
 from schemas.settings import Settings
+from streams import topology
 from streams.app import TierstreamApp, build_app
 from streams.publisher import Outgoing, Publisher, Receipt
+from streams.scorer_log import LogReader
+from streams.topology import Role
 from streams.transport.batch import Record, RecordBatch
+from trainers.scorer.log_settings import learning_settings
+
+
+class KeptLog:
+    """The scorer's log as one partition that a test looks after; its broker time is the offset, in seconds."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+        self.committed = 0
+        self.kept_from = 0
+        """The first offset that has not been deleted."""
+
+    def append(self, *records: LogRecord | bytes) -> int:
+        """Add records; return the first one's offset."""
+        start = len(self.values)
+        self.values += [one if isinstance(one, bytes) else encode_log(one) for one in records]
+        return start
+
+    def batch(self, start: int, end: int | None = None) -> RecordBatch:
+        """Return what the transport would deliver of these offsets."""
+        return RecordBatch("scorer-log", 0, self.records(start, end))
+
+    def records(self, start: int, end: int | None = None) -> list[Record]:
+        """Return the records of these offsets."""
+        return [
+            record(value, start + n, at=float(start + n), topic="scorer-log")
+            for n, value in enumerate(self.values[start:end])
+        ]
+
+
+def log_reader(log: KeptLog) -> type[LogReader]:
+    """Return a reader of a log that is kept here."""
+
+    class Reader(LogReader):
+        def __init__(self, settings: Settings) -> None:
+            self._tp = TopicPartition(topology.SCORER_LOG, 0)
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            """Have nothing to close."""
+
+        async def committed(self) -> int:
+            return log.committed
+
+        async def first(self) -> int:
+            return log.kept_from
+
+        async def recent_start(self, end: int, retention: float) -> int:
+            return log.kept_from
+
+        async def raw(self, start: int, end: int | None) -> AsyncIterator[list[ConsumerRecord[bytes, bytes]]]:
+            for one in log.records(max(start, log.kept_from), end):
+                yield [one]
+
+    return Reader
 
 
 class KeptPublisher(Publisher):
-    """Acknowledges at once; every partition's offsets start at 0."""
+    """Acknowledges at once; every partition's offsets start at 0. What goes to the scorer's log is in the log."""
 
     def __init__(self, client_options: Mapping[str, Any]) -> None:
         super().__init__(client_options)
         self.messages: list[Outgoing] = []
+        self.log = KeptLog()
         self._ends: Counter[tuple[str, int]] = Counter()
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
@@ -32,8 +94,12 @@ class KeptPublisher(Publisher):
         receipts: dict[tuple[str, int], Receipt] = {}
         for message in messages:
             target = message.topic, message.partition or 0
-            receipts[target] = Receipt(*target, self._ends[target])
-            self._ends[target] += 1
+            if message.topic.endswith(topology.SCORER_LOG):
+                offset = self.log.append(message.value or b"")
+            else:
+                offset = self._ends[target]
+                self._ends[target] += 1
+            receipts[target] = Receipt(*target, offset)
         return list(receipts.values())
 
     def values(self, topic: str) -> list[bytes]:
@@ -43,36 +109,57 @@ class KeptPublisher(Publisher):
 
 @contextmanager
 def offline_app(
-    settings: Settings, earlier: Sequence[ScorerEntry] = ()
+    settings: Settings, role: Role, earlier: Sequence[LogRecord] | None = None, log: KeptLog | None = None
 ) -> Iterator[tuple[TierstreamApp, KeptPublisher]]:
-    """Build the app as the worker does, with a publisher that keeps what it is given, the log of steps too.
+    """Build a role's app as its process does, with a publisher that keeps what it is given.
 
     Args:
         settings: as the worker loads them.
-        earlier: what the topic of scorer entries is said to hold before anything that a test hands to the scorer.
+        role: whose app.
+        earlier: what the scorer's log holds before anything that a test hands to the scorer; without it the settings,
+            as a worker writes them before anything is joined.
+        log: shared with another app, in place of one of its own.
     """
-
-    async def read_entries(*_: Any, **__: Any) -> AsyncIterator[tuple[int, list[tuple[int, ScorerEntry]]]]:
-        yield 0, [(0, entry) for entry in earlier]
-
-    async def read_steps(_: Settings, topic: str, start: int, end: int) -> list[tuple[int, StepRecord]]:
-        values = list(enumerate(kept.values(topic)))[start : end + 1]
-        return [(offset, StepRecord.from_json(value)) for offset, value in values]
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streams.app.Publisher", KeptPublisher)
-        patch.setattr("streams.agents.scorer.read_steps", read_steps)
-        patch.setattr("streams.agents.scorer.read_entries", read_entries)
-        app = build_app(settings)
+        app = build_app(settings, role)
         app.finalize()
         kept = app.services.publisher
         assert isinstance(kept, KeptPublisher)
+        if log is None:
+            kept.log.append(*([Configure(learning_settings(settings.scorer))] if earlier is None else earlier))
+        else:
+            kept.log = log
+        for module in ("streams.agents.scorer", "streams.scorer_state", "streams.scorer_log"):
+            patch.setattr(f"{module}.LogReader", log_reader(kept.log))
         try:
             yield app, kept
         finally:
-            owner = app.agents_of_ours.scorer._owner
-            if owner is not None:
-                owner.features.close()
+            if scorer := app.agents_of_ours.scorer:
+                scorer._state.features.close()
+
+
+async def hand_over(app: TierstreamApp, *records: LogRecord) -> None:
+    """Add records to the log, and let the active scorer process them as one batch."""
+    kept = app.services.publisher
+    assert isinstance(kept, KeptPublisher)
+    scorer = app.agents_of_ours.scorer
+    assert scorer is not None
+    if not scorer.is_active:
+        start = await scorer.start_offset(kept.log.committed)
+        if kept.log.values[start:]:
+            await scorer.process(kept.log.batch(start))
+    await scorer.process(kept.log.batch(kept.log.append(*records)))
+
+
+def joined(*entries: ScorerEntry) -> Joined:
+    """Return the record that the join would write: a feedback travels without the features of its arrival."""
+    return Joined(tuple(travelling(one) for one in entries))
+
+
+def travelling(entry: ScorerEntry) -> ScorerEntry:
+    """Return the entry as it stands in the log."""
+    return entry if entry.kind == "arrived" else replace(entry, features=b"")
 
 
 def record(value: bytes | None, offset: int = 0, *, at: float = 0.0, key: bytes | None = None, **more: Any) -> Record:

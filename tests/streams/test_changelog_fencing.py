@@ -74,7 +74,7 @@ def owners(tmp_path: Path) -> Iterator[tuple[Owner, Owner]]:
             settings = Settings.model_validate(
                 {"data_dir": str(tmp_path), "state_dir": str(tmp_path / str(generation))}
             )
-            app, _ = apps.enter_context(offline_app(settings))
+            app, _ = apps.enter_context(offline_app(settings, "pairs"))
             found.append(Owner(app.services.tables["answers"], log, generation))
         yield found[0], found[1]
 

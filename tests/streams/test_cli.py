@@ -64,6 +64,8 @@ MISTAKES = [
     (["produce", "nowhere", "empty.jsonl"], 2, "'nowhere' is not one of"),
     (["produce", "feedback", "empty.jsonl", "--rate", "0"], 2, "0.0 is not in the range"),
     (["worker", "--web-port", "70000"], 2, "70000 is not in the range"),
+    (["worker", "--roles", "join,pears"], 2, "'pears' is none of join, scorer, pairs, traces"),
+    (["worker", "--roles", ""], 2, "'' is none of join, scorer, pairs, traces"),
     (["jobs", "show", "dpo-1"], 1, "no job dpo-1 in data/jobs; tierstream jobs list names them"),
     (["jobs", "retry", "../x"], 1, "job id '../x' is not of lower-case letters, digits and hyphens"),
     (["jobs", "logs"], 2, "Missing argument 'JOB'"),

@@ -9,9 +9,8 @@ import pytest
 
 from schemas.config import LoadedSettings, load
 from streams.doctor import examine
+from tests.trainers.scorer.making import begun
 from trainers.scorer.checkpoint import CheckpointStore
-from trainers.scorer.learner import OnlineLearner
-from trainers.scorer.snapshot import from_learner_state
 
 
 def loaded(data_dir: Path, **overrides: Any) -> LoadedSettings:
@@ -23,9 +22,11 @@ def check(report: dict[str, Any], name: str) -> tuple[str, str]:
     return next((found.verdict, found.detail) for found in report["checks"] if found.name == name)
 
 
-def save_checkpoint(data_dir: Path) -> Path:
+def save_checkpoint(data_dir: Path, paused_since: float | None = None) -> Path:
     settings = loaded(data_dir, **{"scorer.rank": 8}).settings.scorer
-    return CheckpointStore(data_dir / "scorer", settings).save(from_learner_state(OnlineLearner(settings), 1))
+    fold = begun(settings)
+    fold.paused_since = paused_since
+    return CheckpointStore(data_dir / "scorer", settings).save(fold.snapshot())
 
 
 @pytest.mark.parametrize(("rank", "parameters"), [(1, 1006), (8, 7145), (32, 28193)])
@@ -51,6 +52,15 @@ def test_damaged_checkpoint_is_a_warning(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path)
     path.write_bytes(path.read_bytes()[:50])
     assert check(examine(loaded(tmp_path)), "checkpoint") == ("warning", f"unreadable and passed over: {path.name}")
+
+
+def test_a_pause_is_a_warning_that_says_since_when(tmp_path: Path) -> None:
+    assert check(examine(loaded(tmp_path)), "learning")[0] == "ok"
+    save_checkpoint(tmp_path, paused_since=0.0 + 86_400)
+    assert check(examine(loaded(tmp_path, **{"scorer.rank": 8})), "learning") == (
+        "warning",
+        "paused since 1970-01-02T00:00:00+00:00: tierstream train --resume lets it go on",
+    )
 
 
 def test_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:

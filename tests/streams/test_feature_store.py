@@ -11,11 +11,13 @@ import orjson
 import pytest
 from msgspec.structs import replace
 
-from schemas.records import Arrival, ScorerEntry
+from schemas.records import Arrival, Configure, ScorerEntry
 from schemas.settings import Settings
+from streams.app import TierstreamApp
 from streams.feature_store import FeatureStore
-from tests.streams.offline import batch, offline_app
+from tests.streams.offline import hand_over, joined, offline_app, travelling
 from tests.trainers.scorer.making import arrival_of, entry
+from trainers.scorer.log_settings import learning_settings
 
 RETENTION = 10.0
 
@@ -35,35 +37,28 @@ def arrived(number: int, at: float = 0.0, partition: int = 0) -> ScorerEntry:
     return arrival_of(judged(number, at, partition))
 
 
-def travelling(one: ScorerEntry) -> ScorerEntry:
-    """Return the entry as its reader gets it."""
-    return ScorerEntry.decode(one.encode())
-
-
 def features(store: FeatureStore, *entries: ScorerEntry) -> list[bytes]:
-    return [one.features for _, one in store.fill([(9, travelling(one)) for one in entries])]
+    return [one.features for one in store.fill([travelling(one) for one in entries])]
 
 
 def test_a_feedback_travels_without_features_and_gets_its_arrivals_back(store: FeatureStore) -> None:
     assert travelling(judged(3)).features == b""
-    assert travelling(arrived(3)) == arrived(3)
-    store.keep([(0, arrived(3)), (1, arrived(4, partition=1))], 2)
-    [(offset, filled)] = store.fill([(7, travelling(judged(3)))])
-    assert (offset, filled) == (7, judged(3))
+    store.keep([arrived(3), arrived(4, partition=1)], 1)
+    assert store.fill([travelling(judged(3)), arrived(5)]) == [judged(3), arrived(5)]
     assert features(store, judged(4), judged(4, partition=1)) == [b"", judged(4).features]
 
 
 def test_of_a_repeated_arrival_the_first_counts(store: FeatureStore) -> None:
     other = replace(arrived(3), features=arrived(4).features)
-    store.keep([(0, arrived(3)), (1, other)], 2)
-    store.keep([(2, other)], 3)
+    store.keep([arrived(3), other], 1)
+    store.keep([other], 2)
     assert features(store, judged(3)) == [judged(3).features]
 
 
 def test_what_is_kept_outlives_the_process_with_how_far_it_reaches(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "features", RETENTION)
-    store.keep([(0, arrived(3))], 5)
-    store.keep([(3, arrived(4))], 4)
+    store.keep([arrived(3)], 5)
+    store.keep([arrived(4)], 4)
     store.close()
     again = FeatureStore(tmp_path / "features", RETENTION)
     assert again.covered == 5
@@ -76,9 +71,9 @@ def test_what_is_kept_outlives_the_process_with_how_far_it_reaches(tmp_path: Pat
 
 def test_an_arrival_expires_once_no_later_feedback_can_refer_to_it(store: FeatureStore) -> None:
     entries = [arrived(1, at=100.0), arrived(2, at=105.0), arrived(3, at=100.0, partition=1), judged(1, at=110.0)]
-    store.keep(list(enumerate(entries)), 4)
+    store.keep(entries, 4)
     assert store.expire(store.clocks) == 0
-    store.keep([(4, judged(2, at=110.5))], 5)
+    store.keep([judged(2, at=110.5)], 5)
     assert store.expire(store.clocks) == 1
     assert features(store, judged(1), judged(2), judged(3, partition=1)) == [
         b"",
@@ -92,7 +87,7 @@ def test_what_is_not_recent_any_more_is_read_from_the_disk(
 ) -> None:
     size = len(arrived(1).features)
     monkeypatch.setattr("streams.feature_store._RECENT_BYTES", 2 * size)
-    store.keep([(number, arrived(number)) for number in range(4)], 4)
+    store.keep([arrived(number) for number in range(4)], 4)
     reads = []
     monkeypatch.setattr(store, "_db", Watched(store._db, reads))
     assert features(store, judged(3), judged(2)) == [judged(3).features, judged(2).features]
@@ -119,17 +114,30 @@ class Watched:
 
 
 def test_early_feedback_does_not_turn_a_partitions_clock_back(store: FeatureStore) -> None:
-    store.keep([(0, judged(1, at=50.0)), (1, judged(2, at=20.0))], 2)
+    store.keep([judged(1, at=50.0), judged(2, at=20.0)], 2)
     assert store.clocks == {0: 50.0}
 
 
 def updates_of(tmp_path: Path, earlier: list[ScorerEntry], *entries: ScorerEntry) -> tuple[list[str], int]:
-    """Let the scorer's agent work; return the reasons of its updates, and what it skipped for want of features."""
+    """Let the scorer's agent work; return the reasons of its updates, and what it skipped for want of features.
+
+    Whatever it kept of what was there before is lost before it goes on.
+    """
     settings = Settings.model_validate({"data_dir": str(tmp_path), "stream": {"table_store": "memory"}})
-    with offline_app(settings, earlier) as (app, kept):
+
+    async def work(app: TierstreamApp) -> None:
         scorer = app.agents_of_ours.scorer
-        asyncio.run(scorer.process(batch("scorer-entries", *(one.encode() for one in entries))))
-        status = scorer.status()
+        assert scorer is not None
+        await scorer.start_offset(app.services.publisher.log.committed)  # type: ignore[attr-defined]
+        scorer._state.features.forget()
+        await hand_over(app, joined(*entries))
+
+    before = [Configure(learning_settings(settings.scorer)), *(joined(one) for one in earlier)]
+    with offline_app(settings, "scorer", before) as (app, kept):
+        kept.log.committed = len(before)
+        asyncio.run(work(app))
+        assert app.agents_of_ours.scorer is not None
+        status = app.agents_of_ours.scorer.status()
         assert status is not None
         return [orjson.loads(value)["reason"] for value in kept.values("score-updates")], status["skipped_no_features"]
 
@@ -141,3 +149,26 @@ def test_features_that_are_lost_locally_are_read_from_the_topics_start(tmp_path:
 def test_a_feedback_whose_features_are_gone_is_counted_and_the_stream_goes_on(tmp_path: Path) -> None:
     found = updates_of(tmp_path, [], arrived(2), judged(1), judged(2))
     assert found == (["experience_arrived", "feedback_learned"], 1)
+
+
+def test_a_store_that_begins_empty_is_filled_with_what_was_folded_before(tmp_path: Path) -> None:
+    """As where a worker comes with a checkpoint of another machine."""
+    settings = Settings.model_validate({"data_dir": str(tmp_path), "state_dir": str(tmp_path / "one")})
+    elsewhere = settings.model_copy(update={"state_dir": str(tmp_path / "other")})
+
+    async def learn(app: TierstreamApp) -> None:
+        await hand_over(app, joined(arrived(1)))
+        await app.agents_of_ours.scorer.checkpoint()  # type: ignore[union-attr]
+
+    async def go_on(app: TierstreamApp) -> None:
+        await hand_over(app, joined(judged(1)))
+
+    with offline_app(settings, "scorer") as (app, kept):
+        asyncio.run(learn(app))
+        log = kept.log
+    log.committed = len(log.values)
+    with offline_app(elsewhere, "scorer", log=log) as (app, kept):
+        asyncio.run(go_on(app))
+        assert app.agents_of_ours.scorer is not None
+        assert app.agents_of_ours.scorer._state.features.covered == 3
+        assert [orjson.loads(value)["reason"] for value in kept.values("score-updates")] == ["feedback_learned"]

@@ -16,8 +16,8 @@ from streams.publisher import PublishError
 from streams.tables import Overlay, StateTable, write_state
 from tests.streams.offline import KeptPublisher, offline_app
 
-NAMES = ("experiences", "answers")
-CHANGELOG = "g-answers-changelog"
+NAMES = ("experiences", "judgements")
+CHANGELOG = "g-judgements-changelog"
 
 
 @pytest.fixture(params=["memory", "rocksdb"])
@@ -25,13 +25,13 @@ def tables(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str,
     settings = Settings.model_validate(
         {"data_dir": str(tmp_path), "kafka": {"app_id": "g"}, "stream": {"table_store": request.param}}
     )
-    with offline_app(settings) as (app, _):
+    with offline_app(settings, "join") as (app, _):
         yield {name: app.services.tables[name] for name in NAMES}
 
 
 @pytest.fixture
 def table(tables: dict[str, StateTable]) -> StateTable:
-    return tables["answers"]
+    return tables["judgements"]
 
 
 class RefusingPublisher(KeptPublisher):
@@ -68,11 +68,11 @@ def test_a_deleted_key_is_gone_and_may_come_back(table: StateTable) -> None:
 
 
 def test_the_changelogs_offset_is_stored_and_is_no_key(tmp_path: Path) -> None:
-    with offline_app(Settings(data_dir=str(tmp_path))) as (app, _):
-        app.services.tables["answers"].apply(2, [(b"a", b"1")], 41)
-        store = app.tables["answers"].data
+    with offline_app(Settings(data_dir=str(tmp_path)), "join") as (app, _):
+        app.services.tables["judgements"].apply(2, [(b"a", b"1")], 41)
+        store = app.tables["judgements"].data
         assert store.persisted_offset(type("TP", (), {"partition": 2})) == 41
-        assert list(app.services.tables["answers"].items(2)) == [(b"a", b"1")]
+        assert list(app.services.tables["judgements"].items(2)) == [(b"a", b"1")]
 
 
 def test_a_batch_sees_its_own_writes_over_what_is_stored(table: StateTable) -> None:

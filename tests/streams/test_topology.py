@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,7 +18,10 @@ from streams import topology
 from streams.agents import Agents
 from streams.contract import CONTRACTS
 from streams.lag import watched
+from streams.topology import ROLES, Role
 from tests.streams.offline import offline_app
+
+WITH_OUR_CODE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 MAX_BYTES = {"max.message.bytes": "8388608"}
 FOREVER = {"retention.ms": "-1", **MAX_BYTES}
@@ -32,8 +40,7 @@ PINNED = {
     "p-model-versions": (1, COMPACTED),
     "p-dead-letters": (1, FOREVER),
     "p-join-ticks": (3, {"retention.ms": "86400000"} | BROKER_TIME),
-    "p-scorer-entries": (1, FOREVER),
-    "p-scorer-steps": (1, FOREVER),
+    "p-scorer-log": (1, FOREVER),
     "p-answers": (3, FOREVER),
     "p-eligible-traces": (1, FOREVER),
     "p-group-experiences-changelog": (3, COMPACTED),
@@ -44,15 +51,23 @@ PINNED = {
 }
 """Partitions and configs of every topic, with three partitions, a retention of 30 days and the prefix `p-`."""
 
-AGENTS = {
-    "join-feedback": ["p-experiences", "p-feedback", "p-join-ticks"],
-    "learn-from-feedback": ["p-scorer-entries"],
-    "pair-answers": ["p-answers"],
-    "start-dpo-job": ["p-preference-pairs"],
-    "store-traces": ["p-claude-traces"],
-    "start-sft-job": ["p-eligible-traces"],
+AGENTS: dict[Role, dict[str, list[str]]] = {
+    "join": {"join-feedback": ["p-experiences", "p-feedback", "p-join-ticks"]},
+    "scorer": {"learn-from-feedback": ["p-scorer-log"]},
+    "pairs": {"pair-answers": ["p-answers"], "start-dpo-job": ["p-preference-pairs"]},
+    "traces": {"store-traces": ["p-claude-traces"], "start-sft-job": ["p-eligible-traces"]},
 }
-"""What each agent reads."""
+"""What each role's agents read."""
+
+TABLES: dict[Role, dict[str, str]] = {
+    "join": {"experiences": "p-experiences", "judgements": "p-feedback"},
+    "scorer": {},
+    "pairs": {"answers": "p-answers", "dpo-examples": "p-preference-pairs"},
+    "traces": {"sft-examples": "p-eligible-traces"},
+}
+"""Each role's tables, with the input whose partitions they have."""
+
+SIDE_BY_SIDE = {"join-feedback": 4, "learn-from-feedback": 4, "pair-answers": 4}
 
 
 @pytest.fixture
@@ -78,27 +93,36 @@ def test_events_are_kept_forever_unless_set_otherwise() -> None:
     assert {name for name, retention in kept.items() if retention not in ("-1", None)} == {"join-ticks"}
 
 
-def test_a_prefix_is_before_every_name_that_the_broker_sees(settings: Settings) -> None:
-    with offline_app(settings) as (app, _):
+@pytest.mark.parametrize("role", ROLES)
+def test_a_prefix_is_before_every_name_that_the_broker_sees(settings: Settings, role: Role) -> None:
+    with offline_app(settings, role) as (app, _):
         changelogs = {table.changelog_topic_name for table in app.tables.values()}
         read = {name for agent in app.agents.values() for name in agent.channel.topics}
         names = {app.conf.id, *changelogs, *read, *watched(settings)}
     assert all(name.startswith("p-") for name in names)
-    assert app.conf.id == "p-group"
-    assert changelogs == {name for name in PINNED if name.endswith("-changelog")}
+    assert app.conf.id == f"p-group-{role}"
+    assert changelogs == {f"p-group-{table}-changelog" for table in TABLES[role]}
     assert changelogs | read <= PINNED.keys()
 
 
-def test_every_agent_is_named_and_reads_its_topics_alone(settings: Settings) -> None:
-    with offline_app(settings) as (app, _):
-        assert {name: list(agent.channel.topics) for name, agent in app.agents.items()} == AGENTS
-        side_by_side = {"join-feedback": 4, "learn-from-feedback": 4, "pair-answers": 4}
-        assert {name: agent.concurrency for name, agent in app.agents.items()} == dict.fromkeys(
-            AGENTS, 1
-        ) | side_by_side
+def test_every_changelog_is_of_one_roles_table() -> None:
+    tables = [table for role in ROLES for table in TABLES[role]]
+    assert Counter(f"p-group-{table}-changelog" for table in tables) == Counter(
+        name for name in PINNED if name.endswith("-changelog")
+    )
 
 
-def test_every_batch_topic_is_bound_once(settings: Settings) -> None:
+@pytest.mark.parametrize("role", ROLES)
+def test_every_agent_is_named_and_reads_its_topics_alone(settings: Settings, role: Role) -> None:
+    with offline_app(settings, role) as (app, _):
+        assert {name: list(agent.channel.topics) for name, agent in app.agents.items()} == AGENTS[role]
+        assert {name: agent.concurrency for name, agent in app.agents.items()} == {
+            name: SIDE_BY_SIDE.get(name, 1) for name in AGENTS[role]
+        }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_batch_topic_is_bound_once(settings: Settings, role: Role) -> None:
     bound: Counter[str] = Counter()
     bodies = []
 
@@ -107,36 +131,66 @@ def test_every_batch_topic_is_bound_once(settings: Settings) -> None:
             bound.update(settings.topic(topic) for topic in topics)
             bodies.append(body)
 
-    with offline_app(settings) as (app, _):
+    with offline_app(settings, role) as (app, _):
         topology.connect(Recorder(), app.agents_of_ours)  # type: ignore[arg-type]
-        assert set(bodies) == {getattr(app.agents_of_ours, name).process for name in Agents.__dataclass_fields__}
-    assert bound == dict.fromkeys(topology.batch_topics(settings), 1)
+        ours = [getattr(app.agents_of_ours, name) for name in Agents.__dataclass_fields__]
+        assert set(bodies) == {agent.process for agent in ours if agent}
+        assert app.transport_options.batch_topics == topology.batch_topics(settings, role)
+    assert bound == dict.fromkeys(topology.batch_topics(settings, role), 1)
     assert bound.keys() <= PINNED.keys()
 
 
-def test_a_table_has_the_partitions_of_its_agents_input(settings: Settings) -> None:
-    inputs = {
-        topology.EXPERIENCES_TABLE: "p-experiences",
-        topology.JUDGEMENTS_TABLE: "p-feedback",
-        topology.ANSWERS_TABLE: "p-answers",
-        topology.DPO_EXAMPLES_TABLE: "p-preference-pairs",
-        topology.SFT_EXAMPLES_TABLE: "p-eligible-traces",
+def test_no_topic_is_read_by_two_roles_and_only_topics_connect_them(settings: Settings) -> None:
+    read = Counter(name for role in ROLES for name in topology.batch_topics(settings, role))
+    assert set(read.values()) == {1}
+    assert watched(settings) == {
+        **{f"p-group-{role}": sorted(topology.batch_topics(settings, role)) for role in ROLES},
+        "p-group-trainer": ["p-training-jobs"],
     }
-    with offline_app(settings) as (app, _):
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_has_its_own_agents_alone_and_only_the_scorer_brings_torch(role: Role) -> None:
+    code = f"""
+import sys
+from schemas.settings import Settings
+from streams.app import build_app
+assert "torch" not in sys.modules
+app = build_app(Settings(stream={{"table_store": "memory"}}), {role!r})
+print(*sorted(name for name in app.agents_of_ours.__dataclass_fields__ if getattr(app.agents_of_ours, name)))
+print("torch" in sys.modules)
+"""
+    with TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder, env=WITH_OUR_CODE
+        )
+    agents, torch = done.stdout.splitlines()
+    assert agents.split() == {"pairs": ["dpo", "pairs"], "traces": ["sft", "traces"]}.get(role, [role])
+    assert torch == str(role == "scorer")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_table_has_the_partitions_of_its_agents_input(settings: Settings, role: Role) -> None:
+    with offline_app(settings, role) as (app, _):
         assert {name: table.partitions for name, table in app.tables.items()} == {
-            table: PINNED[topic][0] for table, topic in inputs.items()
+            table: PINNED[topic][0] for table, topic in TABLES[role].items()
         }
-    for table, topic in inputs.items():
+    for table, topic in TABLES[role].items():
         assert PINNED[topology.changelog(settings, table)][0] == PINNED[topic][0]
 
 
 def test_every_public_topic_has_a_contract(settings: Settings) -> None:
-    internal = {"join-ticks", "scorer-entries", "scorer-steps", "answers", "eligible-traces"}
+    internal = {"join-ticks", "scorer-log", "answers", "eligible-traces"}
     public = {name.removeprefix("p-") for name in PINNED if not name.endswith("-changelog")} - internal
     assert public == set(CONTRACTS)
 
 
-def test_the_map_is_one_screen_long_and_names_every_agent() -> None:
+def test_the_map_is_read_in_one_go_and_names_every_role_and_agent() -> None:
     source = inspect.getsource(topology)
-    assert len(source.splitlines()) <= 130
-    assert all(name in str(topology.__doc__) for name in AGENTS)
+    assert len(source.splitlines()) <= 170
+    assert all(f"role {role} " in str(topology.__doc__) for role in ROLES)
+    assert all(name in str(topology.__doc__) for agents in AGENTS.values() for name in agents)
+
+
+def test_tier_1_comes_first() -> None:
+    assert topology.TIER_1 == ("join", "scorer")

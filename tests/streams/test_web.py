@@ -1,9 +1,10 @@
-"""The worker's web server on a real loopback port: what is open, what needs the token, and what it says."""
+"""The web servers on real loopback ports, a worker's and a role's: what is open, what needs the token, what they say."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,46 +14,67 @@ import orjson
 import pytest
 from aiohttp import ClientSession, CookieJar
 from faust.types import TP
+from prometheus_client import CollectorRegistry, Gauge
 
 from schemas.settings import Settings
 from streams.app import TierstreamApp
-from streams.broker.launch import free_port
+from streams.role_web import RoleWeb
+from streams.topology import Role
+from streams.web import WorkerWeb
 from tests.streams.offline import offline_app
 
 PAGES = ("/", "/metrics", "/status")
 STREAM = "/events"
 OPEN = ("/healthz", "/readyz")
 TOKEN = "öpen sesame"
+READY = {"ready": True, "reason": None, "scorer": None, "roles": {"join": {"ready": True}}}
 
 
-def ready(app: TierstreamApp) -> None:
-    """Let the worker hold two partitions, one of them with a record to go."""
-    ends = {TP("answers", 1): (4, 5), TP("feedback", 1): (7, 7)}
-    app.consumer = SimpleNamespace(assignment=ends.keys, progress=lambda: ends)
-    app.tables.actives_ready = True
+class Told:
+    """Stands in for the roles of a worker."""
+
+    def __init__(self, account: Mapping[str, Any]) -> None:
+        self._account = account
+
+    async def status(self) -> Mapping[str, Any]:
+        return self._account
+
+    async def metrics(self) -> CollectorRegistry:
+        registry = CollectorRegistry()
+        Gauge("tierstream_ready", "x", ["role"], registry=registry).labels("join").set(self._account["ready"])
+        return registry
+
+
+def settings_of(tmp_path: Path, **web: Any) -> Settings:
+    return Settings.model_validate(
+        {"data_dir": str(tmp_path), "stream": {"table_store": "memory"}, "web": {"port": 0, **web}}
+    )
+
+
+async def get(port: int, *requests: tuple[str, Mapping[str, str]]) -> list[tuple[int, str, bytes]]:
+    """Return status, content type and body of each page."""
+    found = []
+    async with ClientSession(f"http://127.0.0.1:{port}") as client:
+        for path, headers in requests:
+            async with client.get(path, headers=headers) as answer:
+                found.append((answer.status, answer.content_type, await answer.read()))
+    return found
 
 
 def fetch(
-    tmp_path: Path, *requests: tuple[str, Mapping[str, str]], prepare: Any = ready, **web: Any
+    tmp_path: Path, *requests: tuple[str, Mapping[str, str]], account: Mapping[str, Any] = READY, **web: Any
 ) -> list[tuple[int, str, bytes]]:
-    """Return status, content type and body of each page."""
-    settings = Settings.model_validate(
-        {"data_dir": str(tmp_path), "stream": {"table_store": "memory"}, "web": {"port": free_port(), **web}}
-    )
+    """Ask a worker's server."""
 
-    async def run(app: TierstreamApp) -> list[tuple[int, str, bytes]]:
-        await app.stream_web.on_start()
-        found = []
-        async with ClientSession(f"http://127.0.0.1:{settings.web.port}") as client:
-            for path, headers in requests:
-                async with client.get(path, headers=headers) as answer:
-                    found.append((answer.status, answer.content_type, await answer.read()))
-        await app.stream_web.on_stop()
-        return found
+    async def run() -> list[tuple[int, str, bytes]]:
+        server = WorkerWeb(settings_of(tmp_path, **web), Told(account))
+        port = await server.start()
+        try:
+            return await get(port, *requests)
+        finally:
+            await server.stop()
 
-    with offline_app(settings) as (app, _):
-        prepare(app)
-        return asyncio.run(run(app))
+    return asyncio.run(run())
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -79,26 +101,28 @@ def test_the_token_opens_every_page(tmp_path: Path) -> None:
     assert [status for status, _, _ in answers] == [200, 200, 200, 404]
 
 
-def test_status_is_json_of_what_the_worker_holds(tmp_path: Path) -> None:
+def test_status_is_json_of_what_all_roles_say(tmp_path: Path) -> None:
     [(_, kind, body)] = fetch(tmp_path, ("/status", {}))
-    found = orjson.loads(body)
-    assert kind == "application/json"
-    assert (found["ready"], found["reason"], found["scorer"]) == (True, None, None)
-    assert found["partitions"] == {"answers[1]": {"position": 4, "end": 5}, "feedback[1]": {"position": 7, "end": 7}}
-    assert found["pair_funnel"]["widget"]["answers"] == 0
-    assert not {"dpo", "sft"} & found.keys()
+    assert (kind, orjson.loads(body)) == ("application/json", READY)
 
 
 def test_metrics_are_in_the_exposition_format(tmp_path: Path) -> None:
-    def counted(app: TierstreamApp) -> None:
-        ready(app)
-        app.services.metrics.count("feedback", {"joined": 3, "early": 0})
-
-    [(_, kind, body)] = fetch(tmp_path, ("/metrics", {}), prepare=counted)
+    [(_, kind, body)] = fetch(tmp_path, ("/metrics", {}))
     assert kind == "application/openmetrics-text"
-    assert b'tierstream_events_total{outcome="joined",topic="feedback"} 3.0\n' in body
-    assert b"early" not in body
+    assert b'tierstream_ready{role="join"} 1.0\n' in body
     assert body.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("account", "answer"),
+    [(READY, (200, b"ready\n")), ({"ready": False, "reason": "join: starting"}, (503, b"join: starting\n"))],
+)
+def test_a_worker_that_is_not_ready_lives_and_says_why(
+    tmp_path: Path, account: dict[str, Any], answer: tuple[int, bytes]
+) -> None:
+    health, readiness = fetch(tmp_path, ("/healthz", {}), ("/readyz", {}), account=account)
+    assert health[0] == 200
+    assert (readiness[0], readiness[2]) == answer
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -118,15 +142,13 @@ def test_the_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_browser_without_the_token_is_asked_to_log_in(tmp_path: Path) -> None:
-    settings = Settings.model_validate(
-        {"data_dir": str(tmp_path), "stream": {"table_store": "memory"}, "web": {"port": free_port(), "token": TOKEN}}
-    )
     html = {"Accept": "text/html"}
 
-    async def run(app: TierstreamApp) -> None:
-        await app.stream_web.on_start()
+    async def run() -> None:
+        server = WorkerWeb(settings_of(tmp_path, token=TOKEN), Told(READY))
+        port = await server.start()
         jar = CookieJar(unsafe=True)
-        async with ClientSession(f"http://127.0.0.1:{settings.web.port}", cookie_jar=jar, headers=html) as client:
+        async with ClientSession(f"http://127.0.0.1:{port}", cookie_jar=jar, headers=html) as client:
             async with client.get("/") as answer:
                 assert (answer.status, 'name="token"' in await answer.text()) == (401, True)
             async with client.post("/login", data={"token": "wrong"}, allow_redirects=False) as answer:
@@ -146,11 +168,9 @@ def test_a_browser_without_the_token_is_asked_to_log_in(tmp_path: Path) -> None:
             jar.clear()
             async with client.get("/status", cookies={"tierstream": "x" * 64}) as answer:
                 assert answer.status == 401
-        await app.stream_web.on_stop()
+        await server.stop()
 
-    with offline_app(settings) as (app, _):
-        ready(app)
-        asyncio.run(run(app))
+    asyncio.run(run())
 
 
 def test_explain_without_an_id_says_how(tmp_path: Path) -> None:
@@ -158,58 +178,20 @@ def test_explain_without_an_id_says_how(tmp_path: Path) -> None:
     assert (code, orjson.loads(body)) == (400, {"error": "name an experience: /explain?experience_id=ID"})
 
 
-def rebalancing(app: TierstreamApp) -> None:
-    ready(app)
-    app.rebalancing = True
-
-
-def without_partitions(app: TierstreamApp) -> None:
-    app.consumer = SimpleNamespace(assignment=set)
-
-
-def recovering(app: TierstreamApp) -> None:
-    ready(app)
-    app.tables.actives_ready = False
-
-
-def stalled(app: TierstreamApp) -> None:
-    ready(app)
-    app.watchdog._moved[TP("answers", 1)] = (4, float("-inf"))
-
-
-@pytest.mark.parametrize(
-    ("prepare", "reason"),
-    [
-        (rebalancing, "waiting for partitions"),
-        (without_partitions, "waiting for partitions"),
-        (recovering, "recovering tables"),
-        (stalled, "no progress on answers[1]"),
-    ],
-)
-def test_a_worker_that_is_not_ready_lives_and_says_why(tmp_path: Path, prepare: Any, reason: str) -> None:
-    health, readiness, status = fetch(tmp_path, ("/healthz", {}), ("/readyz", {}), ("/status", {}), prepare=prepare)
-    assert health[0] == 200
-    assert (readiness[0], readiness[2].decode()) == (503, f"{reason}\n")
-    assert (orjson.loads(status[2])["ready"], orjson.loads(status[2])["reason"]) == (False, reason)
-
-
 def send(tmp_path: Path, request: bytes, **web: Any) -> bytes:
     """Return the status line of the answer to raw bytes."""
-    settings = Settings.model_validate({"data_dir": str(tmp_path), "web": {"port": free_port(), **web}})
 
-    async def run(app: TierstreamApp) -> bytes:
-        await app.stream_web.on_start()
-        reader, writer = await asyncio.open_connection("127.0.0.1", settings.web.port)
+    async def run() -> bytes:
+        server = WorkerWeb(settings_of(tmp_path, **web), Told(READY))
+        reader, writer = await asyncio.open_connection("127.0.0.1", await server.start())
         writer.write(request)
         answer = await reader.readline()
         writer.close()
         await writer.wait_closed()
-        await app.stream_web.on_stop()
+        await server.stop()
         return answer
 
-    with offline_app(settings) as (app, _):
-        ready(app)
-        return asyncio.run(run(app))
+    return asyncio.run(run())
 
 
 def test_a_header_that_is_no_text_is_refused_like_any_wrong_token(tmp_path: Path) -> None:
@@ -268,23 +250,128 @@ def test_a_head_above_the_limit_is_refused(tmp_path: Path, head: bytes, caplog: 
 
 def test_events_repeat_the_status_and_need_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.web.EVENT_SECONDS", 0.01)
-    settings = Settings.model_validate(
-        {"data_dir": str(tmp_path), "stream": {"table_store": "memory"}, "web": {"port": free_port(), "token": TOKEN}}
-    )
 
-    async def run(app: TierstreamApp) -> list[bytes]:
-        await app.stream_web.on_start()
-        async with ClientSession(f"http://127.0.0.1:{settings.web.port}") as client:
+    async def run() -> list[bytes]:
+        server = WorkerWeb(settings_of(tmp_path, token=TOKEN), Told(READY))
+        async with ClientSession(f"http://127.0.0.1:{await server.start()}") as client:
             async with client.get(STREAM) as refused:
                 assert refused.status == 401
             async with client.get(STREAM, headers=bearer(TOKEN)) as answer:
                 assert (answer.status, answer.content_type) == (200, "text/event-stream")
                 lines = [await answer.content.readline() for _ in range(6)]
-        await app.stream_web.on_stop()
+        await server.stop()
         return lines
 
-    with offline_app(settings) as (app, _):
-        ready(app)
-        lines = asyncio.run(run(app))
+    lines = asyncio.run(run())
     assert [lines[0], lines[2], lines[3], lines[5]] == [b"event: status\n", b"\n", b"event: status\n", b"\n"]
-    assert orjson.loads(lines[1].removeprefix(b"data: "))["ready"] is True
+    assert orjson.loads(lines[1].removeprefix(b"data: ")) == READY
+
+
+# A role's own server, which answers its worker
+
+
+def ready(app: TierstreamApp) -> None:
+    """Let the role hold two partitions, one of them with a record to go."""
+    ends = {TP("answers", 1): (4, 5), TP("feedback", 1): (7, 7)}
+    app.consumer = SimpleNamespace(assignment=ends.keys, progress=lambda: ends)
+    app.tables.actives_ready = True
+
+
+def ask_role(
+    tmp_path: Path, role: Role, *requests: tuple[str, Mapping[str, str]], prepare: Any = ready, **web: Any
+) -> list[tuple[int, str, bytes]]:
+    """Ask a role's server."""
+
+    async def run(app: TierstreamApp, listener: socket.socket) -> list[tuple[int, str, bytes]]:
+        server = RoleWeb(app, app.settings.web, listener)
+        app.stream_web = server
+        await server.on_start()
+        try:
+            return await get(listener.getsockname()[1], *requests)
+        finally:
+            await server.on_stop()
+
+    with offline_app(settings_of(tmp_path, **web), role) as (app, _):
+        prepare(app)
+        return asyncio.run(run(app, socket.create_server(("127.0.0.1", 0))))
+
+
+def account_of(tmp_path: Path, role: Role, prepare: Any = ready) -> dict[str, Any]:
+    [(code, _, body)] = ask_role(tmp_path, role, ("/status", {}), prepare=prepare)
+    assert code == 200
+    found: dict[str, Any] = orjson.loads(body)
+    return found
+
+
+def test_a_role_tells_what_it_holds(tmp_path: Path) -> None:
+    found = account_of(tmp_path, "pairs")
+    assert (found["role"], found["ready"], found["reason"]) == ("pairs", True, None)
+    assert found["partitions"] == {"answers[1]": {"position": 4, "end": 5}, "feedback[1]": {"position": 7, "end": 7}}
+    assert found["pair_funnel"]["widget"]["answers"] == 0
+    assert not {"dpo", "sft", "scorer", "embedding"} & found.keys()
+    assert account_of(tmp_path, "join")["embedding"]["supplied"] == 0
+
+
+def test_a_roles_pages_need_the_token_too(tmp_path: Path) -> None:
+    paths = ("/status", "/metrics")
+    answers = ask_role(tmp_path, "traces", *((path, {}) for path in paths), token=TOKEN)
+    assert [status for status, _, _ in answers] == [401, 401]
+    answers = ask_role(tmp_path, "traces", *((path, bearer(TOKEN)) for path in (*paths, "/")), token=TOKEN)
+    assert [status for status, _, _ in answers] == [200, 200, 404]
+
+
+def test_a_role_counts_what_happened(tmp_path: Path) -> None:
+    def counted(app: TierstreamApp) -> None:
+        ready(app)
+        app.services.metrics.count("feedback", {"joined": 3, "early": 0})
+
+    [(_, kind, body)] = ask_role(tmp_path, "join", ("/metrics", {}), prepare=counted)
+    assert kind == "application/openmetrics-text"
+    assert b'tierstream_events_total{outcome="joined",topic="feedback"} 3.0\n' in body
+    assert b"tierstream_ready 1.0\n" in body
+    assert b"early" not in body
+
+
+def test_a_scorer_that_stands_by_is_ready_and_tells_no_figures(tmp_path: Path) -> None:
+    def standing_by(app: TierstreamApp) -> None:
+        without_partitions(app)
+        app.tables.actives_ready = True
+        app.agents_of_ours.scorer._reader = object()  # type: ignore[assignment, union-attr]
+
+    found = account_of(tmp_path, "scorer", standing_by)
+    assert (found["ready"], found["active"], found["scorer"]) == (True, False, None)
+    idle = account_of(tmp_path, "scorer", without_partitions)
+    assert (idle["ready"], idle["reason"]) == (False, "waiting for partitions")
+
+
+def rebalancing(app: TierstreamApp) -> None:
+    ready(app)
+    app.rebalancing = True
+
+
+def without_partitions(app: TierstreamApp) -> None:
+    app.consumer = SimpleNamespace(assignment=set, progress=dict)
+
+
+def recovering(app: TierstreamApp) -> None:
+    ready(app)
+    app.tables.actives_ready = False
+
+
+def stalled(app: TierstreamApp) -> None:
+    ready(app)
+    app.watchdog._moved[TP("answers", 1)] = (4, float("-inf"))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason"),
+    [
+        (rebalancing, "waiting for partitions"),
+        (without_partitions, "waiting for partitions"),
+        (recovering, "recovering tables"),
+        (stalled, "no progress on answers[1]"),
+    ],
+)
+def test_a_role_that_is_not_ready_says_why(tmp_path: Path, prepare: Any, reason: str) -> None:
+    found = account_of(tmp_path, "pairs", prepare)
+    assert (found["ready"], found["reason"]) == (False, reason)

@@ -9,9 +9,7 @@ from threading import Barrier
 
 import pytest
 
-from schemas.settings import ScorerSettings
 from trainers.files import claim_number, is_temporary, temporary_path, write_atomically
-from trainers.scorer.checkpoint import CheckpointStore
 from trainers.traces.store import TraceStore
 
 
@@ -84,19 +82,19 @@ def test_a_number_that_another_takes_in_the_last_moment_is_left_to_it(
     assert [(tmp_path / f"epoch-{n}").read_text() for n in (1, 2)] == ["a rival's", "a rival's"]
 
 
-def test_claimants_that_race_for_the_scorer_get_different_epochs(tmp_path: Path) -> None:
+def test_claimants_that_race_get_different_numbers(tmp_path: Path) -> None:
     rivals, rounds = 4, 15
     barrier = Barrier(rivals)
 
     def claim(_: int) -> list[int]:
-        store, epochs = CheckpointStore(tmp_path, ScorerSettings()), []
+        numbers = []
         for _ in range(rounds):
             barrier.wait()
-            epochs.append(store.claim_epoch())
-        return epochs
+            numbers.append(claim_number(tmp_path, "epoch-{}")[0])
+        return numbers
 
     with ThreadPoolExecutor(rivals) as pool:
-        claimed = [epoch for epochs in pool.map(claim, range(rivals)) for epoch in epochs]
+        claimed = [number for numbers in pool.map(claim, range(rivals)) for number in numbers]
     assert sorted(claimed) == list(range(1, rivals * rounds + 1))
 
 

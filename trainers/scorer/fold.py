@@ -63,16 +63,19 @@ class ScorerFold:
             VersionError: the version is not as it was added.
         """
         wanted = architecture_in(control.settings)
-        version = control.version if control.change > self.changes else None
+        # One that did not fit comes into use with the settings that it fits, without another change of the registry.
+        was_refused = self.refused is not None and self.refused[0] == control.version
+        version = control.version if control.change > self.changes or was_refused else None
         fold = ScorerFold(control.settings)
         fold.base, fold.epoch, fold.paused_since = self.base, self.epoch, self.paused_since
+        fold.learner.process = self.learner.process
         fold.changes = max(self.changes, control.change)
         if version is not None:
             snapshot = load(version)
             try:
                 check_architecture(snapshot.meta["architecture"], wanted, f"version {version}")
             except ArchitectureMismatchError as error:
-                self.refused = version, str(error)
+                self.refused, self.changes = (version, str(error)), fold.changes
                 return self.arrive(offset)
             snapshot.write_into(fold.learner)
             fold.base, fold.epoch = version, max(self.epoch + 1, control.epoch)
@@ -86,9 +89,11 @@ class ScorerFold:
 
     def relearn(self, offset: int, entries: Sequence[ScorerEntry]) -> None:
         """Take entries of a record that the version in use had not seen; those that it had are no repetitions."""
-        known = self.learner.life.duplicates
+        counts = self.learner.life, self.learner.process
+        known = [count.duplicates for count in counts]
         self.learner.apply(offset, entries, silent=True)
-        self.learner.life.duplicates = known
+        for count, duplicates in zip(counts, known, strict=True):
+            count.duplicates = duplicates
 
     def arrive(self, offset: int) -> ScorerFold:
         """Note that all up to and with the record at `offset` is taken."""

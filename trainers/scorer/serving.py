@@ -129,10 +129,8 @@ def checkpoint_in_use(data_dir: Path | str) -> tuple[Arrays, dict[str, Any]]:
     history = store.in_use("scorer")
     version = history.version
     newest = next(readable_checkpoints(folder), None)
-    if newest is not None:
-        follows = newest[1]["changes"] >= len(history.history)
-        if follows or (newest[1]["refused"] or [None])[0] == version:
-            return newest
+    if newest is not None and newest[1]["changes"] >= len(history.history):
+        return newest
     if version is None:
         raise InputError(f"{folder} holds no scorer yet", "let a worker learn first, or name its --data-dir")
     path = store.verified("scorer", version) / VERSION_FILE

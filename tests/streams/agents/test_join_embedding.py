@@ -32,12 +32,14 @@ def embedding_after(
             "scorer": {"embedder": embedder},
         }
     )
-    with offline_app(settings) as (app, _):
+    with offline_app(settings, "join") as (app, _):
+        join = app.agents_of_ours.join
+        assert join is not None
         for event in events:
-            asyncio.run(app.agents_of_ours.join.process(batch("experiences", event)))
+            asyncio.run(join.process(batch("experiences", event)))
         value = app.services.metrics.registry.get_sample_value
         counted = {s: value("tierstream_embeddings_total", {"source": s}) for s in ("cache", "model")}
-        return app.agents_of_ours.join.embedding(), counted
+        return join.embedding(), counted
 
 
 def test_hits_and_cost_of_embedding_are_told(tmp_path: Path):

@@ -25,7 +25,7 @@ def run(*arguments: str) -> int:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    CheckpointStore(tmp_path / "data" / "scorer", SMALL).save(learned(SMALL).snapshot(2, 0))
+    CheckpointStore(tmp_path / "data" / "scorer", SMALL).save(learned(SMALL).snapshot())
     (tmp_path / "request.json").write_text(json.dumps(REQUEST, indent=2))
     answer = {"query": "q", "intent": {"type": "status"}, "voice_reply": "yes"}
     (tmp_path / "many.jsonl").write_text(f"{json.dumps(REQUEST)}\n\n{json.dumps(answer)}\n")

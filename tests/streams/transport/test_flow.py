@@ -31,7 +31,7 @@ def test_resuming_what_flows_drops_nothing() -> None:
 
 
 def test_the_app_and_its_queues_use_it(tmp_path: Path) -> None:
-    with offline_app(Settings(data_dir=str(tmp_path))) as (app, _):
+    with offline_app(Settings(data_dir=str(tmp_path)), "pairs") as (app, _):
         assert isinstance(app.flow_control, FlowControl)
         assert app.tables.changelog_queue._flow_control is app.flow_control
         assert {type(table).__name__ for table in app.tables.values()} == {"ChangelogTable"}

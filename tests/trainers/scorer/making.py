@@ -10,7 +10,9 @@ from msgspec.structs import replace
 from schemas.records import FEATURES_PER_ITEM, Arrival, Origin, ScorerEntry
 from schemas.settings import ScorerSettings
 from trainers.prepare import is_held_out, query_hash
+from trainers.scorer.fold import ScorerFold
 from trainers.scorer.learner import OnlineLearner
+from trainers.scorer.log_settings import learning_settings
 
 SMALL = ScorerSettings(
     rank=4,
@@ -43,7 +45,7 @@ def entry(
     intent: str = "status",
     features: bytes | None = None,
 ) -> ScorerEntry:
-    """Return an entry whose vectors follow from its number; offset and origin too."""
+    """Return an entry whose vectors follow from its number, and its origin too."""
     count = len(rewards)
     vectors = np.random.default_rng(number).random(384 + count * FEATURES_PER_ITEM, np.float32)
     return ScorerEntry(
@@ -68,26 +70,37 @@ def arrival_of(judged: ScorerEntry) -> ScorerEntry:
     return replace(judged, kind="arrived", feedback_id=None, rewards=(), origin=origin)
 
 
-def random_stream(seed: int, count: int) -> list[tuple[int, ScorerEntry]]:
+def random_stream(seed: int, count: int) -> list[ScorerEntry]:
     """Return entries of all kinds, with repetitions and unusable ones among them."""
     rng = np.random.default_rng(seed)
-    stream: list[tuple[int, ScorerEntry]] = []
+    stream: list[ScorerEntry] = []
     for number in range(count):
         kind = "arrived" if rng.random() < 0.3 else "feedback"
         pool = HELD_OUT if rng.random() < 0.2 else LEARNED
-        rewards: list[float | None] = list(rng.choice([-1.0, -0.5, 0.5, 1.0], size=rng.integers(1, 4)))
+        rewards: list[float | None] = rng.choice([-1.0, -0.5, 0.5, 1.0], size=rng.integers(1, 4)).tolist()
         if rng.random() < 0.1:
             rewards[0] = float("nan") if rng.random() < 0.5 else None
         origin = Origin("feedback", 0, number - 1) if number and rng.random() < 0.05 else None
         made = entry(
             number, rewards, kind=kind, query=str(rng.choice(pool)), intent=str(rng.choice(["a", "b"])), origin=origin
         )
-        stream.append((number, made))
+        stream.append(made)
     return stream
 
 
-def run(learner: OnlineLearner, stream: Sequence[tuple[int, ScorerEntry]], batch: int, epoch: int = 1) -> None:
-    """Plan and apply a stream in batches."""
-    for start in range(0, len(stream), batch):
-        chunk = stream[start : start + batch]
-        learner.apply(chunk, learner.plan(chunk, epoch))
+def run(learner: OnlineLearner | ScorerFold, entries: Sequence[ScorerEntry], batch: int) -> None:
+    """Apply entries as the log's next records, so many in each."""
+    for start in range(0, len(entries), batch):
+        learner.apply(learner.next_offset, entries[start : start + batch])
+
+
+def begun(settings: ScorerSettings = SMALL) -> ScorerFold:
+    """Return a scorer after the log's first record, its settings."""
+    return ScorerFold(learning_settings(settings)).arrive(0)
+
+
+def scorer_after(count: int, settings: ScorerSettings = SMALL, batch: int = 10) -> ScorerFold:
+    """Return a scorer that has folded so many entries of a random stream."""
+    fold = begun(settings)
+    run(fold, random_stream(1, count), batch)
+    return fold

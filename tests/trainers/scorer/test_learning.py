@@ -51,7 +51,7 @@ def accuracy(fold: int, shuffled: bool = False) -> float:
             for entry, reward in zip(learned, rewards, strict=True)
         ]
     learner = OnlineLearner(ScorerSettings())
-    run(learner, list(enumerate(learned)), batch=32)
+    run(learner, learned, batch=32)
     unseen = [entry for entry, place in judged_entries() if place == fold and entry.item_ids]
     found = within_query_accuracy(
         Judged(entry.query_hash, entry.rewards[0] == 1.0, learner.score(entry).tolist()) for entry in unseen

@@ -31,7 +31,7 @@ from schemas.settings import ScorerSettings
 from tests.trainers.scorer.making import entry, run
 from trainers.scorer.learner import OnlineLearner
 learner = OnlineLearner(ScorerSettings(groups_per_step=32))
-run(learner, [(n, entry(n, (1.0, -1.0, 0.5, None) * 2)) for n in range(96)], batch=32)
+run(learner, [entry(n, (1.0, -1.0, 0.5, None) * 2) for n in range(96)], batch=32)
 print(learner.weights_hash())
 """
 

@@ -1,4 +1,4 @@
-"""Retraining beside the scorer in use: judged, kept, promoted, and taken over by the next owner."""
+"""Retraining beside the scorer in use: judged, kept, promoted, and put into use by a record of the log."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from schemas.errors import InputError
-from schemas.records import ScorerEntry
+from schemas.errors import ArchitectureMismatchError, InputError
+from schemas.records import Configure, ScorerEntry
 from schemas.settings import ScorerSettings
-from tests.trainers.scorer.making import SMALL, entry, queries, run
-from trainers.scorer.checkpoint import CheckpointStore
-from trainers.scorer.learner import OnlineLearner
-from trainers.scorer.network import ArchitectureMismatchError
+from tests.trainers.scorer.making import SMALL, begun, entry, queries, run
+from trainers.scorer.checkpoint import CheckpointStore, check_start, fitting_version, version_snapshot
+from trainers.scorer.fold import ScorerFold
+from trainers.scorer.log_settings import learning_settings
 from trainers.scorer.retrain import Outcome, Retraining
 from trainers.scorer.serving import newest_scorer
 from trainers.versions import VersionStore
@@ -24,7 +24,7 @@ SETTINGS = SMALL.model_copy(update={"structured_scale": 3.0, "learning_rate": 5e
 BIGGER = SETTINGS.model_copy(update={"rank": 8})
 
 
-def tasteful(count: int) -> list[tuple[int, ScorerEntry]]:
+def tasteful(count: int) -> list[ScorerEntry]:
     """Return feedback that likes items with a high first structured feature, on learned and held-out queries."""
     asked = itertools.cycle([*queries(False, 60), *queries(True, 40)])
     stream = []
@@ -36,28 +36,47 @@ def tasteful(count: int) -> list[tuple[int, ScorerEntry]]:
         liked = number % 2
         items[liked, 384] = 1.0
         rewards = tuple(1.0 if place == liked else -1.0 for place in range(2))
-        stream.append((number, replace(plain, features=vector.tobytes(), rewards=rewards)))
+        stream.append(replace(plain, features=vector.tobytes(), rewards=rewards))
     return stream
 
 
 STREAM = tasteful(400)
+AT_A_TIME = 8
+"""Entries in a record of the log, whose first one has the settings."""
+END = 1 + len(STREAM) // AT_A_TIME
 
 
-def in_use(data_dir: Path, learned: int, settings: ScorerSettings = SETTINGS) -> CheckpointStore:
+def in_use(data_dir: Path, learned: int, settings: ScorerSettings = SETTINGS) -> ScorerFold:
     """Leave a checkpoint of a scorer that has seen the whole stream, and learned the first `learned` of it."""
-    store = CheckpointStore(data_dir / "scorer", settings)
-    learner = OnlineLearner(settings)
-    run(learner, STREAM[:learned], 8)
-    learner.next_offset = len(STREAM)
-    store.save(learner.snapshot(store.claim_epoch(), 0))
-    return store
+    fold = begun(settings)
+    run(fold, STREAM[:learned], AT_A_TIME)
+    fold.learner.next_offset = END
+    CheckpointStore(data_dir / "scorer", settings).save(fold.snapshot())
+    return fold
 
 
 def retrain(data_dir: Path, settings: ScorerSettings, margin: float = 0.0, promote: bool = False) -> Outcome:
     work = Retraining(data_dir, settings)
-    for start in range(0, work.end, 64):
-        work.learn(STREAM[start : start + 64])
+    for offset in range(1, work.end):
+        work.learn(offset, STREAM[(offset - 1) * AT_A_TIME : offset * AT_A_TIME])
     return work.finish(margin, promote)
+
+
+def start_with(data_dir: Path, settings: ScorerSettings) -> None:
+    """Look at the newest checkpoint as a scorer that starts does."""
+    snapshot = CheckpointStore(data_dir / "scorer", settings).load()
+    assert snapshot is not None
+    check_start(snapshot, data_dir, settings)
+
+
+def put_into_use(data_dir: Path, fold: ScorerFold, settings: ScorerSettings) -> ScorerFold:
+    """Return the scorer after the record that tells of the version in use."""
+    registry = VersionStore(data_dir)
+    history = registry.in_use("scorer")
+    control = Configure(learning_settings(settings), history.version, len(history.history))
+    offset = fold.next_offset
+    after = fold.configured(offset, control, lambda version: version_snapshot(registry, version))
+    return after.arrive(offset)
 
 
 def test_better_scorer_is_promoted_and_the_one_before_is_kept(tmp_path: Path) -> None:
@@ -65,13 +84,13 @@ def test_better_scorer_is_promoted_and_the_one_before_is_kept(tmp_path: Path) ->
     outcome = retrain(tmp_path, SETTINGS)
     assert outcome.promoted
     assert outcome.reason.startswith("better: held-out accuracy")
-    assert outcome.learned == 240
+    assert (outcome.learned, outcome.records) == (240, END)
     assert outcome.gate.candidate is not None
     assert outcome.gate.candidate > 0.95
     registry = VersionStore(tmp_path)
     before, now = registry.in_use("scorer").history
     assert (before.version, now.version) == (now.previous, outcome.version)
-    assert registry.get("scorer", outcome.version).metrics["end_offset"] == 400
+    assert registry.get("scorer", outcome.version).metrics["end_offset"] == END
     assert registry.rollback("scorer").version == before.version
 
 
@@ -92,43 +111,46 @@ def test_margin_decides(tmp_path: Path) -> None:
     assert retrain(tmp_path, SETTINGS, margin=0.1).promoted
 
 
-def test_other_architecture_is_promoted_when_asked_and_taken_over_from_its_offset(tmp_path: Path) -> None:
+def test_other_architecture_is_promoted_when_asked_and_goes_on_from_its_offset(tmp_path: Path) -> None:
     old = in_use(tmp_path, learned=400)
+    with pytest.raises(ArchitectureMismatchError, match=r"rank 4.*rank 8.*run `tierstream retrain`"):
+        start_with(tmp_path, BIGGER)
     outcome = retrain(tmp_path, BIGGER, promote=True)
     assert outcome.promoted
     assert outcome.changed["rank"] == (4, 8)
-    with pytest.raises(ArchitectureMismatchError, match=r"rank 8.*rank 4.*run `tierstream retrain`"):
-        old.load_latest()
-    store = CheckpointStore(tmp_path / "scorer", BIGGER)
-    snapshot = store.load_latest()
-    assert snapshot is not None
-    assert (snapshot.epoch, snapshot.base, snapshot.next_offset) == (0, outcome.version, 400)
-    assert store.durable_offset() == 400
+    start_with(tmp_path, BIGGER)  # as the version comes next
+    start_with(tmp_path, SETTINGS)
+    assert fitting_version(tmp_path, SETTINGS) is None
+    assert fitting_version(tmp_path, BIGGER) == (outcome.version, 2)
     assert newest_scorer(tmp_path).about.rank == 8
 
-    epoch = store.claim_epoch()
-    store.save(snapshot.begun(epoch, 77))
-    again = CheckpointStore(tmp_path / "scorer", BIGGER).load_latest()
-    assert again is not None
-    assert (again.epoch, again.base, again.log_offset, again.log_epoch) == (epoch, outcome.version, 77, epoch)
-    assert store.new_version(outcome.version) is None
+    now = put_into_use(tmp_path, old, BIGGER)
+    assert (now.epoch, now.base, now.changes, now.next_offset) == (2, outcome.version, 2, END + 1)
+    CheckpointStore(tmp_path / "scorer", BIGGER).save(now.snapshot())
+    about = newest_scorer(tmp_path).about
+    assert (about.epoch, about.version, about.rank) == (2, outcome.version, 8)
+
     VersionStore(tmp_path).rollback("scorer")
-    assert store.new_version(outcome.version) is not None
-    back = old.load_latest()
-    assert back is not None
-    assert (back.epoch, back.meta["architecture"]["rank"]) == (0, 4)
+    about = newest_scorer(tmp_path).about
+    assert (about.version, about.rank) != (outcome.version, 8)
+    back = put_into_use(tmp_path, now, SETTINGS)
+    assert (back.epoch, back.changes, back.learner.settings.rank) == (3, 3, 4)
+    assert back.learner.weights_hash() == old.learner.weights_hash()
 
 
-def test_learner_that_took_a_version_over_says_so_in_its_checkpoints(tmp_path: Path) -> None:
-    in_use(tmp_path, learned=0)
+def test_scorer_that_went_on_from_a_version_says_so_in_its_checkpoints(tmp_path: Path) -> None:
+    old = in_use(tmp_path, learned=0)
     outcome = retrain(tmp_path, SETTINGS)
-    snapshot = CheckpointStore(tmp_path / "scorer", SETTINGS).load_latest()
-    assert snapshot is not None
-    learner = OnlineLearner(SETTINGS)
-    learner.restore(snapshot.begun(5, 9))
-    assert learner.status()["version"] == outcome.version
-    later = learner.snapshot(5, 12)
-    assert (later.base, later.base_log, later.log_offset) == (outcome.version, (9, 5), 12)
+    fold = put_into_use(tmp_path, old, SETTINGS)
+    assert fold.status()["version"] == outcome.version
+    run(fold, [entry(5_000)], 1)
+    store = CheckpointStore(tmp_path / "scorer", SETTINGS)
+    store.save(fold.snapshot())
+    later = store.load()
+    assert later is not None
+    assert (later.base, later.epoch, later.meta["changes"], later.next_offset) == (outcome.version, 2, 2, END + 2)
+    about = newest_scorer(tmp_path).about
+    assert (about.version, about.step) == (outcome.version, fold.learner.step)
 
 
 def test_retraining_gives_the_same_scorer_again(tmp_path: Path) -> None:
@@ -137,13 +159,13 @@ def test_retraining_gives_the_same_scorer_again(tmp_path: Path) -> None:
 
 
 def test_embedder_cannot_be_changed_by_retraining(tmp_path: Path) -> None:
-    store = in_use(tmp_path, learned=0)
+    in_use(tmp_path, learned=0)
     other = SETTINGS.model_copy(update={"embedder": "supplied"})
     with pytest.raises(InputError, match="made with embedder hash, and the settings have supplied; set it back"):
         Retraining(tmp_path, other)
     with pytest.raises(ArchitectureMismatchError, match="set it back, or begin anew"):
-        CheckpointStore(tmp_path / "scorer", other).load_latest()
-    assert store.load_latest() is not None
+        start_with(tmp_path, other)
+    start_with(tmp_path, SETTINGS)
 
 
 def test_without_a_scorer_there_is_nothing_to_retrain_beside(tmp_path: Path) -> None:

@@ -15,30 +15,30 @@ from schemas.ranking import RankRequest
 from schemas.records import FEATURES_PER_ITEM
 from schemas.settings import ScorerSettings
 from schemas.vectors import EMBEDDING_SIZE
-from tests.trainers.scorer.making import SMALL, entry, run
+from tests.trainers.scorer.making import SMALL, begun, entry, run
 from trainers.scorer.checkpoint import CheckpointStore
-from trainers.scorer.learner import OnlineLearner
+from trainers.scorer.fold import ScorerFold
 from trainers.scorer.ranking import embedder_of, rank, score_answer
 from trainers.scorer.serving import FrozenScorer, newest_scorer
 
 
-def learned(settings: ScorerSettings, count: int = 9) -> OnlineLearner:
-    learner = OnlineLearner(settings)
-    run(learner, [(n, entry(n)) for n in range(count)], 4)
-    return learner
+def learned(settings: ScorerSettings, count: int = 9) -> ScorerFold:
+    fold = begun(settings)
+    run(fold, [entry(n) for n in range(count)], 4)
+    return fold
 
 
-def frozen(learner: OnlineLearner) -> FrozenScorer:
-    snapshot = learner.snapshot(3, 0)
+def frozen(fold: ScorerFold) -> FrozenScorer:
+    snapshot = fold.snapshot()
     return FrozenScorer(snapshot.arrays, snapshot.meta)
 
 
 @pytest.mark.parametrize("settings", [SMALL, ScorerSettings()], ids=["rank 4", "rank 32"])
 @pytest.mark.parametrize("items", [1, 2, 40])
 def test_scores_are_the_learners(settings: ScorerSettings, items: int) -> None:
-    learner = learned(settings)
-    scorer, new = frozen(learner), entry(100, [None] * items, kind="arrived")
-    expected = learner.score(new)
+    fold = learned(settings)
+    scorer, new = frozen(fold), entry(100, [None] * items, kind="arrived")
+    expected = fold.learner.score(new)
     np.testing.assert_allclose(scorer.scores(new.features), expected, rtol=2e-5, atol=2e-6)
     vector = np.frombuffer(new.features, "<f4")
     query, rows = vector[:EMBEDDING_SIZE], vector[EMBEDDING_SIZE:].reshape(-1, FEATURES_PER_ITEM)
@@ -50,26 +50,27 @@ def test_newest_checkpoint_is_served_and_follows_learning(tmp_path: Path) -> Non
     store = CheckpointStore(tmp_path / "scorer", SMALL)
     with pytest.raises(InputError, match="holds no scorer yet"):
         newest_scorer(tmp_path)
-    learner = learned(SMALL)
-    store.save(learner.snapshot(store.claim_epoch(), 0))
-    assert newest_scorer(tmp_path).about.step == learner.step
-    run(learner, [(n, entry(n)) for n in range(20, 40)], 4)
-    store.save(learner.snapshot(1, 0))
-    assert newest_scorer(tmp_path).about.step == learner.step
+    fold = learned(SMALL)
+    for _ in range(2):
+        store.save(fold.snapshot())
+        about = newest_scorer(tmp_path).about
+        assert (about.step, about.epoch, about.version) == (fold.learner.step, 1, None)
+        run(fold, [entry(n) for n in range(20, 40)], 4)
 
 
 def test_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "scorer", SMALL)
-    learner = learned(SMALL)
-    store.save(learner.snapshot(1, 0))
-    run(learner, [(n, entry(n)) for n in range(20, 40)], 4)
-    newest = store.save(learner.snapshot(1, 0))
+    fold = learned(SMALL)
+    store.save(fold.snapshot())
+    before = fold.learner.step
+    run(fold, [entry(n) for n in range(20, 40)], 4)
+    newest = store.save(fold.snapshot())
     newest.write_bytes(newest.read_bytes()[:-100])
-    assert newest_scorer(tmp_path).about.step < learner.step
+    assert newest_scorer(tmp_path).about.step == before < fold.learner.step
 
 
 def test_scorer_of_another_layout_is_refused() -> None:
-    snapshot = learned(SMALL).snapshot(1, 0)
+    snapshot = learned(SMALL).snapshot()
     other = {**snapshot.meta, "architecture": {**snapshot.meta["architecture"], "features": "00"}}
     with pytest.raises(InputError, match="another layout of the structured features"):
         FrozenScorer(snapshot.arrays, other)

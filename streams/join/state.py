@@ -138,12 +138,16 @@ class Judgements(msgspec.Struct, omit_defaults=True):
     def decode(cls, data: bytes) -> Judgements:
         """Read what `encode` wrote, or an earlier version that had no ledgers, with however many feedbacks."""
         state = _DECODER.decode(data)
-        if not any(judged.feedback_id for judged in state.latest.values()):
-            state._name_latest()
+        for judged in state.latest.values():
+            if judged.feedback_id is not None:
+                return state
+        state._name_latest()
         return state
 
     def _name_latest(self) -> None:
         """Say which feedback each judgement is of, as far as an earlier version's state tells."""
+        if not self.latest:
+            return
         accepted = [name for name, outcome in self.outcomes.items() if outcome in ("joined", "unusable")]
         sources = len(self.latest)
         if sources in (1, len(accepted)):

@@ -243,9 +243,9 @@ class PreferencePair(Event):
     rejected_devices: tuple[Identifier, ...] = ()
     """Device types of the rejected answer's query."""
     chosen_feedback_ids: tuple[Identifier, ...] = ()
-    """The feedback that judged the good answer."""
+    """The feedback that the good answer's reward and confidence follow from: the latest of each source."""
     rejected_feedback_ids: tuple[Identifier, ...] = ()
-    """The feedback that judged the bad answer."""
+    """The feedback that the bad answer's reward and confidence follow from: the latest of each source."""
 
 
 class TrainingJob(Event):

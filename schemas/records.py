@@ -178,7 +178,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the evaluator's latest judgement."""
     judged_by_user: bool
     feedback_ids: tuple[_Identifier, ...] = ()
-    """The feedback that the reward was blended from, or that an earlier reward was."""
+    """The feedback that reward and confidence follow from: the latest of each source that counts."""
 
     @classmethod
     def from_json(cls, data: bytes) -> Answer:

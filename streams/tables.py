@@ -114,6 +114,17 @@ class StateTable:
             if key != store.offset_key:
                 yield key, value
 
+    def under(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Walk the keys of one partition that begin with `prefix`; it costs what is under it, not what is beside."""
+        store = self._table.data
+        if isinstance(store, MemoryStore):
+            yield from (item for item in self.items(partition) if item[0].startswith(prefix))
+            return
+        for key, value in store._db_for_partition(partition).items(from_key=prefix):
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
     def apply(self, partition: int, writes: Writes, offset: int) -> None:
         """Put acknowledged changes in the local store, with the changelog's offset, in one write."""
         store = self._table.data

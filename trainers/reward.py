@@ -24,6 +24,8 @@ class Judgement(NamedTuple):
     voice_reward: float | None
     widgets: dict[str, float]
     """What was said of single widgets, by id; of one that was named twice, the last."""
+    feedback_id: str | None = None
+    """The feedback; None where an earlier version kept the judgement and which one it was cannot be told."""
 
     @classmethod
     def of(cls, feedback: Feedback) -> Self:
@@ -34,6 +36,7 @@ class Judgement(NamedTuple):
             feedback.evaluation_confidence,
             feedback.voice_reward,
             {entry.widget_id: entry.reward for entry in feedback.per_widget_feedback},
+            feedback.feedback_id,
         )
 
 
@@ -79,7 +82,7 @@ def item_judgements(
     A widget has its own reward where it was judged by itself, else `reward`; the spoken reply has `voice_reward`, else
     `reward`.
     """
-    _, whole, _, voice, widgets = judgement
+    _, whole, _, voice, widgets, _ = judgement
     if voice is None:
         if not widgets:
             return [whole] * len(item_ids)
@@ -129,6 +132,13 @@ def answer_confidence(judgements: Judgements) -> float | None:
     """Return the evaluation confidence of the evaluator's latest judgement, None without one."""
     evaluator = judgements.get("evaluator")
     return None if evaluator is None else evaluator.evaluation_confidence
+
+
+def blended_from(judgements: Judgements) -> list[str]:
+    """Return the feedbacks that rewards and confidence follow from: the latest of each source that counts."""
+    explicit = [judged for source, judged in judgements.items() if source != "implicit"]
+    counting = explicit or judgements.values()
+    return [judged.feedback_id for judged in counting if judged.feedback_id is not None]
 
 
 def unknown_widgets(judgement: Judgement, item_ids: Collection[str]) -> tuple[str, ...]:

@@ -13,8 +13,10 @@ from streams import topology
 from streams.agents.intake import Intake, letter, take_in
 from streams.agents.services import Services
 from streams.dead_letters import Record, attempt_of, dead_letter
-from streams.join.decide import Decisions, Joiner, Memory
+from streams.join.decide import MAX_EARLY, Decisions, Joiner
 from streams.join.expiry import ExpiryIndex
+from streams.join.kept import Memory
+from streams.join.state import EarlyFeedback
 from streams.publisher import Outgoing, partition_for
 from streams.tables import Overlay, write_state
 from streams.transport.batch import RecordBatch
@@ -162,17 +164,12 @@ class JoinAgent:
             key = intent_type.encode()
             messages.append(Outgoing(answers, partition_for(key, partitions), key, value))
         reason = "its experience did not come within join.retention"
-        orphans = [
-            dead_letter(
-                topic(topology.FEEDBACK),
-                early.partition,
-                early.offset,
-                early.feedback.experience_id.encode(),
-                early.feedback.to_json(),
-                "orphan_feedback",
-                reason,
-                early.attempt,
-            )
-            for early in out.orphans
-        ]
-        return messages + self._services.dead_letters(orphans)
+        orphans = [self._letter(early, "orphan_feedback", reason) for early in out.orphans]
+        reason = f"{MAX_EARLY:,} feedbacks wait for its experience, and no more may: publish that, then retry this"
+        refused = [self._letter(early, "too_many_early", reason) for early in out.refused]
+        return messages + self._services.dead_letters(orphans + refused)
+
+    def _letter(self, early: EarlyFeedback, error_type: str, error: str) -> DeadLetter:
+        topic, key = self._settings.topic(topology.FEEDBACK), early.feedback.experience_id.encode()
+        value = early.feedback.to_json()
+        return dead_letter(topic, early.partition, early.offset, key, value, error_type, error, early.attempt)

@@ -166,6 +166,10 @@ def _pairing(found: Gathered, kind: PairKind, settings: Settings) -> Iterator[st
                 f"pair {pair['pair_id']}: {'chosen' if chosen else 'rejected'}, against {other}, gap "
                 f"{pair['reward_gap']:.3g}, shared domains {', '.join(pair['shared_domains'])}"
             )
+            judging = pair.get("chosen_feedback_ids" if chosen else "rejected_feedback_ids")
+            if judging:
+                rest = "other feedback was superseded, came later, or changed nothing"
+                yield f"  its reward is of {', '.join(judging)}; {rest}"
             yield from _where(found.places.get(str(pair["pair_id"])), settings.pairs.threshold, "pairs")
         return
     yield from _not_paired(found, kind, entry, answer, settings)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-import orjson
 from msgspec.structs import replace
 
 from schemas.events import Experience, Feedback
 from schemas.records import Arrival, Origin, ScorerEntry
 from schemas.settings import RewardSettings
-from streams.join.recent import Recent
-from streams.join.state import EarlyFeedback, JoinedExperience, Judgements
+from streams.join.kept import Kept, Memory
+from streams.join.ledger import experience_of, is_ledger, ledger_of
+from streams.join.state import EarlyFeedback, JoinedExperience, Judgements, encode_answer
 from streams.tables import Overlay
 from streams.topology import EXPERIENCES, FEEDBACK
 from trainers.prepare import ItemFeatures
@@ -22,11 +21,18 @@ from trainers.reward import (
     Judgement,
     answer_confidence,
     answer_reward,
+    blended_from,
     is_newer,
     item_judgements,
     item_rewards,
     unknown_widgets,
 )
+
+MAX_BESIDE_STATE = 8
+"""Feedbacks that an experience's state names; with more, those before the newest go to its ledger."""
+
+MAX_EARLY = 20_000
+"""Feedbacks that may wait for one experience: when it comes, they are joined at once."""
 
 PAIR_KINDS: tuple[Literal["widget", "voice"], ...] = ("widget", "voice")
 
@@ -45,17 +51,11 @@ class Decisions:
     entries: list[ScorerEntry] = field(default_factory=list)
     answers: list[EncodedAnswers] = field(default_factory=list)
     orphans: list[EarlyFeedback] = field(default_factory=list)
+    refused: list[EarlyFeedback] = field(default_factory=list)
+    """Feedback for an experience that `MAX_EARLY` others wait for."""
     started: list[tuple[float, bytes]] = field(default_factory=list)
-    """Keys whose retention starts now, with the time."""
+    """Keys whose retention starts now, with the time; ledgers too."""
     counts: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(slots=True)
-class Memory:
-    """What was decoded for earlier batches of a partition."""
-
-    experiences: Recent[JoinedExperience] = field(default_factory=Recent)
-    judgements: Recent[Judgements] = field(default_factory=Recent)
 
 
 class Joiner:
@@ -68,7 +68,7 @@ class Joiner:
         self.retention = retention
         self.experiences = experiences
         self.judgements = judgements
-        self.memory = memory
+        self.kept = Kept(experiences, judgements, memory)
         self.out = Decisions()
 
     def has_home(self, key: bytes) -> bool:
@@ -88,92 +88,91 @@ class Joiner:
             self.out.counts["duplicate_experience"] += 1
             return
         joined = JoinedExperience.of(experience, query_hash, items, offset)
-        self._keep_experience(key, joined)
+        self.kept.keep_experience(key, joined)
         origin = Origin(EXPERIENCES, self.experiences.partition, offset)
         entry = self._entry("arrived", experience.experience_id, None, joined, origin, received_at, ())
         self.out.entries.append(replace(entry, features=items.features))
         self.out.counts["arrived"] += 1
-        state = self._state(key) or Judgements(since=received_at)
+        state = self.kept.state(key) or Judgements(since=received_at)
         state.since = received_at
         self.out.started.append((received_at, key))
-        early, state.early = state.early, []
-        for waiting in early:
-            origin = Origin(FEEDBACK, waiting.partition, waiting.offset)
-            self._join(joined, state, waiting.feedback, origin, waiting.received_at)
-        self._keep_state(key, state)
+        waited = self.kept.waiting(key, state)
+        state.early, state.waiting = [], 0
+        for early in waited:
+            origin = Origin(FEEDBACK, early.partition, early.offset)
+            outcome = self._join(joined, state, early.feedback, origin, early.received_at)
+            if early.feedback.feedback_id in state.outcomes:
+                state.outcomes[early.feedback.feedback_id] = outcome
+        if waited:
+            self._hand_on_answers(joined, state)
+        self.kept.keep_state(key, state)
 
     def judge(self, feedback: Feedback, offset: int, received_at: float, attempt: int = 1) -> None:
         """Join a feedback, or let it wait for its experience; one that came after the retention is early for a next."""
         key = feedback.experience_id.encode()
-        state = self._state(key)
+        state = self.kept.state(key)
         if state is not None and received_at - state.since > self.retention:
             self.expire(key, received_at - self.retention)
             state = None
         if state is None:
             state = Judgements(since=received_at)
             self.out.started.append((received_at, key))
-        if feedback.feedback_id in state.outcomes:
+        if self.kept.knows(key, state, feedback.feedback_id):
             self.out.counts["duplicate_feedback"] += 1
             return
-        joined = self._experience(key)
+        joined = self.kept.experience(key)
+        early = EarlyFeedback(self.judgements.partition, offset, received_at, feedback, attempt)
+        if joined is None and len(state.early) + state.waiting >= MAX_EARLY:
+            self.out.refused.append(early)
+            self.out.counts["dead_lettered"] += 1
+            return
+        if len(state.outcomes) >= MAX_BESIDE_STATE:
+            opened = self.kept.enter_in_ledger(key, state, offset)
+            if opened is not None:
+                self.out.started.append((state.since, opened))
         if joined is None:
-            early = EarlyFeedback(self.judgements.partition, offset, received_at, feedback, attempt)
             state.early.append(early)
-            state.outcomes[feedback.feedback_id] = "early"
-            self.out.counts["early"] += 1
+            outcome = "early"
+            self.out.counts[outcome] += 1
         else:
             origin = Origin(FEEDBACK, self.judgements.partition, offset)
-            self._join(joined, state, feedback, origin, received_at)
-        self._keep_state(key, state)
+            outcome = self._join(joined, state, feedback, origin, received_at)
+            if outcome != "superseded":
+                self._hand_on_answers(joined, state)
+        state.outcomes[feedback.feedback_id] = outcome
+        self.kept.keep_state(key, state)
 
     def expire(self, key: bytes, until: float) -> None:
-        """Forget an experience that arrived at or before `until`; feedback that still waits for it is orphaned."""
-        state = self._state(key)
+        """Forget an experience that arrived at or before `until`, or a ledger; what still waits is orphaned."""
+        if is_ledger(key):
+            self._clear_ledger(key, until)
+            return
+        state = self.kept.state(key)
         if state is None or state.since > until:
             return
-        self.out.orphans.extend(state.early)
-        self.out.counts["orphan_feedback"] += len(state.early)
+        orphans = self.kept.waiting(key, state)
+        self.out.orphans.extend(orphans)
+        self.out.counts["orphan_feedback"] += len(orphans)
         self.out.counts["expired"] += 1
-        if self.experiences.get(key) is not None:
-            self.experiences.set(key, None)
-        self.judgements.set(key, None)
+        self.kept.forget(key)
 
-    def _state(self, key: bytes) -> Judgements | None:
-        data = self.judgements.get(key)
-        if data is None:
-            return None
-        # Taken, as it is changed in place: what is kept again is what was written.
-        return self.memory.judgements.take(key, data) or Judgements.decode(data)
-
-    def _keep_state(self, key: bytes, state: Judgements) -> None:
-        data = state.encode()
-        self.judgements.set(key, data)
-        self.memory.judgements.keep(key, data, state)
-
-    def _experience(self, key: bytes) -> JoinedExperience | None:
-        data = self.experiences.get(key)
-        if data is None:
-            return None
-        joined = self.memory.experiences.get(key, data)
-        if joined is None:
-            joined = JoinedExperience.decode(data)
-            self.memory.experiences.keep(key, data, joined)
-        return joined
-
-    def _keep_experience(self, key: bytes, joined: JoinedExperience) -> None:
-        data = joined.encode()
-        self.experiences.set(key, data)
-        self.memory.experiences.keep(key, data, joined)
+    def _clear_ledger(self, ledger: bytes, until: float) -> None:
+        key = experience_of(ledger)
+        state = self.kept.state(key)
+        if state is not None and state.ledger is not None and ledger_of(key, state.ledger) == ledger:
+            self.out.started.append((state.since, ledger))
+        elif not self.kept.ledgers.clear(ledger):
+            self.out.started.append((until, ledger))
 
     def _join(
         self, joined: JoinedExperience, state: Judgements, feedback: Feedback, origin: Origin, received_at: float
-    ) -> None:
+    ) -> str:
+        """Let a judgement count; return what became of it."""
         source, judgement = feedback.source, Judgement.of(feedback)
         before = state.latest.get(source)
         if before is not None and not is_newer(judgement, before):
-            state.outcomes[feedback.feedback_id] = "superseded"
             self.out.counts["superseded"] += 1
-            return
+            return "superseded"
         state.latest[source] = judgement
         if judgement.widgets:
             self.out.counts["unknown_widget"] += len(unknown_widgets(judgement, joined.item_ids))
@@ -181,22 +180,20 @@ class Joiner:
         own = item_judgements(judgement, joined.item_ids, joined.item_types)
         counts = source != "implicit" or len(state.latest) == 1
         rewards = tuple([b if o is not None and counts else None for b, o in zip(blended, own, strict=True)])
-        if any(reward is not None for reward in rewards):
+        outcome = "unusable" if all(reward is None for reward in rewards) else "joined"
+        if outcome == "joined":
             self.out.entries.append(
                 self._entry(
                     "feedback", feedback.experience_id, feedback.feedback_id, joined, origin, received_at, rewards
                 )
             )
-            state.outcomes[feedback.feedback_id] = "joined"
-        else:
-            state.outcomes[feedback.feedback_id] = "unusable"
-        self.out.counts[state.outcomes[feedback.feedback_id]] += 1
-        self._hand_on_answers(joined, state)
+        self.out.counts[outcome] += 1
+        return outcome
 
     def _hand_on_answers(self, joined: JoinedExperience, state: Judgements) -> None:
         confidence = answer_confidence(state.latest)
         by_user = "user" in state.latest
-        joined_ids = [name for name, outcome in state.outcomes.items() if outcome == "joined"]
+        feedback_ids = blended_from(state.latest)
         lines = []
         for kind in PAIR_KINDS:
             reward = answer_reward(state.latest, kind, self.settings, joined.item_ids)
@@ -204,7 +201,7 @@ class Joiner:
             if state.answers.get(kind) == handed:
                 continue
             state.answers[kind] = handed
-            lines.append(encode_answer(joined, kind, reward, confidence, by_user, joined_ids))
+            lines.append(encode_answer(joined, kind, reward, confidence, by_user, feedback_ids))
         if lines:
             self.out.answers.append(EncodedAnswers(joined.intent_type, b"\n".join(lines)))
 
@@ -231,18 +228,3 @@ class Joiner:
             rewards=rewards,
             arrival=Arrival(self.experiences.partition, joined.offset),
         )
-
-
-def encode_answer(
-    joined: JoinedExperience,
-    kind: str,
-    reward: float | None,
-    confidence: float | None,
-    by_user: bool,
-    feedback_ids: Sequence[str] = (),
-) -> bytes:
-    """Return the JSON of an `Answer`."""
-    content = joined.widgets if kind == "widget" else joined.voice_reply
-    fields = {"reward": reward, "evaluation_confidence": confidence, "judged_by_user": by_user}
-    judged = orjson.dumps({**fields, "feedback_ids": feedback_ids})
-    return b"".join((b'{"kind":"', kind.encode(), b'",', joined.about, b',"content":', content, b",", judged[1:]))

@@ -1,4 +1,4 @@
-"""Which experiences are due to be forgotten: an index by arrival, rebuilt from the table after a rebalance."""
+"""Which experiences and ledgers are due to be forgotten: an index by time, rebuilt from the table after a rebalance."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterable
 
 import orjson
 
+from streams.join.ledger import is_entry
+
 
 class ExpiryIndex:
     """Keys of one partition, oldest first."""
 
     def __init__(self, stored: Iterable[tuple[bytes, bytes]]) -> None:
         """Read the index from the judgements table's items."""
-        self._heap = [(float(orjson.loads(value)["since"]), key) for key, value in stored]
+        self._heap = [(float(orjson.loads(value)["since"]), key) for key, value in stored if not is_entry(key)]
         heapq.heapify(self._heap)
 
     def add(self, since: float, key: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -67,6 +68,21 @@ class JoinedExperience(NamedTuple):
         return cls(offset, query_hash, intent_type, tuple(item_ids), tuple(item_types), *texts)
 
 
+def encode_answer(
+    joined: JoinedExperience,
+    kind: str,
+    reward: float | None,
+    confidence: float | None,
+    by_user: bool,
+    feedback_ids: Sequence[str] = (),
+) -> bytes:
+    """Return the JSON of an `Answer`."""
+    content = joined.widgets if kind == "widget" else joined.voice_reply
+    fields = {"reward": reward, "evaluation_confidence": confidence, "judged_by_user": by_user}
+    judged = orjson.dumps({**fields, "feedback_ids": feedback_ids})
+    return b"".join((b'{"kind":"', kind.encode(), b'",', joined.about, b',"content":', content, b",", judged[1:]))
+
+
 def _json(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
@@ -84,20 +100,35 @@ class EarlyFeedback(msgspec.Struct, array_like=True):
     attempt: int = 1
     """Which try of the feedback this is."""
 
+    def encode(self) -> bytes:
+        """Return a JSON array."""
+        return _ENCODER.encode(self)
 
-class Judgements(msgspec.Struct):
-    """The judgements of one experience so far."""
+    @classmethod
+    def decode(cls, data: bytes) -> EarlyFeedback:
+        """Read what `encode` wrote."""
+        return _EARLY.decode(data)
+
+
+class Judgements(msgspec.Struct, omit_defaults=True):
+    """The judgements of one experience so far. It is written anew with each, so what grows with them has a ledger."""
 
     since: float
     """Broker time at which the experience, or its first feedback, arrived."""
     latest: dict[FeedbackSource, Judgement] = msgspec.field(default_factory=dict)
     """The judgement that counts, by source."""
     outcomes: dict[str, str] = msgspec.field(default_factory=dict)
-    """What became of each feedback, by id: joined, early, superseded or unusable."""
+    """What became of the feedbacks that are not in the ledger, by id: joined, early, superseded or unusable."""
     early: list[EarlyFeedback] = msgspec.field(default_factory=list)
-    """Feedback that waits for the experience."""
+    """Those of them that wait for the experience."""
     answers: dict[str, list[Any]] = msgspec.field(default_factory=dict)
     """By kind, the reward and confidence that were last handed on."""
+    ledger: int | None = None
+    """Offset that names the ledger; None where there is none."""
+    waiting: int = 0
+    """How many feedbacks of the ledger wait for the experience."""
+    waiting_from: int = 0
+    """Offset of the first of them."""
 
     def encode(self) -> bytes:
         """Return JSON."""
@@ -105,8 +136,23 @@ class Judgements(msgspec.Struct):
 
     @classmethod
     def decode(cls, data: bytes) -> Judgements:
-        """Read what `encode` wrote."""
-        return _DECODER.decode(data)
+        """Read what `encode` wrote, or an earlier version that had no ledgers, with however many feedbacks."""
+        state = _DECODER.decode(data)
+        for judged in state.latest.values():
+            if judged.feedback_id is not None:
+                return state
+        state._name_latest()
+        return state
+
+    def _name_latest(self) -> None:
+        """Say which feedback each judgement is of, as far as an earlier version's state tells."""
+        if not self.latest:
+            return
+        accepted = [name for name, outcome in self.outcomes.items() if outcome in ("joined", "unusable")]
+        sources = len(self.latest)
+        if sources in (1, len(accepted)):
+            for source, name in zip(list(self.latest), accepted[-sources:], strict=False):
+                self.latest[source] = self.latest[source]._replace(feedback_id=name)
 
 
 def _plain(value: Any) -> Any:
@@ -114,5 +160,10 @@ def _plain(value: Any) -> Any:
     return value.model_dump(mode="json", exclude_none=True)
 
 
+def _feedback(_: type, value: Any) -> Feedback:
+    return Feedback.model_validate(value)
+
+
 _ENCODER = msgspec.json.Encoder(enc_hook=_plain)
-_DECODER = msgspec.json.Decoder(Judgements, dec_hook=lambda _, value: Feedback.model_validate(value))
+_DECODER = msgspec.json.Decoder(Judgements, dec_hook=_feedback)
+_EARLY = msgspec.json.Decoder(EarlyFeedback, dec_hook=_feedback)

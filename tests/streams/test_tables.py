@@ -60,6 +60,17 @@ def test_a_partition_holds_its_own_keys_only(table: StateTable) -> None:
     assert dict(table.items(1)) == {}
 
 
+def test_keys_under_a_prefix_are_walked_alone(table: StateTable) -> None:
+    keys = [b"a", b"a\x00", b"a\x001", b"a\x002", b"a\x01", b"b", b"__faust\x00"]
+    table.apply(0, [(key, b"v") for key in keys], 1)
+    table.apply(3, [(b"a\x003", b"v")], 0)
+    assert sorted(key for key, _ in table.under(0, b"a\x00")) == [b"a\x00", b"a\x001", b"a\x002"]
+    assert [key for key, _ in table.under(3, b"a\x00")] == [b"a\x003"]
+    assert list(table.under(0, b"c")) == []
+    table.apply(0, [(b"a\x001", None)], 2)
+    assert sorted(key for key, _ in table.under(0, b"a\x00")) == [b"a\x00", b"a\x002"]
+
+
 def test_a_deleted_key_is_gone_and_may_come_back(table: StateTable) -> None:
     table.apply(0, [(b"a", b"1"), (b"a", None), (b"never", None)], 2)
     assert (table.get(0, b"a"), dict(table.items(0))) == (None, {})

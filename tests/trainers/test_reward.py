@@ -11,6 +11,7 @@ from trainers.reward import (
     answer_confidence,
     answer_reward,
     blend,
+    blended_from,
     is_newer,
     item_rewards,
     unknown_widgets,
@@ -19,6 +20,7 @@ from trainers.reward import (
 SETTINGS = RewardSettings()
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 rewards = st.floats(-1, 1)
+SOURCES = ("user", "evaluator", "implicit")
 
 
 def feedback(source="user", widgets=(), at=NOON, **fields):
@@ -94,6 +96,13 @@ def test_implicit_feedback_counts_only_alone():
     with_user = {"implicit": implicit, "user": feedback(voice_reward=0.5)}
     assert answer_reward(with_user, "voice", SETTINGS) == 0.5
     assert answer_reward(with_user, "widget", SETTINGS) is None
+
+
+def test_rewards_follow_from_the_latest_judgement_of_each_source_that_counts():
+    user, evaluator, implicit = (feedback(s, reward=1.0)._replace(feedback_id=s) for s in SOURCES)
+    assert blended_from({"implicit": implicit}) == ["implicit"]
+    assert blended_from({"implicit": implicit, "user": user, "evaluator": evaluator}) == ["user", "evaluator"]
+    assert blended_from({"user": user._replace(feedback_id=None), "evaluator": evaluator}) == ["evaluator"]
 
 
 def test_a_widget_plan_has_its_reward_else_the_mean_of_its_widgets():

@@ -101,6 +101,35 @@ def test_a_pair_is_told_with_its_job_and_version() -> None:
     assert lines(found, "widget")[2] == "  4. of the 80 pairs of the next job"
 
 
+def test_a_pair_is_told_with_the_feedback_that_reached_it_and_the_rest_is_told_as_superseded() -> None:
+    """The join's answers name the latest of each source, and a pair names them as they were then."""
+    pair = {
+        "pair_id": "p1",
+        "kind": "widget",
+        "chosen_experience_id": "e9",
+        "rejected_experience_id": "e1",
+        "reward_gap": 1.2,
+        "shared_domains": ["pumps"],
+        "chosen_feedback_ids": ["other"],
+        "rejected_feedback_ids": ["f2", "f3"],
+    }
+    found = gathered(
+        entries={"widget": Entry(4, PAIRED, -0.7, "e9")},
+        answers={"widget": answer("e1", -0.7)},
+        pairs=[pair],
+        feedbacks=[
+            (1.0, feedback("f1", "user", "01:00:00", reward=1.0)),
+            (2.0, feedback("f2", "user", "02:00:00", reward=-1.0)),
+            (3.0, feedback("f3", "evaluator", "02:00:00", reward=-0.5)),
+        ],
+    )
+    told = lines(found, "widget answer")
+    assert told[1].startswith("pair p1: rejected, against e9")
+    assert told[2] == "  its reward is of f2, f3; other feedback was superseded, came later, or changed nothing"
+    superseded = [line.split()[0] for line in lines(found, "Judgements") if "superseded" in line]
+    assert superseded == ["f1"]
+
+
 def test_a_waiting_answer_is_told_why_none_of_the_others_fits() -> None:
     others = [answer("a", -0.5, domains=("fans",)), answer("b", -0.5, domains=("fans",)), answer("c", 0.9)]
     found = gathered(

@@ -2,104 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.events import Experience, Feedback
-from schemas.records import Answer, Origin, ScorerEntry
-from schemas.settings import RewardSettings, ScorerSettings
-from streams.join.decide import Joiner, Memory, encode_answer
-from streams.join.state import JoinedExperience, Judgements
-from streams.tables import Overlay
-from trainers.embedding import build_embedder
+from schemas.records import Answer, Origin
+from streams.join.kept import Memory
+from streams.join.state import JoinedExperience, Judgements, encode_answer
+from tests.streams.join.partition import EMBEDDER, Partition, applied, experience, feedback
 from trainers.prepare import prepare, query_hash
 from trainers.reward import Judgement
-from trainers.scorer.entries import Origins
-
-EMBEDDER = build_embedder(ScorerSettings())
-
-
-class FakeTable:
-    """A table of one partition in a dict."""
-
-    name = changelog = "fake"
-    generation = 0
-
-    def __init__(self) -> None:
-        self.data: dict[bytes, bytes] = {}
-
-    def get(self, partition: int, key: bytes) -> bytes | None:
-        return self.data.get(key)
-
-    def take(self, overlay: Overlay, count: int | None = None) -> None:
-        for key, value in overlay.writes[:count]:
-            if value is None:
-                self.data.pop(key, None)
-            else:
-                self.data[key] = value
-
-
-class Partition:
-    """Runs batches of events through a joiner, as the agent does, and keeps what came out."""
-
-    def __init__(self) -> None:
-        self.experiences, self.judgements = FakeTable(), FakeTable()
-        self.memory = Memory()
-        self.entries: list[ScorerEntry] = []
-        self.answers: list[Any] = []
-        self.orphans: list[Any] = []
-        self.counts: dict[str, int] = {}
-
-    def joiner(self) -> Joiner:
-        overlays = Overlay(self.experiences, 0), Overlay(self.judgements, 0)  # type: ignore[arg-type]
-        return Joiner(RewardSettings(), 7 * 86_400.0, *overlays, self.memory)
-
-    def run(self, topic: str, events: list[tuple[int, Any]], at: float = 1000.0, persist: bool = True) -> Joiner:
-        joiner = self.joiner()
-        for offset, event in events:
-            if isinstance(event, Experience):
-                items = prepare(event, EMBEDDER)
-                joiner.arrive(event, query_hash(event.query), items, offset, at)
-            else:
-                joiner.judge(event, offset, at)
-        self.keep(joiner, persist)
-        return joiner
-
-    def keep(self, joiner: Joiner, persist: bool = True) -> None:
-        self.entries += joiner.out.entries
-        self.answers += [answer for sent in joiner.out.answers for answer, _ in Answer.each_from(sent.value)]
-        self.orphans += joiner.out.orphans
-        for name, count in joiner.out.counts.items():
-            self.counts[name] = self.counts.get(name, 0) + count
-        if persist:
-            self.judgements.take(joiner.judgements)
-            self.experiences.take(joiner.experiences)
-
-
-def experience(name: str = "e1", **fields: Any) -> Experience:
-    plan = [
-        {"widget_id": "w1", "widget_type": "gauge", "text": "pump one"},
-        {"widget_id": "w2", "widget_type": "table"},
-    ]
-    values = {
-        "experience_id": name,
-        "timestamp": 1.0,
-        "query": "show pump 1",
-        "intent": {"type": "status", "domains": ["pumps"], "devices": ["pump"]},
-        "widget_plan": plan,
-        "voice_reply": "here it is",
-    }
-    return Experience.model_validate({**values, **fields})
-
-
-def feedback(name: str = "f1", of: str = "e1", **fields: Any) -> Feedback:
-    values: dict[str, Any] = {"feedback_id": name, "experience_id": of, "timestamp": 2.0, "source": "user"}
-    if not {"reward", "voice_reward", "per_widget_feedback"} & fields.keys():
-        fields["reward"] = 1.0
-    return Feedback.model_validate({**values, **fields})
 
 
 def test_feedback_after_its_experience_carries_the_rewards_of_every_item() -> None:
@@ -179,7 +94,7 @@ def test_answers_are_handed_on_only_when_their_reward_changes() -> None:
     assert len(partition.answers) == 2
     partition.run("feedback", [(2, feedback("f3", voice_reward=1.0, reward=0.5))])
     assert [(a.kind, a.reward) for a in partition.answers[2:]] == [("voice", 1.0)]
-    assert [a.feedback_ids for a in partition.answers] == [("f1",), ("f1",), ("f1", "f2", "f3")]
+    assert [a.feedback_ids for a in partition.answers] == [("f1",), ("f1",), ("f3",)]
 
 
 def test_expiry_forgets_the_experience_and_orphans_what_waits() -> None:
@@ -219,6 +134,63 @@ def test_state_reads_back_what_it_wrote() -> None:
     assert Judgements.decode(state.encode()) == state
 
 
+OF_USER = [3.0, 1.0, None, None, {}]
+OF_EVALUATOR = [2.0, -0.5, 0.9, None, {}]
+
+
+@pytest.mark.parametrize(
+    ("latest", "outcomes", "named"),
+    [
+        ({"user": OF_USER, "evaluator": OF_EVALUATOR}, {"f1": "joined", "f2": "joined"}, ["f1", "f2"]),
+        ({"user": OF_USER}, {"f1": "joined", "f2": "unusable", "f3": "superseded"}, ["f2"]),
+        ({"user": OF_USER, "evaluator": OF_EVALUATOR}, dict.fromkeys(["f1", "f2", "f3"], "joined"), [None, None]),
+        ({}, {"f1": "early"}, []),
+    ],
+)
+def test_the_state_of_an_earlier_version_names_the_latest_judgements_as_far_as_it_tells(
+    latest: dict[str, Any], outcomes: dict[str, str], named: list[str | None]
+) -> None:
+    old = {"since": 1.5, "latest": latest, "outcomes": outcomes, "early": [], "answers": {}}
+    state = Judgements.decode(json.dumps(old).encode())
+    assert [judged.feedback_id for judged in state.latest.values()] == named
+    assert (state.outcomes, state.ledger) == (outcomes, None)
+
+
+def old_state(outcome: str, count: int, **more: Any) -> bytes:
+    """Return the state of an earlier version: all ids within."""
+    outcomes = {f"f{number}": outcome for number in range(count)}
+    return json.dumps({"since": 500.0, "latest": {}, "outcomes": outcomes, "early": [], "answers": {}, **more}).encode()
+
+
+def test_the_state_of_an_earlier_version_goes_to_a_ledger_with_its_next_judgement() -> None:
+    partition = Partition()
+    partition.run("experiences", [(0, experience())])
+    partition.judgements.data[b"e1"] = old_state("joined", 100, latest={"user": [9.0, 1.0, None, None, {}]})
+    partition.run("feedback", [(100 + number, feedback(f"f{number}")) for number in range(100)])
+    assert partition.counts["duplicate_feedback"] == 100
+    partition.run("feedback", [(200, feedback("new", source="evaluator", timestamp=1.0))])
+    assert partition.answers[-1].feedback_ids == ("f99", "new")
+    assert len(partition.judgements.data.pop(b"e1")) < 300
+    entries = {b"e1\x00200\x00f%d" % number: b"joined" for number in range(100)}
+    assert partition.judgements.data == {b"e1\x00200": b'{"since":500.0}', **entries}
+
+
+@pytest.mark.parametrize("judged_first", [False, True])
+def test_feedback_that_waits_in_the_state_of_an_earlier_version_is_joined(judged_first: bool) -> None:
+    partition = Partition()
+    early = [
+        [0, number, 500.0, feedback(f"f{number}").model_dump(mode="json", exclude_none=True), 1] for number in range(50)
+    ]
+    partition.judgements.data[b"e1"] = old_state("early", 50, early=early)
+    if judged_first:
+        partition.run("feedback", [(50, feedback("f50"))])
+    partition.run("experiences", [(0, experience())])
+    joined = [(entry.feedback_id, entry.origin.offset) for entry in partition.entries if entry.feedback_id]
+    assert joined == [(f"f{number}", number) for number in range(50 + judged_first)]
+    partition.run("feedback", [(60 + number, feedback(f"f{number}")) for number in range(50)])
+    assert partition.counts["duplicate_feedback"] == 50
+
+
 def test_an_answer_is_the_experiences_own_words_whatever_is_in_them() -> None:
     widget = {"widget_id": "w1", "widget_type": "gauge", "text": "\u2028é", "params": {"n": 2**70, "a": [None]}}
     event = experience(query='a "quoted"\nline', widget_plan=[widget], voice_reply=None)
@@ -250,17 +222,6 @@ EVENTS = [
     ("experiences", experience("a")),
     ("feedback", feedback("f1", of="a")),
 ]
-
-
-def applied(entries: list[ScorerEntry]) -> list[tuple[str, str | None, tuple[float | None, ...]]]:
-    """What a reader that knows the origins it has applied learns."""
-    origins = Origins()
-    result = []
-    for entry in entries:
-        if entry.origin not in origins:
-            origins.add(entry.origin)
-            result.append((entry.experience_id, entry.feedback_id, entry.rewards))
-    return result
 
 
 @settings(max_examples=150, deadline=None)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from schemas.events import DeadLetter, Experience, Feedback
-from schemas.records import ScorerEntry
+from schemas.records import Joined, ScorerEntry, decode_log
 from schemas.settings import Settings
 from streams import topology
 from streams.app import TierstreamApp
@@ -28,7 +28,7 @@ POPULAR = Experience.model_validate(
         "widget_plan": [{"widget_id": "w1", "widget_type": "gauge"}],
     }
 )
-PASSED_ON = (topology.ANSWERS, topology.SCORER_ENTRIES, topology.DEAD_LETTERS)
+PASSED_ON = (topology.ANSWERS, topology.SCORER_LOG, topology.DEAD_LETTERS)
 CHUNK = 1_000
 KIB, MIB = 1024, 1024 * 1024
 
@@ -36,38 +36,43 @@ KIB, MIB = 1024, 1024 * 1024
 class Stream:
     """Join and pairing without a broker, partition 0; what they publish is measured and passed on."""
 
-    def __init__(self, app: TierstreamApp, published: KeptPublisher) -> None:
-        self.agents, self.tables = app.agents_of_ours, app.services.tables
+    def __init__(self, join: tuple[TierstreamApp, KeptPublisher], pairs: tuple[TierstreamApp, KeptPublisher]) -> None:
+        self._join, self._pairs = join, pairs
         self.bytes: Counter[str] = Counter()
         self.letters: list[bytes] = []
         self.entries: list[ScorerEntry] = []
-        self._published = published
         self._offsets: Counter[str] = Counter()
 
     async def experience(self, event: Experience, at: float) -> None:
-        await self._feed(self.agents.join.process, topology.EXPERIENCES, [event], at)
+        await self._feed(self._join, topology.EXPERIENCES, [event], at)
 
     async def feedback(self, events: Sequence[Feedback], at: float) -> None:
-        await self._feed(self.agents.join.process, topology.FEEDBACK, events, at)
+        await self._feed(self._join, topology.FEEDBACK, events, at)
 
     async def tick(self, at: float) -> None:
-        await self._feed(self.agents.join.process, topology.TICKS, [b""], at)
+        await self._feed(self._join, topology.TICKS, [b""], at)
 
     def kept(self) -> dict[bytes, bytes]:
-        return dict(self.tables[topology.JUDGEMENTS_TABLE].items(0))
+        return dict(self._join[0].services.tables[topology.JUDGEMENTS_TABLE].items(0))
 
-    async def _feed(self, process: Any, topic: str, values: Sequence[Any], at: float = 0.0) -> None:
-        await process(batch(topic, *values, start=self._offsets[topic], at=at))
+    async def _feed(
+        self, role: tuple[TierstreamApp, KeptPublisher], topic: str, values: Sequence[Any], at: float = 0.0
+    ) -> None:
+        app, published = role
+        agent = app.agents_of_ours.join or app.agents_of_ours.pairs
+        assert agent is not None
+        await agent.process(batch(topic, *values, start=self._offsets[topic], at=at))
         self._offsets[topic] += len(values)
-        messages, self._published.messages = self._published.messages, []
+        messages, published.messages = published.messages, []
         for message in messages:
             self.bytes[message.topic] += len(message.key or b"") + len(message.value or b"")
         sent = {name: [m.value or b"" for m in messages if m.topic == name] for name in PASSED_ON}
         self.letters += sent[topology.DEAD_LETTERS]
-        self.entries += map(ScorerEntry.decode, sent[topology.SCORER_ENTRIES])
+        for record in map(decode_log, sent[topology.SCORER_LOG]):
+            self.entries += record.entries if isinstance(record, Joined) else ()
         answers = sent[topology.ANSWERS]
         if answers:
-            await self._feed(self.agents.pairs.process, topology.ANSWERS, answers)
+            await self._feed(self._pairs, topology.ANSWERS, answers)
 
 
 @pytest.fixture
@@ -75,8 +80,8 @@ def stream(tmp_path: Path) -> Iterator[Stream]:
     settings = Settings.model_validate(
         {"data_dir": str(tmp_path), "join": {"retention": "1h"}, "topics": {"partitions": 1}}
     )
-    with offline_app(settings) as (app, published):
-        yield Stream(app, published)
+    with offline_app(settings, "join") as join, offline_app(settings, "pairs") as pairs:
+        yield Stream(join, pairs)
 
 
 def judgements(first: int, count: int) -> list[Feedback]:

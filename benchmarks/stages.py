@@ -23,13 +23,15 @@ from rich.table import Table
 from benchmarks.load import Load
 from benchmarks.machine import machine
 from schemas.config import load
-from schemas.records import StepRecord
+from schemas.records import Configure, encode_log
 from streams import app as app_module
 from streams import topology
-from streams.agents import scorer as scorer_module
-from streams.app import TierstreamApp, build_app
+from streams.agents import Agents
+from streams.app import build_app
 from streams.publisher import Outgoing, Publisher, Receipt
+from streams.topology import Role
 from streams.transport.batch import RecordBatch
+from trainers.scorer.log_settings import learning_settings
 
 Process = Callable[[RecordBatch], Awaitable[None]]
 
@@ -58,27 +60,28 @@ class Shelf(Publisher):
 
 
 class Stages:
-    """The app without a broker."""
+    """The roles' apps without a broker, publishing to one shelf."""
 
     def __init__(self, folder: Path) -> None:
         self.settings = load(None, {}, {"data_dir": str(folder)}).settings
-        self.shelf: Shelf
+        self.shelf = Shelf({})
         self._read: Counter[tuple[str, int]] = Counter()
         self._offsets: Counter[tuple[str, int]] = Counter()
-        self.app = self._build()
+        app_module.Publisher = lambda _: self.shelf  # type: ignore[assignment, misc]
+        self.join, self.scorer, self.pairs = (self._build(role) for role in ("join", "scorer", "pairs"))
 
-    def _build(self) -> TierstreamApp:
-        async def read_steps(_: Any, topic: str, start: int, end: int) -> list[tuple[int, StepRecord]]:
-            values = list(enumerate(self.shelf.logs[topic, 0]))[start : end + 1]
-            return [(offset, StepRecord.from_json(message.value or b"")) for offset, message in values]
-
-        app_module.Publisher = Shelf  # type: ignore[misc]
-        scorer_module.read_steps = read_steps
-        app = build_app(self.settings)
+    def _build(self, role: Role) -> Agents:
+        app = build_app(self.settings, role)
         app.finalize()
-        assert isinstance(app.services.publisher, Shelf)
-        self.shelf = app.services.publisher
-        return app
+        return app.agents_of_ours
+
+    async def begin(self) -> None:
+        """Let the scorer's log begin with its settings, as a worker does."""
+        control = encode_log(Configure(learning_settings(self.settings.scorer)))
+        log = self.settings.topic(topology.SCORER_LOG)
+        await self.shelf.publish([Outgoing(log, 0, None, control)])
+        assert self.scorer.scorer is not None
+        await self.pass_on(log, self.scorer.scorer.process)
 
     async def feed(self, topic: str, messages: Sequence[Outgoing], process: Process) -> float:
         """Let an agent process messages as batches of each partition; return the CPU seconds."""
@@ -118,7 +121,11 @@ class Stages:
 async def measure(folder: Path, experiences: int, feedbacks: int) -> dict[str, float]:
     """Return the microseconds of CPU an event of each stage, and bytes published a feedback."""
     stages = Stages(folder)
-    agents, topic = stages.app.agents_of_ours, stages.settings.topic
+    await stages.begin()
+    join, scorer, pairs, topic = stages.join.join, stages.scorer.scorer, stages.pairs.pairs, stages.settings.topic
+    assert join
+    assert scorer
+    assert pairs
     source = Load(stages.settings, experiences)
     arriving = list(source.experiences())
     judging = source.feedback(0, feedbacks)
@@ -126,15 +133,13 @@ async def measure(folder: Path, experiences: int, feedbacks: int) -> dict[str, f
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     found = {
-        "join an experience": await stages.feed(topic(topology.EXPERIENCES), arriving, agents.join.process)
-        / experiences,
-        "score an experience": await stages.pass_on(topic(topology.SCORER_ENTRIES), agents.scorer.process)
-        / experiences,
+        "join an experience": await stages.feed(topic(topology.EXPERIENCES), arriving, join.process) / experiences,
+        "score an experience": await stages.pass_on(topic(topology.SCORER_LOG), scorer.process) / experiences,
     }
     before = Counter(stages.shelf.bytes)
-    found["join a feedback"] = await stages.feed(topic(topology.FEEDBACK), judging, agents.join.process) / feedbacks
-    found["learn a feedback"] = await stages.pass_on(topic(topology.SCORER_ENTRIES), agents.scorer.process) / feedbacks
-    found["pair a feedback"] = await stages.pass_on(topic(topology.ANSWERS), agents.pairs.process) / feedbacks
+    found["join a feedback"] = await stages.feed(topic(topology.FEEDBACK), judging, join.process) / feedbacks
+    found["learn a feedback"] = await stages.pass_on(topic(topology.SCORER_LOG), scorer.process) / feedbacks
+    found["pair a feedback"] = await stages.pass_on(topic(topology.ANSWERS), pairs.process) / feedbacks
     found = {name: seconds * 1e6 for name, seconds in found.items()}
     for name, total in (stages.shelf.bytes - before).items():
         found[f"bytes to {name}"] = total / feedbacks

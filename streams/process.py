@@ -15,6 +15,8 @@ from schemas.settings import Settings
 EXIT_REFUSED = 1
 """Exit status of a process that will not do better when it is started again: somebody has to act."""
 
+NICENESS = 10
+
 GC_THRESHOLDS = (50_000, 50, 100)
 """Our data has no cycles; what has, such as the tasks of asyncio, is few beside it."""
 
@@ -45,6 +47,14 @@ def log_to_stderr(settings: Settings) -> None:
     )
     for chatty in ("aiokafka", "faust", "mode"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.root.level))
+
+
+def yield_to_tier_1() -> None:
+    """Run niced, with all that is started from here: cadences of hours and days leave the cores to Tier 1 first.
+
+    Niceness counts within a session where the kernel groups processes by it (autogroup), so none of ours begins one.
+    """
+    os.nice(NICENESS)
 
 
 class _Refusals:

@@ -28,6 +28,7 @@ from streams.process import (
     limit_arenas,
     log_to_stderr,
     refuse,
+    yield_to_tier_1,
 )
 from streams.topology import Role
 
@@ -35,9 +36,6 @@ log = logging.getLogger("tierstream")
 
 EXIT_DRAIN_TIMEOUT = 71
 """Exit status of a role that did not stop in time; what it had not acknowledged is delivered again."""
-
-NICENESS = 10
-"""Of the roles whose cadence is hours or days, so that Tier 1 has the cores first."""
 
 
 class Worker(faust.Worker):  # type: ignore[misc]
@@ -71,7 +69,7 @@ def main() -> None:
     limit_arenas()
     log_to_stderr(settings)
     if role not in topology.TIER_1:
-        os.nice(NICENESS)
+        yield_to_tier_1()
     mode.loop.use("uvloop")
     try:
         _check_extension()

@@ -51,7 +51,7 @@ class Part:
                 stderr=output,
                 env=self._environment,
                 # Ctrl-C is for us: parts are told to stop one after the other.
-                start_new_session=True,
+                process_group=0,
             )
         self._starts.append(time.monotonic())
 

@@ -77,8 +77,7 @@ class RoleProcess(Part):
             pass_fds=[self._listener.fileno()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # Ctrl-C is for the worker: roles are told to stop by it. Not a session of its own: where the kernel groups
-            # by sessions (autogroup), niceness counts within one only.
+            # Ctrl-C is for the worker: roles are told to stop by it.
             process_group=0,
         )
         self._starts.append(time.monotonic())

@@ -116,7 +116,7 @@ class EmbeddedBroker:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **launch.environment},
                 # Ctrl-C is for us: the broker goes last, after those who still write to it.
-                start_new_session=True,
+                process_group=0,
                 # The lock lives as long as the broker, also where we are killed.
                 pass_fds=(self._lock.fileno(),),
             )

@@ -115,7 +115,7 @@ def launch(
             pass_fds=(lock,),
             env={**os.environ, **environ},
             # Ctrl-C is for the trainer, which then ends the job; and a group of its own can be ended as a whole.
-            start_new_session=True,
+            process_group=0,
         )
 
 

@@ -59,7 +59,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,
+                process_group=0,
             )
 
     def end(self, how: signal.Signals) -> None:

@@ -170,9 +170,10 @@ def build_app(
         batch_records=settings.stream.batch_records,
         fetch_max_wait_ms=int(settings.kafka.fetch_max_wait * 1000),
     )
-    if agents.scorer:
-        app.transport_options = _scorer_options(app, agents.scorer)
     app.watchdog = Watchdog(app, settings.stream.stall_timeout)
+    if scorer := agents.scorer:
+        app.transport_options = _scorer_options(app, scorer)
+        app.watchdog = Watchdog(app, settings.stream.stall_timeout, lambda: scorer.records_taken)
     app.stream_web = RoleWeb(app, settings.web, listener)
     app.services.metrics.registry.register(StateCollector(lambda: role_families(status(app))))
     topology.connect(app, agents)

@@ -48,6 +48,8 @@ class RoleWeb(Service):  # type: ignore[misc]
             return "starting"
         if app.rebalancing or not assigned:
             return "waiting for partitions"
+        if scorer is not None and not (scorer.is_active or scorer.stands_by):
+            return "reading its log"
         if not app.tables.actives_ready:
             return "recovering tables"
         if stalled := app.watchdog.stalled():

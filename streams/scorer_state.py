@@ -40,6 +40,8 @@ class ScorerState:
         self.versions = VersionStore(settings.data_dir)
         self.fold: ScorerFold | None = None
         """None before the log's first record."""
+        self.taken = 0
+        """Records looked at so far, those that a version put into use had missed among them."""
         self._read_again = False
         """Whether the features were read from the log's start, because some were not there."""
 
@@ -72,6 +74,7 @@ class ScorerState:
             VersionError: it names a version that is not as it was added.
         """
         record, fold = item.record, self.fold
+        self.taken += 1
         if isinstance(record, Configure):
             await self._configure(item, record)
             return []
@@ -118,6 +121,7 @@ class ScorerState:
             async with LogReader(self._settings) as reader:
                 async for items in reader.read(fold.next_offset, item.offset):
                     for missed in items:
+                        self.taken += 1
                         if isinstance(missed.record, Joined):
                             await asyncio.to_thread(fold.relearn, missed.offset, await self.complete(missed))
         self.fold = fold.arrive(item.offset)

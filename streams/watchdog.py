@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 log = logging.getLogger("tierstream.watchdog")
@@ -26,12 +27,14 @@ class Watchdog:
 
     Args:
         app: what is watched.
-        stall_timeout: seconds without progress until the worker is not ready; after twice that it ends.
+        stall_timeout: seconds without progress until the role is not ready; after twice that it ends.
+        work: grows while there is progress that no acknowledged offset shows.
     """
 
-    def __init__(self, app: App, stall_timeout: float) -> None:
+    def __init__(self, app: App, stall_timeout: float, work: Callable[[], int] = lambda: 0) -> None:
         self._app = app
         self._timeout = stall_timeout
+        self._work, self._work_done = work, 0
         self._moved: dict[Any, tuple[int, float]] = {}
         self._rebalancing_since: float | None = None
         self.interval = min(5.0, stall_timeout / 4)
@@ -54,10 +57,11 @@ class Watchdog:
         """
         now = time.monotonic()
         self._check_rebalance(now)
-        waiting = self._waiting()
+        waiting, done = self._waiting(), self._work()
+        works, self._work_done = done != self._work_done, done
         self._moved = {tp: self._moved.get(tp, (position, now)) for tp, position in waiting.items()}
         for tp, position in waiting.items():
-            if position != self._moved[tp][0]:
+            if position != self._moved[tp][0] or works:
                 self._moved[tp] = (position, now)
         if stalled := self.stalled(2 * self._timeout):
             raise TimeoutError(f"no progress for {2 * self._timeout:g} s on {', '.join(stalled)}")

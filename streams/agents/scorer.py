@@ -242,6 +242,11 @@ class ScorerAgent:
         return {**self._state.fold.status(), **self._control.status()}
 
     @property
+    def records_taken(self) -> int:
+        """How many records were looked at: grows while there is work, also where no offset is acknowledged."""
+        return self._state.taken
+
+    @property
     def is_active(self) -> bool:
         """Whether this process publishes."""
         return self._active

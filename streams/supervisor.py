@@ -77,13 +77,27 @@ class Part:
             )
         pause = min(LONGEST_PAUSE_SECONDS, 2.0 ** (len(recent) - 1) / 2)
         say(f"the {self.name} ended with code {code}, starting it again in {pause:g} s (log: {self.log})")
-        self.process, self._start_at = None, now + pause
+        self._start_at = now + pause
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Forget the process, which has ended."""
+        self.process = None
 
     def stop(self, timeout_seconds: float) -> None:
         """Tell the process to end, and end it by force after the timeout."""
-        if self.process is None or self.process.poll() is not None:
+        self.tell_to_stop()
+        self.wait(timeout_seconds)
+
+    def tell_to_stop(self) -> None:
+        """Send SIGTERM."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Wait until the process has ended, and end it by force after the timeout."""
+        if self.process is None:
             return
-        self.process.terminate()
         try:
             self.process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:

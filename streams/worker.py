@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import aiohttp
 import orjson
@@ -62,7 +62,6 @@ class RoleProcess(Part):
         # Not by the command line or the environment, which others can read.
         self._settings = orjson.dumps(settings.model_dump(), default=SecretStr.get_secret_value) + b"\n"
         self._begun = False
-        self._pipe: IO[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -71,7 +70,6 @@ class RoleProcess(Part):
 
     def start(self) -> None:
         """Start the process, to begin with `begin`."""
-        self._close_pipe()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "streams.role", self.name, str(self._listener.fileno())],
             pass_fds=[self._listener.fileno()],
@@ -81,7 +79,6 @@ class RoleProcess(Part):
             process_group=0,
         )
         self._starts.append(time.monotonic())
-        self._pipe = self.process.stdin
         self._write(self._settings)
         if self._begun:
             self.begin()
@@ -91,11 +88,6 @@ class RoleProcess(Part):
         self._begun = True
         self._write(b"begin\n")
 
-    def tell_to_stop(self) -> None:
-        """Send SIGTERM."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-
     def refusal(self) -> str | None:
         """Return why the process ended, where it would end the same way again."""
         if self.process is None or self.process.poll() != EXIT_REFUSED or self.process.stdout is None:
@@ -103,26 +95,33 @@ class RoleProcess(Part):
         said = self.process.stdout.read().decode(errors="replace").strip()
         return said.removeprefix("error: ") or f"role {self.name} ended: {self.last_line()}"
 
-    def stop(self, timeout_seconds: float) -> None:
-        """Tell the process to end, and end it by force after the timeout; it is not started again."""
-        super().stop(timeout_seconds)
-        self._close_pipe()
+    def wait(self, timeout_seconds: float) -> None:
+        """Wait until the process has ended, and end it by force after the timeout; it is not started again."""
+        super().wait(timeout_seconds)
+        self._close_pipes()
         self._listener.close()
+
+    def let_go(self) -> None:
+        """Forget the process, which has ended."""
+        self._close_pipes()
+        super().let_go()
 
     def last_line(self) -> str:
         """Return where its log is."""
         return "its log is above"
 
     def _write(self, line: bytes) -> None:
-        assert self._pipe is not None
+        assert self.process is not None
+        assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended; why is in its exit status
-            self._pipe.write(line)
-            self._pipe.flush()
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
 
-    def _close_pipe(self) -> None:
-        if self._pipe is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._pipe.close()
+    def _close_pipes(self) -> None:
+        for pipe in () if self.process is None else (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 class Roles:
@@ -157,7 +156,7 @@ class Roles:
         for part in self.processes.values():
             part.tell_to_stop()
         for part in self.processes.values():
-            await asyncio.to_thread(part.stop, self._settings.stream.drain_timeout + 5)
+            await asyncio.to_thread(part.wait, self._settings.stream.drain_timeout + 5)
         codes = (part.process.returncode for part in self.processes.values() if part.process is not None)
         return next((code for code in codes if code > 0), 0)
 

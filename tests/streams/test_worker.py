@@ -19,10 +19,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from schemas.errors import TierstreamError
 from schemas.settings import Settings
 from streams.exposition import of_roles
+from streams.process import EXIT_REFUSED
 from streams.role import EXIT_DRAIN_TIMEOUT
 from streams.status import together
 from streams.supervisor import RESTARTS
-from streams.worker import REFUSED, RoleProcess, Roles
+from streams.worker import RoleProcess, Roles
 from streams.workers import announce, announced
 from tests.trainers.scorer.making import scorer_after
 from trainers.pairs.funnel import empty_funnel
@@ -113,7 +114,7 @@ def test_a_role_begins_when_it_is_told_to_and_the_worker_tells_of_all_as_one(
         found = await roles.status()
         assert (found["ready"], found["reason"]) == (True, None)
         assert found["events"] == {"feedback": {"join": 1, "pairs": 1}}
-        assert found["roles"] == dict.fromkeys(("join", "pairs"), {"ready": True, "reason": None, "active": None})
+        assert found["roles"] == {role: {"ready": True, "reason": None, "active": None} for role in ("join", "pairs")}
         assert found["settings"]["scorer.rank"] == 32
         assert "open sesame" not in json.dumps(found)
         metrics = generate_latest(await roles.metrics()).decode()  # type: ignore[no-untyped-call]
@@ -159,28 +160,27 @@ def test_a_role_that_dies_is_started_again_answers_at_the_same_place_and_goes_on
         assert (await roles.status())["ready"] is True
         assert (scorer.process.pid, scorer.url) == (pid, url)  # nobody else is touched
         stopping.set()
-        assert await running == 0
+        await running
         await roles.stop()
 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("code", REFUSED)
-def test_a_role_that_would_end_the_same_way_again_ends_the_worker(
-    program: Callable[[str], None], tmp_path: Path, code: int
+def test_a_role_that_would_end_the_same_way_again_ends_the_worker_with_its_line(
+    program: Callable[[str], None], tmp_path: Path
 ) -> None:
-    program(ends_with(code))
+    program(f"{BEGINS}\nprint('error: the checkpoint has rank 8')\nsys.exit({EXIT_REFUSED})\n")
 
-    async def run() -> int:
+    async def run() -> None:
         roles = Roles(settings_of(tmp_path), ("traces",))
         roles.start()
         for part in roles.processes.values():
             part.begin()
-        ended = await asyncio.wait_for(roles.run(asyncio.Event()), 60)
-        assert await roles.stop() == code
-        return ended
+        with pytest.raises(TierstreamError, match=r"^the checkpoint has rank 8$"):
+            await asyncio.wait_for(roles.run(asyncio.Event()), 60)
+        assert await roles.stop() == EXIT_REFUSED
 
-    assert asyncio.run(run()) == code
+    asyncio.run(run())
     assert files(tmp_path, "*.begun") == 1
 
 
@@ -230,18 +230,19 @@ def test_a_role_whose_worker_has_gone_before_it_began_ends_without_connecting(tm
     assert (done.returncode, done.stdout) == (0, b"")
 
 
-def test_a_role_that_may_not_start_says_why_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_role_that_may_not_start_says_why_in_one_line(tmp_path: Path) -> None:
     eight = Settings.model_validate({"scorer": {"rank": 8}}).scorer
     CheckpointStore(tmp_path / "data" / "scorer", eight).save(scorer_after(3, eight).snapshot())
     part = RoleProcess("scorer", settings_of(tmp_path))
     part.start()
     assert part.process is not None
-    assert part.process.wait(120) in REFUSED
+    assert part.process.wait(120) == EXIT_REFUSED
+    line = part.refusal()
     part.stop(0)
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1
-    assert "rank 8" in lines[0]
-    assert "rank 32" in lines[0]
+    assert line is not None
+    assert "\n" not in line
+    assert "rank 8" in line
+    assert "rank 32" in line
 
 
 # What they say together

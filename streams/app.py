@@ -44,6 +44,8 @@ EXIT_UNMENDABLE = 70
 """Exit status of a role that met what it cannot mend; nothing that it was working on is acknowledged."""
 
 MAX_FETCH_BYTES = 2 * 1024 * 1024
+GATHER_MS, GATHER_BYTES = 500, 64 * 1024
+"""Pairs and traces are fetched when there are so many bytes of them, and after so long at the latest."""
 BUFFERED_BATCHES = 4096
 """Record batches that may wait for an agent: more than the partitions it reads, or a full queue would hold up every
 agent. The transport has one batch of each partition under way, some of the scorer's, which is what bounds memory."""
@@ -168,7 +170,7 @@ def build_app(
     app.transport_options = TransportOptions(
         batch_topics=topology.batch_topics(settings, role),
         batch_records=settings.stream.batch_records,
-        fetch_max_wait_ms=int(settings.kafka.fetch_max_wait * 1000),
+        **_fetching(settings, role),
     )
     app.watchdog = Watchdog(app, settings.stream.stall_timeout)
     if scorer := agents.scorer:
@@ -179,6 +181,15 @@ def build_app(
     topology.connect(app, agents)
     _keep_time(app, agents)
     return app
+
+
+def _fetching(settings: Settings, role: Role) -> dict[str, Any]:
+    """Return how long the broker may hold a fetch, and for how much: events are wanted at once, pairs may gather."""
+    if role == "join":
+        return {"fetch_max_wait_ms": int(settings.kafka.fetch_max_wait * 1000)}
+    if role == "scorer":  # of one partition, so that no quiet one holds it up
+        return {"fetch_max_wait_ms": GATHER_MS}
+    return {"fetch_max_wait_ms": GATHER_MS, "client_options": {"fetch_min_bytes": GATHER_BYTES}}
 
 
 def _scorer_options(app: TierstreamApp, scorer: ScorerAgent) -> TransportOptions:

@@ -115,10 +115,21 @@ function showStatus(status) {
     const waiting = status.observed.lag.reduce((total, row) => total + row.lag, 0);
     const oldest = Math.max(0, ...status.observed.lag.map((row) => row.lag_seconds));
     draw("lag", waiting, `${number(waiting)} records, ${oldest.toFixed(1)} s`, "");
-    say("seen", `${sum(status.observed.members)} workers and trainers; ${number(received(status.events))} events taken in`);
+    say("seen", `${number(received(status.events))} events taken in`);
+    showRoles(status.roles, status.observed);
     showJobs(status.observed.jobs);
   }
   showFunnel(status.pair_funnel);
+}
+
+function showRoles(here, observed) {
+  fill("roles", Object.entries(observed.members).map(([group, consumers]) => {
+    const name = group.split("-").pop(), role = here[name];
+    const rows = observed.lag.filter((row) => row.group === group);
+    const state = !role ? "-" : !role.ready ? role.reason : role.active === false ? "standing by" : "ready";
+    return [name, state, number(consumers), number(sum(rows.map((row) => row.lag))),
+      `${Math.max(0, ...rows.map((row) => row.lag_seconds)).toFixed(1)} s`];
+  }), "None.");
 }
 
 function showAudit(report) {

@@ -94,6 +94,11 @@ def look(browser: Browser, stream: Deployment, worker: Process, day: AuditDay) -
     expect(page.locator("#dpo-why")).to_contain_text("65 more needed")
     assert int(page.locator("#learned").inner_text().replace(",", "")) > first
     expect(page.locator("#throughput path.area")).to_have_count(1)
+    names = ("join", "scorer", "pairs", "traces", "trainer")
+    for place, (name, state) in enumerate(zip(names, ("ready",) * 4 + ("-",), strict=True)):
+        row = page.locator("#roles tr").nth(place)
+        expect(row.locator("td").nth(0)).to_have_text(name, timeout=WAIT_MS)
+        expect(row.locator("td").nth(1)).to_have_text(state)
 
     page.get_by_role("button", name="Look again").click()
     expect(page.locator("#findings")).to_contain_text("15 of 80 pairs are there", timeout=WAIT_MS)

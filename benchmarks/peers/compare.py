@@ -12,10 +12,11 @@ import signal
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
@@ -26,9 +27,10 @@ from benchmarks.peers.engines import BARE, ENGINES, GROUPS, OURS
 from benchmarks.peers.kills import SESSION_SECONDS, outcome_of
 from benchmarks.peers.measure import Result, Sizes, measure
 from benchmarks.peers.report import figures, markdown, ratios, sections, terminal
-from benchmarks.peers.running import RunningEngine
+from benchmarks.peers.running import STOPPED_SESSION_SECONDS, RunningEngine
 from benchmarks.system import Command, CommandFailedError
 
+Found = defaultdict[str, list[Result]]
 QUICK = {"experiences": 500, "feedbacks": 4_000, "rounds": 1, "rates": (200.0, 1000.0), "seconds": 1.0}
 
 
@@ -75,33 +77,59 @@ def main(
         by_default = click.core.ParameterSource.DEFAULT
         given |= {k: v for k, v in QUICK.items() if context.get_parameter_source(k) is by_default}
     rounds, sizes = int(str(given.pop("rounds"))), Sizes(**given)  # type: ignore[arg-type]
-    console = Console(width=max(150, Console().width))
-    found: defaultdict[str, list[Result]] = defaultdict(list)
-    outcomes: dict[str, Outcome] = {}
     names = chosen(groups, engines)
     killed = [
         name for name in names if kills and any(name in GROUPS[key].names for key in groups if GROUPS[key].killed)
     ]
+    jobs = jobs_of(names, rounds, sizes, killed, kill_feedbacks)
+    if not jobs:
+        raise click.UsageError("there is nothing to measure")
     # Told to end, it ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    found, outcomes = Found(list), dict[str, Outcome]()
     try:
-        for name, result in run(names, rounds, sizes, peers_python, killed, kill_feedbacks):
-            if isinstance(result, Outcome):
-                outcomes[name] = result
-            else:
-                found[name].append(result)
-            if json_file is not None:  # after each, so that a run that is cut short leaves what it has
-                json_file.write_text(json.dumps(figures(found, outcomes), indent=2) + "\n", "utf-8")
+        failed = collect(jobs, sizes, peers_python, found, outcomes, json_file)
     except CommandFailedError as error:
         raise click.ClickException(str(error)) from error
-    tables = list(sections(found, outcomes, sizes.rates))
+    console, tables = Console(width=max(150, Console().width)), list(sections(found, outcomes, sizes.rates))
     for title, cells in tables:
         console.print(terminal(title, cells))
     console.print(in_words(machine()), soft_wrap=True)
     if markdown_file is not None:
         markdown_file.write_text("\n".join(markdown(title, cells) for title, cells in tables), "utf-8")
     if least_ratio is not None:
-        sys.exit(ratios(found, GROUPS["memory"])[f"events/s, {OURS} / {BARE}"] < least_ratio)
+        failed |= ratios(found, GROUPS["memory"]).get(f"events/s, {OURS} / {BARE}", 0.0) < least_ratio
+    sys.exit(failed)
+
+
+def collect(
+    jobs: Sequence[Job],
+    sizes: Sizes,
+    peers_python: str,
+    found: Found,
+    outcomes: dict[str, Outcome],
+    json_file: Path | None,
+) -> bool:
+    """Do every job, put what comes of it into `found` and `outcomes`, tell it, and say whether an engine failed.
+
+    Raises:
+        CommandFailedError: the broker does not start.
+    """
+    failed, console = False, Console(stderr=True)
+    for number, (name, result) in enumerate(run(jobs, sizes, peers_python), start=1):
+        progress = f"{number} of {len(jobs)}: {name}"
+        if isinstance(result, Result):
+            found[name].append(result)
+            console.log(f"{progress}: {result.per_second:,.0f} feedbacks/s")
+        elif isinstance(result, Outcome):
+            outcomes[name] = result
+            console.log(f"{progress}, killed {result.kills} times: {result.lost} lost, {result.twice} twice")
+        else:
+            failed = True
+            console.log(f"{progress} is left out: {result}")
+        if json_file is not None:  # after each, so that a run that is cut short leaves what it has
+            json_file.write_text(json.dumps(figures(found, outcomes), indent=2) + "\n", "utf-8")
+    return failed
 
 
 def chosen(groups: Sequence[str], engines: Sequence[str]) -> list[str]:
@@ -117,32 +145,39 @@ def chosen(groups: Sequence[str], engines: Sequence[str]) -> list[str]:
     return able
 
 
+class Job(NamedTuple):
+    """Something to be done with an engine."""
+
+    name: str
+    what: Callable[[RunningEngine], Coroutine[Any, Any, Result | Outcome]]
+    session_seconds: int = STOPPED_SESSION_SECONDS
+
+
+def jobs_of(engines: Sequence[str], rounds: int, sizes: Sizes, killed: Sequence[str], kill_feedbacks: int) -> list[Job]:
+    """Return what is to be done, in order: each round is begun by another engine, and kills come last."""
+    order = [engines[(place + turn) % len(engines)] for turn in range(rounds) for place in range(len(engines))]
+    return [
+        *(Job(name, lambda engine: measure(engine, sizes)) for name in order),
+        *(
+            Job(name, lambda engine: outcome_of(engine, sizes.experiences, kill_feedbacks), SESSION_SECONDS)
+            for name in killed
+        ),
+    ]
+
+
 def run(
-    engines: Sequence[str], rounds: int, sizes: Sizes, peers_python: str, killed: Sequence[str], kill_feedbacks: int
-) -> Iterator[tuple[str, Result | Outcome]]:
-    """Start a broker and yield each engine's result, round by round, then what kills led to.
+    jobs: Sequence[Job], sizes: Sizes, peers_python: str
+) -> Iterator[tuple[str, Result | Outcome | CommandFailedError]]:
+    """Start a broker and yield each job's result.
 
     Raises:
-        CommandFailedError: the broker or an engine did not do its work.
+        CommandFailedError: the broker does not start.
     """
-    console = Console(stderr=True)
     with _broker() as (bootstrap, folder):
         # A fresh broker compiles its code while it works, at the expense of whoever comes first.
-        list(
-            in_turn(bootstrap, folder / "warming", engines[: min(rounds, 1)], 1, replace(sizes, rates=()), peers_python)
-        )
-        runs = in_turn(bootstrap, folder, engines, rounds, sizes, peers_python)
-        for number, (name, result) in enumerate(runs, start=1):
-            console.log(f"{number} of {rounds * len(engines)}: {name}: {result.per_second:,.0f} feedbacks/s")
-            yield name, result
-        for number, name in enumerate(killed, start=rounds * len(engines)):
-            engine = RunningEngine(name, peers_python, bootstrap, folder, number, SESSION_SECONDS)
-            try:
-                outcome = asyncio.run(outcome_of(engine, sizes.experiences, kill_feedbacks))
-            finally:
-                engine.stop()
-            console.log(f"{name}, killed {outcome.kills} times: {outcome.lost} lost, {outcome.twice} twice")
-            yield name, outcome
+        warming = Job(jobs[0].name, lambda engine: measure(engine, replace(sizes, rates=())))
+        list(in_turn(bootstrap, folder / "warming", [warming], peers_python))
+        yield from in_turn(bootstrap, folder, jobs, peers_python)
 
 
 @contextmanager
@@ -158,22 +193,24 @@ def _broker() -> Iterator[tuple[str, Path]]:
 
 
 def in_turn(
-    bootstrap: str, folder: Path, engines: Sequence[str], rounds: int, sizes: Sizes, peers_python: str
-) -> Iterator[tuple[str, Result]]:
-    """Yield each engine's result on a broker that runs, round by round, each round begun by another engine.
-
-    Raises:
-        CommandFailedError: an engine did not do its work.
-    """
+    bootstrap: str, folder: Path, jobs: Sequence[Job], peers_python: str
+) -> Iterator[tuple[str, Result | Outcome | CommandFailedError]]:
+    """Yield each job's result on a broker that runs; an engine that failed is left out from then on."""
     folder.mkdir(exist_ok=True)
-    order = [engines[(place + turn) % len(engines)] for turn in range(rounds) for place in range(len(engines))]
-    for number, name in enumerate(order):
-        engine = RunningEngine(name, peers_python, bootstrap, folder, number)
+    failed: set[str] = set()
+    for number, job in enumerate(jobs):
+        if job.name in failed:
+            continue
+        engine = RunningEngine(job.name, peers_python, bootstrap, folder, number, job.session_seconds)
+        result: Result | Outcome | CommandFailedError
         try:
-            result = asyncio.run(measure(engine, sizes))
+            result = asyncio.run(job.what(engine))
+        except CommandFailedError as error:
+            failed.add(job.name)
+            result = error
         finally:
             engine.stop()
-        yield name, result
+        yield job.name, result
 
 
 if __name__ == "__main__":

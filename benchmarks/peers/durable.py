@@ -153,3 +153,7 @@ class CheckpointedLearner(OurLearner):
             self._saved = self.learner.step
             self._saving = self._pool.submit(self._store.save, self.learner.snapshot(1, 0))
         return updates
+
+    def close(self) -> None:
+        """Wait until what was begun to be written is written."""
+        self._pool.shutdown()

@@ -6,9 +6,10 @@ comes. Nothing is replayed, ranked or held out.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,14 +28,17 @@ INPUTS = EMBEDDING_SIZE + FEATURES_PER_ITEM
 
 
 class Model(Protocol):
-    """Scores rows of 813 inputs and learns their rewards."""
+    """Scores items and learns their rewards."""
 
-    def score(self, rows: np.ndarray) -> list[float]:
-        """Return a score a row."""
+    def items(self, rows: np.ndarray) -> Any:
+        """Return rows of 813 inputs as the model takes them."""
+
+    def score(self, items: Any) -> list[float]:
+        """Return a score an item."""
         ...
 
-    def learn(self, rows: np.ndarray, rewards: np.ndarray) -> None:
-        """Take one step, or one a row."""
+    def learn(self, items: Any, rewards: np.ndarray) -> None:
+        """Take one step, or one an item; NaN is no reward."""
 
 
 class EachFeedback:
@@ -48,15 +52,12 @@ class EachFeedback:
         return [(one.experience_id.encode(), self._update(one)) for one in joined]
 
     def _update(self, one: Joined) -> bytes:
-        rows, previous, reason = _rows(one.known.features), None, "experience_arrived"
-        scores = self._model.score(rows)
+        items, previous, reason = self._model.items(_rows(one.known.features)), None, "experience_arrived"
+        scores = self._model.score(items)
         if one.feedback_id is not None:
-            rewards = np.array(one.rewards, np.float32)  # None becomes NaN
-            judged = np.isfinite(rewards)
-            if judged.any():
-                self._model.learn(rows[judged], rewards[judged])
-                self._step += 1
-            previous, scores, reason = tuple(scores), self._model.score(rows), "feedback_learned"
+            self._model.learn(items, np.array(one.rewards, np.float32))  # None becomes NaN
+            self._step += 1
+            previous, scores, reason = tuple(scores), self._model.score(items), "feedback_learned"
         scored = Scored(entry_of(one, 0), reason, self._step, tuple(scores), previous)  # type: ignore[arg-type]
         return encode_update(scored, 1, "peer", time.time())
 
@@ -67,25 +68,30 @@ def _rows(features: bytes) -> np.ndarray:
     return np.hstack((np.broadcast_to(vectors[:EMBEDDING_SIZE], (len(items), EMBEDDING_SIZE)), items))
 
 
+def _sparse(row: np.ndarray) -> tuple[list[int], list[float]]:
+    places = np.flatnonzero(row)
+    return places.tolist(), row[places].tolist()
+
+
 class VowpalWabbit:
     """Its default learner: squared loss, adaptive, normalised and invariant updates."""
 
     def __init__(self) -> None:
         self._model = Workspace("--quiet -b 12")
 
-    def score(self, rows: np.ndarray) -> list[float]:
-        """Return a score a row."""
-        return [float(self._model.predict(_text(row))) for row in rows]
+    def items(self, rows: np.ndarray) -> list[str]:
+        """Return a line of its text format each."""
+        return ["|f " + " ".join(map("{}:{:.6g}".format, *_sparse(row))) for row in rows]
 
-    def learn(self, rows: np.ndarray, rewards: np.ndarray) -> None:
-        """Take one step a row."""
-        for row, reward in zip(rows, rewards.tolist(), strict=True):
-            self._model.learn(f"{reward:.6g} {_text(row)}")
+    def score(self, items: list[str]) -> list[float]:
+        """Return a score an item."""
+        return [float(self._model.predict(item)) for item in items]
 
-
-def _text(row: np.ndarray) -> str:
-    places = np.flatnonzero(row)
-    return "|f " + " ".join(map("{}:{:.6g}".format, places.tolist(), row[places].tolist()))
+    def learn(self, items: list[str], rewards: np.ndarray) -> None:
+        """Take one step an item."""
+        for item, reward in zip(items, rewards.tolist(), strict=True):
+            if not math.isnan(reward):
+                self._model.learn(f"{reward:.6g} {item}")
 
 
 class River:
@@ -94,19 +100,19 @@ class River:
     def __init__(self) -> None:
         self._model = linear_model.LinearRegression(optimizer=optim.SGD(0.01))
 
-    def score(self, rows: np.ndarray) -> list[float]:
-        """Return a score a row."""
-        return [float(self._model.predict_one(_sparse(row))) for row in rows]
+    def items(self, rows: np.ndarray) -> list[dict[int, float]]:
+        """Return a dictionary each."""
+        return [dict(zip(*_sparse(row), strict=True)) for row in rows]
 
-    def learn(self, rows: np.ndarray, rewards: np.ndarray) -> None:
-        """Take one step a row."""
-        for row, reward in zip(rows, rewards.tolist(), strict=True):
-            self._model.learn_one(_sparse(row), reward)
+    def score(self, items: list[dict[int, float]]) -> list[float]:
+        """Return a score an item."""
+        return [float(self._model.predict_one(item)) for item in items]
 
-
-def _sparse(row: np.ndarray) -> dict[int, float]:
-    places = np.flatnonzero(row)
-    return dict(zip(places.tolist(), row[places].tolist(), strict=True))
+    def learn(self, items: list[dict[int, float]], rewards: np.ndarray) -> None:
+        """Take one step an item."""
+        for item, reward in zip(items, rewards.tolist(), strict=True):
+            if not math.isnan(reward):
+                self._model.learn_one(item, reward)
 
 
 class PyTorch:
@@ -119,18 +125,24 @@ class PyTorch:
         self._model = nn.Sequential(rank, nn.Linear(settings.rank, 64), nn.ReLU(), nn.Linear(64, 1))
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=settings.learning_rate)
 
-    def score(self, rows: np.ndarray) -> list[float]:
-        """Return a score a row."""
+    def items(self, rows: np.ndarray) -> torch.Tensor:
+        """Return one matrix."""
+        return torch.from_numpy(rows)
+
+    def score(self, items: torch.Tensor) -> list[float]:
+        """Return a score an item."""
         with torch.no_grad():
-            found: list[float] = self._model(torch.from_numpy(rows)).squeeze(1).tolist()
+            found: list[float] = self._model(items).squeeze(1).tolist()
         return found
 
-    def learn(self, rows: np.ndarray, rewards: np.ndarray) -> None:
+    def learn(self, items: torch.Tensor, rewards: np.ndarray) -> None:
         """Take one step."""
-        self._optimizer.zero_grad()
-        loss = nn.functional.mse_loss(self._model(torch.from_numpy(rows)).squeeze(1), torch.from_numpy(rewards))
-        loss.backward()
-        self._optimizer.step()
+        target = torch.from_numpy(rewards)
+        judged = torch.isfinite(target)
+        if judged.any():
+            self._optimizer.zero_grad()
+            nn.functional.mse_loss(self._model(items[judged]).squeeze(1), target[judged]).backward()
+            self._optimizer.step()
 
 
 LEARNERS: Mapping[str, Callable[[], EachFeedback]] = {

@@ -24,7 +24,8 @@ from streams.admin import admin_client, ensure_topics
 from streams.lag import measure_lag
 from streams.publisher import Outgoing
 
-TIMEOUT_SECONDS = 300.0
+TIMEOUT_SECONDS = 180.0
+"""After so long without anything new, an engine has failed."""
 PUBLISH_AT_ONCE = 500
 EXPERIENCES, FEEDBACKS = "experiences", "feedback"
 """What outputs are about; the floor's are keyed by it, and count what it has decoded."""
@@ -132,9 +133,10 @@ async def wait_for(engine: RunningEngine, starts: dict[int, int], key: str, coun
     """Wait for outputs about so many experiences or feedbacks; return the time of the last one in epoch seconds.
 
     Raises:
-        CommandFailedError: the engine ended, or they did not come in time.
+        CommandFailedError: the engine ended, or they did not come.
     """
     seen: set[bytes] = set()
+    known = 0
     ids_in = experiences_in if key == EXPERIENCES else feedbacks_in
     deadline = time.monotonic() + TIMEOUT_SECONDS
     async with reader(engine.settings, engine.engine.output, starts or None, committed=True) as consumer:
@@ -149,8 +151,10 @@ async def wait_for(engine: RunningEngine, starts: dict[int, int], key: str, coun
                 if len(seen) >= count:
                     return float(record.timestamp / 1000)
             engine.check()
+            if len(seen) > known:
+                known, deadline = len(seen), time.monotonic() + TIMEOUT_SECONDS
             if time.monotonic() > deadline:
-                raise CommandFailedError(f"{engine.name}: {len(seen)} of {count} {key} had outputs in time")
+                raise CommandFailedError(f"{engine.name}: {known} of {count} {key} had outputs")
 
 
 async def _until_paired(engine: RunningEngine) -> None:

@@ -82,13 +82,15 @@ def main(
         name for name in names if kills and any(name in GROUPS[key].names for key in groups if GROUPS[key].killed)
     ]
     jobs = jobs_of(names, rounds, sizes, killed, kill_feedbacks)
+    # A fresh broker compiles its code while it works, at the expense of whoever comes first.
+    warming = jobs_of(names[:1], min(rounds, 1), replace(sizes, rates=()), (), 0)
     if not jobs:
         raise click.UsageError("there is nothing to measure")
     # Told to end, it ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     found, outcomes = Found(list), dict[str, Outcome]()
     try:
-        failed = collect(jobs, sizes, peers_python, found, outcomes, json_file)
+        failed = collect(jobs, warming, peers_python, found, outcomes, json_file)
     except CommandFailedError as error:
         raise click.ClickException(str(error)) from error
     console, tables = Console(width=max(150, Console().width)), list(sections(found, outcomes, sizes.rates))
@@ -104,7 +106,7 @@ def main(
 
 def collect(
     jobs: Sequence[Job],
-    sizes: Sizes,
+    warming: Sequence[Job],
     peers_python: str,
     found: Found,
     outcomes: dict[str, Outcome],
@@ -116,7 +118,7 @@ def collect(
         CommandFailedError: the broker does not start.
     """
     failed, console = False, Console(stderr=True)
-    for number, (name, result) in enumerate(run(jobs, sizes, peers_python), start=1):
+    for number, (name, result) in enumerate(run(jobs, warming, peers_python), start=1):
         progress = f"{number} of {len(jobs)}: {name}"
         if isinstance(result, Result):
             found[name].append(result)
@@ -166,17 +168,15 @@ def jobs_of(engines: Sequence[str], rounds: int, sizes: Sizes, killed: Sequence[
 
 
 def run(
-    jobs: Sequence[Job], sizes: Sizes, peers_python: str
+    jobs: Sequence[Job], warming: Sequence[Job], peers_python: str
 ) -> Iterator[tuple[str, Result | Outcome | CommandFailedError]]:
-    """Start a broker and yield each job's result.
+    """Start a broker, do what does not count, and yield each job's result.
 
     Raises:
         CommandFailedError: the broker does not start.
     """
     with _broker() as (bootstrap, folder):
-        # A fresh broker compiles its code while it works, at the expense of whoever comes first.
-        warming = Job(jobs[0].name, lambda engine: measure(engine, replace(sizes, rates=())))
-        list(in_turn(bootstrap, folder / "warming", [warming], peers_python))
+        list(in_turn(bootstrap, folder / "warming", warming, peers_python))
         yield from in_turn(bootstrap, folder, jobs, peers_python)
 
 

@@ -24,8 +24,8 @@ SETTLE_SECONDS = 3.0
 """In which repetitions come that are still under way."""
 MOST_DEATHS = 5
 """By itself, one after the other."""
-AT_ONCE = 20
-"""Published at once, so that feedback still flows when a kill comes."""
+AT_ONCE, PAUSE_SECONDS = 20, 0.02
+"""Published at once, and the pause after it: feedback still flows when a kill comes."""
 AGAIN = 100
 """Feedbacks that are published again after a kill, as a producer does that did not see the acknowledgement."""
 
@@ -52,14 +52,16 @@ async def outcome_of(engine: RunningEngine, experiences: int, feedbacks: int) ->
     try:
         for number in range(KILLS + 1):
             first, end = (feedbacks * place // (KILLS + 1) for place in (number, number + 1))
-            sending = asyncio.create_task(publish(engine.settings, messages[max(0, first - AGAIN) : end], AT_ONCE))
+            sending = asyncio.create_task(
+                publish(engine.settings, messages[max(0, first - AGAIN) : end], AT_ONCE, PAUSE_SECONDS)
+            )
             if number < KILLS:
                 deaths += await _until_seen(engine, effects, ids[: (first + end) // 2])
                 engine.kill()
                 kills.append(time.time())
                 engine.start()
             await sending
-        deaths += await _until_seen(engine, effects, ids)
+            deaths += await _until_seen(engine, effects, ids[:end])
         await asyncio.sleep(SETTLE_SECONDS)
     finally:
         watching.cancel()

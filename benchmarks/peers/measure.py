@@ -165,9 +165,12 @@ async def _until_paired(engine: RunningEngine) -> None:
         await asyncio.sleep(0.2)
 
 
-async def publish(settings: Settings, messages: Iterable[Outgoing], at_once: int = PUBLISH_AT_ONCE) -> None:
-    """Publish and wait for the acknowledgements."""
+async def publish(
+    settings: Settings, messages: Iterable[Outgoing], at_once: int = PUBLISH_AT_ONCE, pause_seconds: float = 0.0
+) -> None:
+    """Publish so many at once, with a pause after them, and wait for the acknowledgements."""
     waiting = iter(messages)
     async with publisher_of(settings) as publisher:
         while chunk := list(islice(waiting, at_once)):
             await publisher.publish(chunk)
+            await asyncio.sleep(pause_seconds)

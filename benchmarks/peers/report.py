@@ -124,19 +124,22 @@ def terminal(title: str, cells: Cells) -> Table:
     """Return a table for a terminal; figures stand right."""
     head, *rows = cells
     table = Table(title=title)
-    for place, heading in enumerate(head):
-        figure = place and any(row[place][:1].isdigit() for row in rows)
-        table.add_column(heading, justify="right" if figure else "left")
+    for heading, figures_in in zip(head, _are_figures(rows), strict=True):
+        table.add_column(heading, justify="right" if figures_in else "left")
     for row in rows:
         table.add_row(*row)
     return table
 
 
 def markdown(title: str, cells: Cells) -> str:
-    """Return a table for a document."""
+    """Return a table for a document; figures stand right."""
     head, *rows = cells
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    lines = [head, ["---:" if figures_in else "---" for figures_in in _are_figures(rows)], *rows]
     return f"## {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _are_figures(rows: Sequence[Sequence[str]]) -> list[bool]:
+    return [any(cell[:1].isdigit() for cell in column) for column in zip(*rows, strict=True)]
 
 
 def _rate(result: Result) -> float:

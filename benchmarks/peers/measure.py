@@ -48,7 +48,7 @@ class Result:
     """One engine in one round."""
 
     per_second: float
-    """Feedbacks, from the moment it was let go until the last score update."""
+    """Feedbacks, from the moment it was let go until a consumer saw the last output."""
     cpu_per_1000: float
     """CPU seconds for a thousand feedbacks, the pairing of them included."""
     rss_bytes: int
@@ -130,7 +130,7 @@ def _machine_cpu() -> tuple[float, float]:
 
 
 async def wait_for(engine: RunningEngine, starts: dict[int, int], key: str, count: int) -> float:
-    """Wait for outputs about so many experiences or feedbacks; return the time of the last one in epoch seconds.
+    """Wait for outputs about so many experiences or feedbacks; return when the last one was seen, in epoch seconds.
 
     Raises:
         CommandFailedError: the engine ended, or they did not come.
@@ -141,15 +141,15 @@ async def wait_for(engine: RunningEngine, starts: dict[int, int], key: str, coun
     deadline = time.monotonic() + TIMEOUT_SECONDS
     async with reader(engine.settings, engine.engine.output, starts or None, committed=True) as consumer:
         while True:
-            fetched = await consumer.getmany(timeout_ms=200)
+            fetched, now = await consumer.getmany(timeout_ms=200), time.time()
             for record in (record for records in fetched.values() for record in records):
                 if engine.name == FLOOR:
                     if (record.key or b"").endswith(key.encode()) and int(record.value) >= count:
-                        return float(record.timestamp / 1000)
+                        return now
                     continue
                 seen |= ids_in(record.value)
                 if len(seen) >= count:
-                    return float(record.timestamp / 1000)
+                    return now
             engine.check()
             if len(seen) > known:
                 known, deadline = len(seen), time.monotonic() + TIMEOUT_SECONDS

@@ -89,7 +89,7 @@ public final class JoinPeer {
                 JsonNode event = JSON.readTree(record.value());
                 byte[] joined = arrives ? arrived(record.key(), event) : judged(record.key(), event);
                 if (joined != null) {
-                    context.forward(record.withValue(joined));
+                    context.forward(record.withValue(joined).withTimestamp(context.currentSystemTimeMs()));
                 }
             } catch (IOException error) {
                 throw new UncheckedIOException(error);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -44,19 +44,36 @@ class OpenLoop:
         }
 
 
-async def open_loop(settings: Settings, messages: Mapping[str, Outgoing], rate: float) -> OpenLoop:
+Told = Callable[[bytes], Iterable[tuple[str, float]]]
+"""Reads the feedbacks that a record is about, each with the latency that the record itself tells, in milliseconds."""
+
+
+def _of_update(value: bytes) -> Iterable[tuple[str, float]]:
+    update = ScoreUpdate.from_json(value)
+    return [] if update.feedback_id is None else [(update.feedback_id, update.latency_ms)]
+
+
+async def open_loop(
+    settings: Settings,
+    messages: Mapping[str, Outgoing],
+    rate: float,
+    output: str = topology.SCORE_UPDATES,
+    told: Told = _of_update,
+) -> OpenLoop:
     """Publish `rate` feedbacks a second on their due times, and note when their score updates are seen.
 
     Args:
         settings: names the deployment.
         messages: feedback by its id, in order.
         rate: a second.
+        output: topic, named without prefix, in which something comes of each feedback.
+        told: reads its records.
     """
     start = time.time() + 1.0
     due = {name: start + number / rate for number, name in enumerate(messages)}
     async with publisher_of(settings) as publisher:
-        starts = await ends(settings, topology.SCORE_UPDATES)
-        watching = asyncio.create_task(_watch(settings, starts, set(messages), max(due.values())))
+        starts = await ends(settings, output)
+        watching = asyncio.create_task(_watch(settings, output, told, starts, set(messages), max(due.values())))
         sending = []
         # What has fallen due goes in one call: a call a message would be slower than the rates that are measured.
         waiting = list(messages.items())
@@ -88,16 +105,16 @@ async def publisher_of(settings: Settings) -> AsyncIterator[Publisher]:
 
 
 async def _watch(
-    settings: Settings, starts: dict[int, int], wanted: set[str], until: float
+    settings: Settings, output: str, told: Told, starts: dict[int, int], wanted: set[str], until: float
 ) -> dict[str, tuple[float, float]]:
     """Return when each feedback's update was seen, in epoch seconds, with the update's own latency."""
     seen: dict[str, tuple[float, float]] = {}
-    async with reader(settings, topology.SCORE_UPDATES, starts) as consumer:
+    async with reader(settings, output, starts, committed=True) as consumer:
         while wanted - seen.keys() and time.time() < until + LATE_SECONDS:
             batches = await consumer.getmany(timeout_ms=500)
             now = time.time()
             for record in (record for batch in batches.values() for record in batch):
-                update = ScoreUpdate.from_json(record.value)
-                if update.feedback_id in wanted:
-                    seen.setdefault(update.feedback_id, (now, update.latency_ms))
+                for name, own in told(record.value):
+                    if name in wanted:
+                        seen.setdefault(name, (now, own))
     return seen

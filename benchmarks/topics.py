@@ -30,7 +30,7 @@ class Record(NamedTuple):
 
 @asynccontextmanager
 async def reader(
-    settings: Settings, topic: str, starts: Mapping[int, int] | None = None
+    settings: Settings, topic: str, starts: Mapping[int, int] | None = None, *, committed: bool = False
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """Open a consumer of every partition of `topic` (name without prefix).
 
@@ -38,10 +38,12 @@ async def reader(
         settings: where the broker is.
         topic: name without the prefix.
         starts: first offset to read of each partition; the first that there is by default.
+        committed: whether to pass over what a transaction has not committed.
     """
     consumer = AIOKafkaConsumer(
         settings.topic(topic),
         **client_options(settings),
+        isolation_level="read_committed" if committed else "read_uncommitted",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         max_partition_fetch_bytes=_FETCH_BYTES,

@@ -2,10 +2,14 @@
 
 For each feedback (experience known, embeddings supplied): consume, validate, join, deduplicate, learn, publish the
 score update, commit. `work` is that work without an engine; `bare`, `faststream_batch`, `quix` and `bytewax_flow` are
-engines as their own users would write it; `two_hops` is that on bare aiokafka with a topic between join and scorer, as
-ours has it; `floor` only fetches and decodes; `without_pairs` is our worker without Tier 2.
-`engines` says what each guarantees, `measure` measures one, `compare` runs all in turn, `report` has the tables.
+engines as their own users would write it, in memory or, with the option `durable`, with state that outlives the
+process (`durable`); `learners` are what users would have instead of our learner; `kafka_streams` joins and
+deduplicates alone; `two_hops` is the work on bare aiokafka with a topic between join and scorer, as ours has it;
+`floor` only fetches and decodes; `without_pairs` is our worker without Tier 2.
 
-The engines keep their state in memory, log no step and pair nothing: Tierstream does more. Their packages' pins clash
-with ours, so they have an environment of their own: `requirements.txt`, made by `make bench-peers`.
+`engines` has them in groups and says what each guarantees, `running` is one engine's processes, `measure` measures it,
+`kills` kills it and `effects` says what that led to, `compare` runs all in turn, `report` has the tables.
+
+The peers' packages' pins clash with ours, so they have an environment of their own: `requirements.txt`, made by `make
+bench-peers`. Every peer makes the topics that it needs, under its deployment's prefix.
 """

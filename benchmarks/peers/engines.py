@@ -1,23 +1,29 @@
-"""The engines that are compared, what each guarantees, and its process on topics of its own."""
+"""The engines that are compared, in groups, and what each guarantees."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import uuid
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-from benchmarks.processes import cpu_seconds, resident_bytes
-from benchmarks.system import CommandFailedError, command_line, last_line, settings_of
-from schemas.settings import Settings
-from streams.broker.launch import free_port
+from benchmarks.peers.kafka_streams import OUTPUT, find_javac, jars
+from schemas.config import load
+from schemas.errors import BrokerError
+from streams import topology
 
-ROOT = Path(__file__).parents[2]
 OURS, UNPAIRED, BARE, FLOOR = "Tierstream", "Tierstream, unpaired", "bare aiokafka", "floor"
+FASTSTREAM, QUIX, BYTEWAX = "FastStream", "Quix Streams", "Bytewax"
 TWO_HOPS, ACKNOWLEDGED = "bare aiokafka, two hops", "two hops, state acknowledged"
+OUR_JOIN, STREAMS, STREAMS_OFTEN = "Tierstream, join alone", "Kafka Streams", "Kafka Streams, commits each 20 ms"
+
+
+def _nothing() -> None:
+    """Most need nothing."""
+
+
+def _java() -> None:
+    find_javac()
+    jars(load(None, os.environ, {}).settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,106 +39,120 @@ class Engine:
     after_a_crash: str
     """What becomes of learning."""
     pairs: bool = False
-    """Whether preference pairs are made in the same process."""
+    """Whether preference pairs are made beside it."""
+    options: tuple[str, ...] = ()
+    """Further arguments of its command."""
+    output: str = topology.SCORE_UPDATES
+    """Topic of what comes of feedback, without prefix."""
+    need: Callable[[], None] = _nothing
+    """Raises `BrokerError` where the machine lacks what it needs."""
+
+    @property
+    def missing(self) -> str | None:
+        """What the machine lacks to run it, in words."""
+        try:
+            self.need()
+        except BrokerError as error:
+            return str(error)
+        return None
 
 
-_LOST = "starts anew: join state and weights are lost"
-_IN_MEMORY = "memory"
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Engines that are measured beside each other, and whose ratios are taken."""
 
-ENGINES = {
-    OURS: Engine(
-        None,
-        "changelog, acknowledged before the input counts as done",
-        "once outputs and state are acknowledged; repeated outputs are told by id or origin",
-        "exact: steps are logged before they are taken",
-        pairs=True,
-    ),
-    UNPAIRED: Engine(
-        "without_pairs", "as above", "as above; answers are handed on, and nothing pairs them", "as above"
-    ),
-    BARE: Engine("bare", _IN_MEMORY, "at least once: outputs are awaited, then offsets committed", _LOST),
-    "FastStream": Engine("faststream_batch", _IN_MEMORY, "at least once: outputs are awaited, then committed", _LOST),
-    "Quix Streams": Engine("quix", _IN_MEMORY, "at least once: outputs are flushed, then committed", _LOST),
-    "Bytewax": Engine(
+    title: str
+    ours: tuple[str, ...]
+    peers: tuple[str, ...]
+    """Those that do the same work, as their users would write it."""
+    others: tuple[str, ...] = ()
+    """For reference."""
+    killed: bool = False
+    """Whether they claim to survive a SIGKILL, and so get some."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them, in the table's order."""
+        return (*self.ours, *self.peers, *self.others)
+
+
+_IN_MEMORY, _LOST = "memory", "starts anew: join state and weights are lost"
+_AT_LEAST_ONCE = "at least once: outputs are awaited, then offsets committed"
+_CHANGELOG = (
+    "a local RocksDB, made anew at each start of a changelog that is acknowledged after outputs, before offsets"
+)
+_CHECKPOINT = "goes on from its checkpoint of every 50 steps: what was learned since is gone, or learned again"
+_STREAMS = Engine(
+    "kafka_streams",
+    "a local RocksDB with a changelog in the same transaction as outputs and offsets",
+    "exactly once: in a transaction every 100 ms; latency is that of a reader of what is committed",
+    "does not learn",
+    options=("100",),
+    output=OUTPUT,
+    need=_java,
+)
+
+
+def _learner(name: str, option: str, what: str) -> dict[str, Engine]:
+    title = f"{FASTSTREAM} with {name}"
+    return {title: Engine("faststream_batch", _IN_MEMORY, _AT_LEAST_ONCE, f"{_LOST} ({what})", options=(option,))}
+
+
+_MEMORY = {
+    BARE: Engine("bare", _IN_MEMORY, _AT_LEAST_ONCE, _LOST),
+    FASTSTREAM: Engine("faststream_batch", _IN_MEMORY, _AT_LEAST_ONCE, _LOST),
+    QUIX: Engine("quix", _IN_MEMORY, "at least once: outputs are flushed, then offsets committed", _LOST),
+    BYTEWAX: Engine(
         "bytewax_flow", _IN_MEMORY, "at least once: outputs are flushed, offsets kept once a second", _LOST
     ),
+}
+_STATES = {
+    BARE: _CHANGELOG,
+    FASTSTREAM: _CHANGELOG,
+    QUIX: "its own: a local RocksDB with a changelog, flushed before offsets are committed",
+    BYTEWAX: "its own: a stateful operator, in its recovery store (SQLite) once a second, with the offsets",
+}
+_DURABLE = {
+    f"{name}, durable": replace(_MEMORY[name], state=state, after_a_crash=_CHECKPOINT, options=("durable",))
+    for name, state in _STATES.items()
+}
+_LEARNERS = {
+    **_learner("Vowpal Wabbit", "vowpal-wabbit", "linear, squared loss"),
+    **_learner("River", "river", "linear regression, SGD"),
+    **_learner("PyTorch", "pytorch", "our network's size, Adam, a step a feedback"),
+}
+_OURS = Engine(
+    None,
+    "a local RocksDB with a changelog, acknowledged before the input counts as done",
+    "once outputs and state are acknowledged; repeated outputs are told by id or origin",
+    "exact: every step follows from a log",
+    pairs=True,
+)
+
+ENGINES: Mapping[str, Engine] = {
+    OURS: _OURS,
+    UNPAIRED: replace(_OURS, module="without_pairs", pairs=False),
+    **_MEMORY,
     TWO_HOPS: Engine("two_hops", _IN_MEMORY, "as above, and again for the topic in between", _LOST),
     ACKNOWLEDGED: Engine(
-        "two_hops_acknowledged",
+        "two_hops",
         "memory; the records of a changelog and of a log of steps are written and waited for",
         "as above",
         _LOST,
+        options=("acknowledged",),
     ),
     FLOOR: Engine("floor", "none", "fetches and decodes, and does none of the work", "nothing to lose"),
+    **_DURABLE,
+    **_LEARNERS,
+    OUR_JOIN: replace(
+        _OURS, pairs=False, options=("--roles", "join"), output="scorer-log", after_a_crash="does not learn"
+    ),
+    STREAMS: _STREAMS,
+    STREAMS_OFTEN: replace(_STREAMS, delivery="as above, every 20 ms", options=("20",)),
 }
-PEERS = tuple(name for name in ENGINES if name not in (OURS, UNPAIRED, TWO_HOPS, ACKNOWLEDGED, FLOOR))
-"""Those that do the same work, as their users would write it."""
-
-
-class RunningEngine:
-    """One engine's process.
-
-    Args:
-        name: of `ENGINES`.
-        python: of the environment that has the peers' packages.
-        bootstrap: the broker.
-        folder: for data and logs.
-        number: tells this run's files from others'.
-    """
-
-    def __init__(self, name: str, python: str, bootstrap: str, folder: Path, number: int) -> None:
-        self.name, self.engine = name, ENGINES[name]
-        prefix = f"peers{uuid.uuid4().hex[:8]}-"
-        self._variables = {
-            "TIERSTREAM_TOPICS__PREFIX": prefix,
-            "TIERSTREAM_KAFKA__SESSION_TIMEOUT": "45s",  # as librdkafka's: it is stopped for seconds
-            "TIERSTREAM_WEB__PORT": str(free_port()),
-        }
-        self.settings: Settings = settings_of(bootstrap, folder / f"data-{number}", self._variables)
-        self._log = folder / f"{number}-{name.replace(' ', '-')}.log"
-        module, arguments = self.engine.module, ["--bootstrap-servers", bootstrap, "--data-dir", self.settings.data_dir]
-        if module is None:
-            self._command = command_line(["worker", *arguments])
-        elif name == UNPAIRED:
-            self._command = [sys.executable, "-m", f"benchmarks.peers.{module}", "worker", *arguments]
-        else:
-            self._command = [python, "-m", f"benchmarks.peers.{module}", bootstrap, prefix]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it."""
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command, cwd=ROOT, env={**os.environ, **self._variables}, stdout=log, stderr=log
-            )
-
-    def tell(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def used(self) -> tuple[float, int]:
-        """Return CPU seconds and resident bytes of it and what it started."""
-        assert self._process is not None
-        return cpu_seconds(self._process.pid), resident_bytes(self._process.pid)
-
-    def check(self) -> None:
-        """See that it runs.
-
-        Raises:
-            CommandFailedError: it does not.
-        """
-        assert self._process is not None
-        if self._process.poll() is not None:
-            raise CommandFailedError(f"{self.name} ended: {last_line(self._log)} (log: {self._log})")
-
-    def stop(self) -> None:
-        """End it."""
-        if self._process is not None and self._process.poll() is None:
-            self.tell(signal.SIGCONT)
-            self._process.terminate()
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+GROUPS: Mapping[str, Group] = {
+    "memory": Group("In memory", (OURS, UNPAIRED), tuple(_MEMORY), (TWO_HOPS, ACKNOWLEDGED, FLOOR)),
+    "durable": Group("With durable state", (OURS,), tuple(_DURABLE), killed=True),
+    "learners": Group("With the learner that its users would have", (OURS,), tuple(_LEARNERS)),
+    "join": Group("The join alone", (OUR_JOIN,), (STREAMS, STREAMS_OFTEN), killed=True),
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from benchmarks.peers.work import Deployment
+from benchmarks.peers.deployment import Deployment
 from schemas.events import Experience, Feedback
 
 
@@ -18,7 +18,7 @@ async def main(of: Deployment) -> None:
         group_id=of.group,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=20,
-        session_timeout_ms=45_000,
+        session_timeout_ms=of.session_ms,
     )
     producer = AIOKafkaProducer(bootstrap_servers=of.bootstrap)
     async with consumer, producer:

@@ -9,24 +9,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-import orjson
 import psutil
 
 from benchmarks.load import Load, feedback_id
 from benchmarks.open_loop import open_loop, publisher_of
-from benchmarks.peers.engines import FLOOR, RunningEngine
+from benchmarks.peers.effects import experiences_in, feedbacks_in
+from benchmarks.peers.engines import FLOOR
+from benchmarks.peers.running import RunningEngine
 from benchmarks.system import CommandFailedError
 from benchmarks.topics import ends, reader
 from schemas.settings import Settings
 from streams import topology
-from streams.admin import ensure_topics
+from streams.admin import admin_client, ensure_topics
 from streams.lag import measure_lag
 from streams.publisher import Outgoing
 
-TIMEOUT_SECONDS = 300.0
+TIMEOUT_SECONDS = 180.0
+"""After so long without anything new, an engine has failed."""
 PUBLISH_AT_ONCE = 500
-FLOOR_COUNTS = {"experience_id": b"experiences", "feedback_id": b"feedback"}
-"""How the floor's records are keyed: its values count what it has decoded."""
+EXPERIENCES, FEEDBACKS = "experiences", "feedback"
+"""What outputs are about; the floor's are keyed by it, and count what it has decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Result:
     """One engine in one round."""
 
     per_second: float
-    """Feedbacks, from the moment it was let go until the last score update."""
+    """Feedbacks, from the moment it was let go until a consumer saw the last output."""
     cpu_per_1000: float
     """CPU seconds for a thousand feedbacks, the pairing of them included."""
     rss_bytes: int
@@ -65,18 +67,18 @@ async def measure(engine: RunningEngine, sizes: Sizes) -> Result:
         CommandFailedError: it ended, or left feedback without a score.
     """
     settings, load = engine.settings, Load(engine.settings, sizes.experiences)
-    await ensure_topics(settings, topology.topic_specs(settings))
-    await _publish(settings, load.experiences())
-    engine.start()
-    await _wait_for(engine, {}, "experience_id", sizes.experiences)
+    output = engine.engine.output
+    await start(engine)
+    await publish(settings, load.experiences())
+    await wait_for(engine, {}, EXPERIENCES, sizes.experiences)
     # It stands still while the feedback is published: neither takes the other's share of the machine.
     engine.tell(signal.SIGSTOP)
-    await _publish(settings, load.feedback(0, sizes.feedbacks))
-    starts = await ends(settings, topology.SCORE_UPDATES)
+    await publish(settings, load.feedback(0, sizes.feedbacks))
+    starts = await ends(settings, output)
     cpu_before, _ = engine.used()
     machine_before, started = _machine_cpu(), time.time()
     engine.tell(signal.SIGCONT)
-    finished = await _wait_for(engine, starts, "feedback_id", sizes.feedbacks)
+    finished = await wait_for(engine, starts, FEEDBACKS, sizes.feedbacks)
     busy, total = (now - before for now, before in zip(_machine_cpu(), machine_before, strict=True))
     await _until_paired(engine)
     cpu, rss = engine.used()
@@ -91,11 +93,33 @@ async def measure(engine: RunningEngine, sizes: Sizes) -> Result:
     for rate in sizes.rates if engine.name != FLOOR else ():
         first, count = count, count + int(rate * sizes.seconds)
         ids = [feedback_id(number) for number in range(first, count)]
-        loop = await open_loop(settings, dict(zip(ids, load.feedback(first, count - first), strict=True)), rate)
+        messages = dict(zip(ids, load.feedback(first, count - first), strict=True))
+        loop = await open_loop(settings, messages, rate, output, _told)
         await _until_paired(engine)
         seen = loop.summary()
         result.latencies[rate] = {"p50": seen["seen p50"], "p99": seen["seen p99"], "missing": loop.missing}
     return result
+
+
+def _told(value: bytes) -> list[tuple[str, float]]:
+    return [(found.decode(), 0.0) for found in feedbacks_in(value)]
+
+
+async def start(engine: RunningEngine) -> None:
+    """Start an engine and wait until its inputs and outputs are there: peers make their own topics.
+
+    Raises:
+        CommandFailedError: it ended before.
+    """
+    settings = engine.settings
+    if engine.is_ours:
+        await ensure_topics(settings, topology.topic_specs(settings))
+    engine.start()
+    needed = {settings.topic(name) for name in (topology.EXPERIENCES, topology.FEEDBACK, engine.engine.output)}
+    async with admin_client(settings) as admin:
+        while not needed <= set(await admin.list_topics()):
+            engine.check()
+            await asyncio.sleep(0.1)
 
 
 def _machine_cpu() -> tuple[float, float]:
@@ -105,26 +129,32 @@ def _machine_cpu() -> tuple[float, float]:
     return total - times.idle - getattr(times, "iowait", 0.0), total
 
 
-async def _wait_for(engine: RunningEngine, starts: dict[int, int], key: str, count: int) -> float:
-    """Wait for score updates of so many distinct values of `key`; return the time of the last one in epoch seconds."""
-    seen: set[str] = set()
+async def wait_for(engine: RunningEngine, starts: dict[int, int], key: str, count: int) -> float:
+    """Wait for outputs about so many experiences or feedbacks; return when the last one was seen, in epoch seconds.
+
+    Raises:
+        CommandFailedError: the engine ended, or they did not come.
+    """
+    seen: set[bytes] = set()
+    known = 0
+    ids_in = experiences_in if key == EXPERIENCES else feedbacks_in
     deadline = time.monotonic() + TIMEOUT_SECONDS
-    async with reader(engine.settings, topology.SCORE_UPDATES, starts or None) as consumer:
+    async with reader(engine.settings, engine.engine.output, starts or None, committed=True) as consumer:
         while True:
-            fetched = await consumer.getmany(timeout_ms=200)
+            fetched, now = await consumer.getmany(timeout_ms=200), time.time()
             for record in (record for records in fetched.values() for record in records):
                 if engine.name == FLOOR:
-                    if (record.key or b"").endswith(FLOOR_COUNTS[key]) and int(record.value) >= count:
-                        return float(record.timestamp / 1000)
+                    if (record.key or b"").endswith(key.encode()) and int(record.value) >= count:
+                        return now
                     continue
-                value = orjson.loads(record.value).get(key)
-                if value is not None:
-                    seen.add(value)
+                seen |= ids_in(record.value)
                 if len(seen) >= count:
-                    return float(record.timestamp / 1000)
+                    return now
             engine.check()
+            if len(seen) > known:
+                known, deadline = len(seen), time.monotonic() + TIMEOUT_SECONDS
             if time.monotonic() > deadline:
-                raise CommandFailedError(f"{engine.name}: {len(seen)} of {count} score updates in time")
+                raise CommandFailedError(f"{engine.name}: {known} of {count} {key} had outputs")
 
 
 async def _until_paired(engine: RunningEngine) -> None:
@@ -135,8 +165,12 @@ async def _until_paired(engine: RunningEngine) -> None:
         await asyncio.sleep(0.2)
 
 
-async def _publish(settings: Settings, messages: Iterable[Outgoing]) -> None:
+async def publish(
+    settings: Settings, messages: Iterable[Outgoing], at_once: int = PUBLISH_AT_ONCE, pause_seconds: float = 0.0
+) -> None:
+    """Publish so many at once, with a pause after them, and wait for the acknowledgements."""
     waiting = iter(messages)
     async with publisher_of(settings) as publisher:
-        while chunk := list(islice(waiting, PUBLISH_AT_ONCE)):
+        while chunk := list(islice(waiting, at_once)):
             await publisher.publish(chunk)
+            await asyncio.sleep(pause_seconds)

@@ -1,9 +1,8 @@
 """The work on aiokafka alone, in two processes with a topic between them: one joins, the other learns.
 
 What any pipeline takes whose scorer reads a topic, and nothing else of what Tierstream does: no state that outlives the
-process, no log of steps, no pairs. With `acknowledged` the broker also gets what durable state needs of it: a change
-for each feedback, once the entries are acknowledged, and a step's record, before the step. Both are waited for, neither
-is ever read.
+process, no pairs. With `acknowledged` the broker also gets what durable state needs of it: a change for each feedback,
+once the entries are acknowledged, and a step's record, before the step. Both are waited for, neither is ever read.
 """
 
 from __future__ import annotations
@@ -13,26 +12,30 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
+import msgspec
 import uvloop
 from msgspec.structs import replace
 
 from benchmarks.peers.bare import clients
-from benchmarks.peers.work import AT_ONCE, Deployment, Work
-from schemas.records import ScorerEntry
+from benchmarks.peers.deployment import Deployment
+from benchmarks.peers.work import AT_ONCE, Joined, Work
 
 Messages = Iterable[tuple[bytes, bytes]]
-BETWEEN, CHANGES, STEPS = "scorer-entries", "answers", "scorer-steps"
-"""Topics; changes go to one that is not used otherwise here."""
+BETWEEN, CHANGES, STEPS = "hop-joined", "hop-changes", "hop-steps"
 CHANGE_BYTES, STEP_BYTES = 300, 100
-LEARN = "learn"
+LEARN, ACKNOWLEDGED = "learn", "acknowledged"
+_encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Joined).decode
 
 
 def joining(work: Work, of: Deployment) -> Callable[[str, list[bytes]], Messages]:
     """Return what makes entries of events; features travel with arrivals only."""
 
     def process(topic: str, values: list[bytes]) -> Messages:
-        entries = work.arrived(values) if topic == of.inputs[0] else work.judged(values)
-        return [(entry.experience_id.encode(), entry.encode()) for _, entry in entries]
+        if topic == of.inputs[0]:
+            joined = work.arrived(values)
+        else:
+            joined = [replace(one, known=replace(one.known, features=b"")) for one in work.judged(values)]
+        return [(one.experience_id.encode(), _encode(one)) for one in joined]
 
     return process
 
@@ -44,10 +47,10 @@ def learning(work: Work) -> Callable[[str, list[bytes]], Messages]:
     def process(_: str, values: list[bytes]) -> Messages:
         entries = []
         for value in values:
-            entry = ScorerEntry.decode(value)
-            if entry.kind == "arrived":
-                features[entry.experience_id] = entry.features
-            entries.append((entry.origin.offset, replace(entry, features=features[entry.experience_id])))
+            entry = _decode(value)
+            if entry.feedback_id is None:
+                features[entry.experience_id] = entry.known.features
+            entries.append(replace(entry, known=replace(entry.known, features=features[entry.experience_id])))
         return work.learn(entries)
 
     return process
@@ -89,15 +92,16 @@ async def run(
                 await consumer.commit()
 
 
-def main(*, acknowledged: bool = False) -> None:
-    """Run both processes; the second ends with the first."""
-    if sys.argv[-1] == LEARN:
-        sys.argv.pop()
-        of = Deployment.from_arguments()
+def main() -> None:
+    """Run both processes; the second ends with the first, however that ends."""
+    of = Deployment.from_arguments()
+    asyncio.run(of.create_topics(BETWEEN, STEPS, partitions=1))
+    asyncio.run(of.create_topics(CHANGES))
+    acknowledged = ACKNOWLEDGED in of.options
+    if LEARN in of.options:
         steps = of.topic(STEPS) if acknowledged else None
         uvloop.run(run(of, [of.topic(BETWEEN)], of.outputs, learning(Work()), steps=steps))
         return
-    of = Deployment.from_arguments()
     changes = of.topic(CHANGES) if acknowledged else None
     with subprocess.Popen([sys.executable, *sys.orig_argv[1:], LEARN]) as learner:
         try:

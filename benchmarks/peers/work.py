@@ -2,146 +2,207 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
 
+import msgspec
 from pydantic import ValidationError
 
-from schemas.events import Experience, Feedback, FeedbackSource
+from schemas.events import Experience, Feedback, FeedbackSource, ItemType
 from schemas.records import Arrival, Origin, ScorerEntry
 from schemas.settings import Settings
 from trainers.embedding import SuppliedOnly
-from trainers.prepare import ItemFeatures, prepare, query_hash
+from trainers.prepare import prepare, query_hash
 from trainers.reward import Judgement, is_newer, item_rewards
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.updates import encode_update
 
 AT_ONCE = 500
 """Records that an engine takes at once, as Tierstream does."""
+Messages = list[tuple[bytes, bytes]]
+"""Keys and values to be published."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """What an engine is told on its command line: the broker and the topics' prefix."""
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of an experience."""
 
-    bootstrap: str
-    prefix: str
+    item_ids: tuple[str, ...]
+    item_types: tuple[ItemType, ...]
+    query_hash: str
+    intent_type: str
+    features: bytes
 
-    @classmethod
-    def from_arguments(cls) -> Deployment:
-        """Read the command line."""
-        _, bootstrap, prefix = sys.argv
-        return cls(bootstrap, prefix)
 
-    def topic(self, name: str) -> str:
-        """Return a topic's name on the broker."""
-        return self.prefix + name
+class Joined(msgspec.Struct, frozen=True, gc=False):
+    """An experience that arrived, or a feedback with its experience."""
 
-    @property
-    def inputs(self) -> list[str]:
-        """Experiences and feedback."""
-        return [self.topic("experiences"), self.topic("feedback")]
+    experience_id: str
+    known: Known
+    received_at: float
+    feedback_id: str | None = None
+    rewards: tuple[float | None, ...] = ()
 
-    @property
-    def outputs(self) -> str:
-        """Where score updates go."""
-        return self.topic("score-updates")
+
+class Kept(Protocol):
+    """What the join keeps of one experience."""
 
     @property
-    def group(self) -> str:
-        """The consumer group."""
-        return f"{self.prefix}peer"
+    def known(self) -> Known | None:
+        """Nothing before it has arrived."""
+
+    @property
+    def latest(self) -> dict[FeedbackSource, Judgement]:
+        """Each source's judgement that counts."""
+
+    def arrive(self, known: Known) -> None:
+        """Keep the experience."""
+
+    def has_seen(self, feedback_id: str) -> bool:
+        """Whether this feedback was taken in before."""
+
+    def see(self, feedback_id: str, latest: dict[FeedbackSource, Judgement]) -> None:
+        """Keep that a feedback was taken in, and what counts now."""
 
 
 @dataclass(slots=True)
-class _Known:
-    items: ItemFeatures
-    query_hash: str
-    intent_type: str
-    latest: dict[FeedbackSource, Judgement]
+class InMemory:
+    """Kept as it is."""
+
+    known: Known | None = None
+    latest: dict[FeedbackSource, Judgement] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+
+    def arrive(self, known: Known) -> None:
+        """Keep the experience."""
+        self.known = known
+
+    def has_seen(self, feedback_id: str) -> bool:
+        """Whether this feedback was taken in before."""
+        return feedback_id in self.seen
+
+    def see(self, feedback_id: str, latest: dict[FeedbackSource, Judgement]) -> None:
+        """Keep that a feedback was taken in, and what counts now."""
+        self.seen.add(feedback_id)
+        self.latest = latest
 
 
-class Work:
-    """Joins, deduplicates and learns, with everything in memory."""
+KeptOf = Callable[[str], Kept]
+"""Finds what is kept of an experience by its id."""
+_EMBEDDER = SuppliedOnly()
+_REWARD = Settings().reward
+
+
+def join_experience(value: bytes, kept_of: KeptOf) -> Joined | None:
+    """Take an experience in; nothing comes of one that is invalid or known."""
+    try:
+        event = Experience.from_json(value)
+    except ValidationError:
+        return None
+    kept = kept_of(event.experience_id)
+    if kept.known is not None:
+        return None
+    items = prepare(event, _EMBEDDER)
+    known = Known(items.item_ids, items.item_types, query_hash(event.query), event.intent.type, items.features)
+    kept.arrive(known)
+    return Joined(event.experience_id, known, time.time())
+
+
+def join_feedback(value: bytes, kept_of: KeptOf) -> Joined | None:
+    """Take a feedback in; nothing comes of one that is invalid, of no known experience, seen before or out of date."""
+    try:
+        event = Feedback.from_json(value)
+    except ValidationError:
+        return None
+    kept = kept_of(event.experience_id)
+    known = kept.known
+    if known is None or kept.has_seen(event.feedback_id):
+        return None
+    judgement, latest = Judgement.of(event), kept.latest
+    before = latest.get(event.source)
+    counts = before is None or is_newer(judgement, before)
+    if counts:
+        latest = {**latest, event.source: judgement}
+    kept.see(event.feedback_id, latest)
+    if not counts:
+        return None
+    rewards = tuple(item_rewards(latest, known.item_ids, known.item_types, _REWARD))
+    return Joined(event.experience_id, known, time.time(), event.feedback_id, rewards)
+
+
+class Learner(Protocol):
+    """Scores and learns."""
+
+    def learn(self, joined: list[Joined]) -> Messages:
+        """Return the score updates."""
+
+
+class OurLearner:
+    """Tierstream's online learner, in memory."""
 
     def __init__(self) -> None:
-        self._settings = Settings()
-        self._learner = OnlineLearner(self._settings.scorer)
-        self._embedder = SuppliedOnly()
-        self._known: dict[str, _Known] = {}
-        self._seen: set[str] = set()
-        self._offset = 0
+        self.learner = OnlineLearner(Settings().scorer)
 
-    def arrive(self, values: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-        """Take experiences in; return keys and values of their score updates."""
-        return self.learn(self.arrived(values))
-
-    def judge(self, values: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
-        """Take feedback in; return keys and values of the score updates."""
-        return self.learn(self.judged(values))
-
-    def arrived(self, values: Iterable[bytes]) -> list[tuple[int, ScorerEntry]]:
-        """Take experiences in; return what is to be scored, with a running number."""
-        entries = []
-        for value in values:
-            try:
-                event = Experience.from_json(value)
-            except ValidationError:
-                continue
-            if event.experience_id not in self._known:
-                items = prepare(event, self._embedder)
-                known = _Known(items, query_hash(event.query), event.intent.type, {})
-                self._known[event.experience_id] = known
-                entries.append(self._entry(known, event.experience_id, None, ()))
-        return entries
-
-    def judged(self, values: Iterable[bytes]) -> list[tuple[int, ScorerEntry]]:
-        """Take feedback in; return what is to be learned, with a running number."""
-        entries = []
-        for value in values:
-            try:
-                event = Feedback.from_json(value)
-            except ValidationError:
-                continue
-            known = self._known.get(event.experience_id)
-            if known is None or event.feedback_id in self._seen:
-                continue
-            self._seen.add(event.feedback_id)
-            judgement, before = Judgement.of(event), known.latest.get(event.source)
-            if before is not None and not is_newer(judgement, before):
-                continue
-            known.latest[event.source] = judgement
-            items = known.items
-            rewards = tuple(item_rewards(known.latest, items.item_ids, items.item_types, self._settings.reward))
-            entries.append(self._entry(known, event.experience_id, event.feedback_id, rewards))
-        return entries
-
-    def learn(self, entries: list[tuple[int, ScorerEntry]]) -> list[tuple[bytes, bytes]]:
-        """Score and learn; return keys and values of the score updates."""
-        scored = self._learner.apply(entries, self._learner.plan(entries, 1))
+    def learn(self, joined: list[Joined]) -> Messages:
+        """Return the score updates, after steps of up to 32 feedbacks each."""
+        first = self.learner.next_offset
+        entries = [(number, entry_of(one, number)) for number, one in enumerate(joined, start=first)]
+        scored = self.learner.apply(entries, self.learner.plan(entries, 1))
         now = time.time()
         return [(one.entry.experience_id.encode(), encode_update(one, 1, "peer", now)) for one in scored]
 
-    def _entry(
-        self, known: _Known, experience_id: str, feedback_id: str | None, rewards: tuple[float | None, ...]
-    ) -> tuple[int, ScorerEntry]:
-        offset = self._offset
-        self._offset += 1
-        kind = "arrived" if feedback_id is None else "feedback"
-        entry = ScorerEntry(
-            kind=kind,  # type: ignore[arg-type]
-            experience_id=experience_id,
-            feedback_id=feedback_id,
-            origin=Origin(kind, 0, offset),
-            received_at=time.time(),
-            query_hash=known.query_hash,
-            intent_type=known.intent_type,
-            item_ids=known.items.item_ids,
-            item_types=known.items.item_types,
-            rewards=rewards,
-            arrival=Arrival(0, 0),
-            features=known.items.features,
-        )
-        return offset, entry
+
+def entry_of(one: Joined, number: int) -> ScorerEntry:
+    """Return what the scorer takes; `number` tells it from others."""
+    kind = "arrived" if one.feedback_id is None else "feedback"
+    return ScorerEntry(
+        kind=kind,  # type: ignore[arg-type]
+        experience_id=one.experience_id,
+        feedback_id=one.feedback_id,
+        origin=Origin(kind, 0, number),
+        received_at=one.received_at,
+        query_hash=one.known.query_hash,
+        intent_type=one.known.intent_type,
+        item_ids=one.known.item_ids,
+        item_types=one.known.item_types,
+        rewards=one.rewards,
+        arrival=Arrival(0, 0),
+        features=one.known.features,
+    )
+
+
+class Work:
+    """Joins, deduplicates and learns.
+
+    Args:
+        kept_of: finds the join's state; in memory by default.
+        learner: ours, in memory, by default.
+    """
+
+    def __init__(self, kept_of: KeptOf | None = None, learner: Learner | None = None) -> None:
+        self._kept_of: KeptOf = kept_of or defaultdict[str, Kept](InMemory).__getitem__
+        self._learner = learner or OurLearner()
+
+    def arrive(self, values: Iterable[bytes]) -> Messages:
+        """Take experiences in; return their score updates."""
+        return self.learn(self.arrived(values))
+
+    def judge(self, values: Iterable[bytes]) -> Messages:
+        """Take feedback in; return the score updates."""
+        return self.learn(self.judged(values))
+
+    def arrived(self, values: Iterable[bytes]) -> list[Joined]:
+        """Take experiences in; return what is to be scored."""
+        found = (join_experience(value, self._kept_of) for value in values)
+        return [one for one in found if one is not None]
+
+    def judged(self, values: Iterable[bytes]) -> list[Joined]:
+        """Take feedback in; return what is to be learned."""
+        found = (join_feedback(value, self._kept_of) for value in values)
+        return [one for one in found if one is not None]
+
+    def learn(self, joined: list[Joined]) -> Messages:
+        """Score and learn; return the score updates."""
+        return self._learner.learn(joined)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers.compare import in_turn
+from benchmarks.peers.compare import in_turn, jobs_of
 from benchmarks.peers.engines import BARE, OURS
 from benchmarks.peers.measure import Result, Sizes
 
@@ -22,7 +22,9 @@ SIZES = Sizes(experiences=300, feedbacks=10_000, rates=(), seconds=0.0)
 @pytest.mark.live
 def test_a_feedback_costs_no_more_than_a_multiple_of_the_bare_pipeline(bootstrap: str, tmp_path: Path) -> None:
     found: defaultdict[str, list[Result]] = defaultdict(list)
-    for name, result in in_turn(bootstrap, tmp_path, (OURS, BARE), 2, SIZES, sys.executable):
+    jobs = jobs_of((OURS, BARE), 2, SIZES, killed=(), kill_feedbacks=0)
+    for name, result in in_turn(bootstrap, tmp_path, jobs, sys.executable):
+        assert isinstance(result, Result), result
         found[name].append(result)
     # CPU rather than events a second: other work on the machine changes it least, and the ratio within a round less.
     pairs = zip(found[OURS], found[BARE], strict=True)

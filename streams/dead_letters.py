@@ -18,6 +18,9 @@ MAX_VALUE_BYTES = 256 * 1024
 ATTEMPT_HEADER = "tierstream-attempt"
 """Header of a record that is tried again: which attempt it is, from 2."""
 
+UNREADABLE = "unreadable_batch"
+"""Type of a letter about records that could not be unpacked; it tells which offsets, and holds no value."""
+
 _MAX_ATTEMPT = 1_000_000
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from tempfile import TemporaryDirectory
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas.errors import InputError
 from schemas.records import ScorerEntry
 from schemas.settings import Settings
 from streams import topology
+from streams.consumer import Consumer
 from streams.feature_store import Entries, FeatureStore
 from streams.kafka_options import client_options
 
@@ -70,7 +71,7 @@ async def recent_start(settings: Settings, end: int) -> int:
         return 0
     partition = TopicPartition(settings.topic(topology.SCORER_ENTRIES), 0)
     async for [last, *_] in read_chunks(settings, topology.SCORER_ENTRIES, end - 1, end, strict=False):
-        async with AIOKafkaConsumer(enable_auto_commit=False, **client_options(settings)) as consumer:
+        async with Consumer(enable_auto_commit=False, **client_options(settings)) as consumer:
             since_ms = last.timestamp - int((settings.join.retention + _CLOCK_MARGIN_SECONDS) * 1000)
             found = (await consumer.offsets_for_times({partition: max(0, since_ms)}))[partition]
         return 0 if found is None else int(found.offset)
@@ -86,7 +87,7 @@ async def read_chunks(
         InputError: the topic no longer holds `start`, and `strict` asks for it.
     """
     partition = TopicPartition(settings.topic(name), 0)
-    async with AIOKafkaConsumer(
+    async with Consumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=_FETCH_BYTES,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from schemas.records import StepRecord
 from schemas.settings import Settings
+from streams.consumer import Consumer
 from streams.kafka_options import client_options
 
 
@@ -16,7 +17,7 @@ async def read_steps(settings: Settings, topic: str, start: int, end: int) -> li
         Offsets and records, in the log's order.
     """
     partition = TopicPartition(topic, 0)
-    consumer = AIOKafkaConsumer(enable_auto_commit=False, auto_offset_reset="earliest", **client_options(settings))
+    consumer = Consumer(enable_auto_commit=False, auto_offset_reset="earliest", **client_options(settings))
     await consumer.start()
     try:
         consumer.assign([partition])

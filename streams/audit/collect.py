@@ -169,7 +169,7 @@ async def _distinct(settings: Settings, reader: TopicReader, topic: str) -> list
     seen: dict[bytes, Arrival] = {}
     async for record in reader.records(settings.topic(topic)):
         key = record.key or b""
-        if key not in seen:
+        if key not in seen and record.value is not None:
             value = fields(record.value) if topic == topology.PAIRS else {}
             seen[key] = Arrival(key.decode(errors="replace"), record.timestamp / 1000, value.get("kind", ""))
     return list(seen.values())
@@ -179,7 +179,7 @@ async def _read_jobs(settings: Settings, reader: TopicReader, found: FromBroker)
     requests: dict[str, dict[str, Any]] = {}
     async for record in reader.records(settings.topic(topology.JOBS)):
         value = fields(record.value)
-        if "dataset_path" in value:
+        if "dataset_path" in value and "job_id" in value:
             requests[value["job_id"]] = value
     found.jobs = list(requests.values())
     async for record in reader.records(settings.topic(topology.JOB_UPDATES)):

@@ -10,6 +10,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.consumer import Unreadable
 from streams.transport.batch import ChunkMessage, Record, RecordBatch, batch_message, record_message
 from streams.transport.fetching import FetchingThread, Run
 from streams.transport.offsets import PartitionLedger
@@ -159,6 +160,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         for record in run.records:
             if not self._flows(generation):
                 return False
+            if isinstance(record, Unreadable):
+                continue  # of a changelog: the log has named it, and no batch goes to an agent that could set it aside
             await self._deliver_record(tp, ledger, record, acks, generation)
         return True
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.markup import escape
 
 from schemas.events import FeedbackSource, PairKind
@@ -14,6 +13,7 @@ from schemas.records import Answer
 from schemas.settings import Settings
 from streams.audit.figures import instant
 from streams.audit.story import Gathered, Place, gather
+from streams.terminal import Console
 from trainers.pairs.entry import EVICTED, PAIRED, WAITING, Entry
 from trainers.pairs.funnel import KINDS
 from trainers.pairs.rules import DROP_REASONS, confidence_of, drop_reason, reject_reason, side_of

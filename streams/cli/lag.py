@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from schemas.errors import LagError
 from schemas.settings import Settings
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
+from streams.terminal import Console
 
 if TYPE_CHECKING:
     from streams.lag import PartitionLag

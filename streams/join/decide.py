@@ -19,12 +19,12 @@ from streams.tables import Overlay
 from streams.topology import EXPERIENCES, FEEDBACK
 from trainers.prepare import ItemFeatures
 from trainers.reward import (
+    AnswerJudgement,
     Judgement,
-    answer_confidence,
-    answer_reward,
     is_newer,
     item_judgements,
     item_rewards,
+    judge_answer,
     unknown_widgets,
 )
 
@@ -194,17 +194,15 @@ class Joiner:
         self._hand_on_answers(joined, state)
 
     def _hand_on_answers(self, joined: JoinedExperience, state: Judgements) -> None:
-        confidence = answer_confidence(state.latest)
-        by_user = "user" in state.latest
         joined_ids = [name for name, outcome in state.outcomes.items() if outcome == "joined"]
         lines = []
         for kind in PAIR_KINDS:
-            reward = answer_reward(state.latest, kind, self.settings, joined.item_ids)
-            handed = [reward, confidence, by_user]
+            judged = judge_answer(state.latest, kind, self.settings, joined.item_ids)
+            handed = list(judged)
             if state.answers.get(kind) == handed:
                 continue
             state.answers[kind] = handed
-            lines.append(encode_answer(joined, kind, reward, confidence, by_user, joined_ids))
+            lines.append(encode_answer(joined, kind, judged, joined_ids))
         if lines:
             self.out.answers.append(EncodedAnswers(joined.intent_type, b"\n".join(lines)))
 
@@ -236,13 +234,12 @@ class Joiner:
 def encode_answer(
     joined: JoinedExperience,
     kind: str,
-    reward: float | None,
-    confidence: float | None,
-    by_user: bool,
+    judgement: AnswerJudgement,
     feedback_ids: Sequence[str] = (),
 ) -> bytes:
     """Return the JSON of an `Answer`."""
     content = joined.widgets if kind == "widget" else joined.voice_reply
+    reward, confidence, by_user = judgement
     fields = {"reward": reward, "evaluation_confidence": confidence, "judged_by_user": by_user}
     judged = orjson.dumps({**fields, "feedback_ids": feedback_ids})
     return b"".join((b'{"kind":"', kind.encode(), b'",', joined.about, b',"content":', content, b",", judged[1:]))

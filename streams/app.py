@@ -167,6 +167,9 @@ def build_app(settings: Settings, metrics: Metrics | None = None, scorer: Scorer
         fetch_max_wait_ms=int(settings.kafka.fetch_max_wait * 1000),
         durable_through=lambda tp: agents.scorer.durable_through() if tp == entries else None,
         start_offset=start_offset,
+        on_deleted=lambda tp, count: app.services.metrics.count(
+            tp.topic.removeprefix(settings.topics.prefix), {"deleted_unread": count}
+        ),
     )
     app.watchdog = Watchdog(app, settings.stream.stall_timeout)
     app.observer = Observer(settings)

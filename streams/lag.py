@@ -46,6 +46,8 @@ class PartitionLag:
     """Records not yet processed."""
     lag_seconds: float
     """Age of the oldest record that is not yet processed; 0 where none is."""
+    deleted: int = 0
+    """Offsets from the committed one on that the broker no longer has: retention took them before they were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,8 @@ def _is_empty(end: int | None, position: int) -> bool:
 def _row(group: str, tp: TopicPartition, committed: int | None, tail: _Tail, now: float) -> PartitionLag:
     lag = max(0, tail.end - tail.start) if tail.oldest is not None else 0
     seconds = max(0.0, now - tail.oldest) if lag and tail.oldest else 0.0
-    return PartitionLag(group, tp.topic, tp.partition, committed, tail.end, lag, round(seconds, 3))
+    deleted = 0 if committed is None else max(0, tail.start - committed)
+    return PartitionLag(group, tp.topic, tp.partition, committed, tail.end, lag, round(seconds, 3), deleted)
 
 
 def beyond(rows: Iterable[PartitionLag], max_lag: int | None, max_seconds: float | None) -> list[PartitionLag]:

@@ -21,6 +21,7 @@ from schemas.errors import ConnectionFailedError
 from schemas.records import Answer
 from schemas.settings import Settings
 from streams import topology
+from streams.admin import TopicState, topic_states
 from streams.audit.disk import OnDisk, look_at
 from streams.audit.reading import Progress, TableContent, TopicReader
 from streams.kafka_options import broker_errors
@@ -48,6 +49,8 @@ class FromBroker:
     lag: list[PartitionLag] = field(default_factory=list)
     members: dict[str, int] = field(default_factory=dict)
     """Consumers alive in each group."""
+    topics_unfit: list[TopicState] = field(default_factory=list)
+    """Topics with other partitions or configs than they must have."""
     records: dict[str, int] = field(default_factory=dict)
     """Records ever written, by topic without prefix."""
     answers: dict[int, list[Answer]] = field(default_factory=dict)
@@ -139,6 +142,8 @@ async def ask_worker(settings: Settings) -> tuple[dict[str, Any] | None, str | N
 
 async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
     found = FromBroker(lag=await measure_lag(settings), members=await group_members(settings))
+    states = await topic_states(settings, topology.topic_specs(settings))
+    found.topics_unfit = [state for state in states if state.fault is not None]
     with broker_errors(settings):
         async with TopicReader(settings, progress) as reader:
             await _read_answers(settings, reader, found)

@@ -92,8 +92,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._thread.seek(tp, ledger.wanted)
         else:
             self.log.warning("%s: the log (%s to %s) lacks %s, going on at %s", tp, first, end, ledger.wanted, found)
-            await self._thread.seek_wait({tp: max(first, min(found, end))})
-            self._ledgers[tp] = PartitionLedger(max(first, min(found, end)))
+            position = max(first, min(found, end))
+            if ledger.wanted < first:
+                self._options.on_deleted(tp, position - ledger.wanted)
+            await self._thread.seek_wait({tp: position})
+            self._ledgers[tp] = PartitionLedger(position)
 
     # Delivery
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from streams import topology
 from streams.publisher import partition_for
@@ -106,7 +106,34 @@ def test_an_aborted_transaction_behind_the_committed_offset_is_no_lag(stream: tu
     deployment, worker = stream
     worker.end()
     publish(deployment, [feedback(40)], transactional_id="below-c", commit=False)
-    rows = json.loads(deployment.command("lag", "--json").stdout)
-    mine = [row for row in rows if row["topic"] == deployment.settings.topic(topology.FEEDBACK)]
+    mine = lag_of(deployment, deployment.settings.topic(topology.FEEDBACK))
     assert any(row["end"] > (row["committed"] or 0) for row in mine)
     assert [(row["lag"], row["lag_seconds"]) for row in mine] == [(0, 0.0)] * 2
+
+
+def test_what_retention_deletes_before_it_is_read_is_counted(stream: tuple[Deployment, Process]) -> None:
+    deployment, worker = stream
+    worker.end()
+    name = deployment.settings.topic(topology.FEEDBACK)
+    place = partition_for(b"e0", 2)
+    publish(deployment, [feedback(number, of=0) for number in range(50, 55)])
+    [before] = [row for row in lag_of(deployment, name) if row["partition"] == place]
+
+    async def delete() -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=deployment.bootstrap)
+        await admin.start()
+        await admin.delete_records({TopicPartition(name, place): RecordsToDelete(before["committed"] + 3)})
+        await admin.close()
+
+    asyncio.run(delete())
+    [row] = [row for row in lag_of(deployment, name) if row["partition"] == place]
+    assert (row["deleted"], row["lag"]) == (3, before["lag"] - 3)
+    again = deployment.start("worker")
+    again.wait_until_ready(240)
+    deployment.wait_for("score-updates", lambda values: "f54" in of_feedback(values))
+    assert b'tierstream_events_total{outcome="deleted_unread",topic="feedback"} 3.0' in again.get("/metrics")[1]
+    again.end()
+
+
+def lag_of(deployment: Deployment, topic: str) -> list[dict[str, Any]]:
+    return [row for row in json.loads(deployment.command("lag", "--json").stdout) if row["topic"] == topic]

@@ -43,7 +43,7 @@ def lag(
     """Show how far workers and trainers are behind, in records and in seconds, by partition.
 
     It is measured from the broker, so it is right while a worker is dead, stuck or rebalancing. The scorer's own
-    topic is committed up to its newest checkpoint only. `deleted` are offsets that retention took before they were read.
+    topic is committed up to its newest checkpoint only. `deleted` counts what retention took before it was read.
 
     Example: tierstream lag --max-seconds 60
     """

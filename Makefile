@@ -1,6 +1,6 @@
 # Every command of the project: `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow chaos check format real throughput bench-peers fuzz clean
+.PHONY: help demo up test test-slow chaos check format real throughput bench-peers fuzz mutants clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -66,6 +66,9 @@ $(PEERS)/.ready: $(READY) benchmarks/peers/requirements.txt
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tierstream.pth
 	@touch $@
+
+mutants: $(READY) ## Small faults in the code, one at a time: each must fail a test (minutes)
+	$(BIN)/python -u -m tests.mutants
 
 bench-peers: $(PEERS)/.ready ## Measure Tierstream beside other engines at the same work
 	$(BIN)/python -m benchmarks.peers.compare --peers-python $(PEERS)/bin/python $(PEERS_OPTIONS)

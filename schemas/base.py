@@ -6,7 +6,16 @@ import math
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 MAX_ID_CHARACTERS = 256
 MAX_TEXT_CHARACTERS = 64 * 1024
@@ -66,6 +75,12 @@ GivenJson = Annotated[FreeJson, AfterValidator(_given)]
 """JSON of any form but null, which would be left out in writing."""
 
 
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
 class Part(BaseModel):
     """A piece of an event: frozen, tolerant of unknown fields, without NaN or infinity."""
 
@@ -81,7 +96,7 @@ class Part(BaseModel):
 class Event(Part):
     """A record of a public topic; `from_json` and `to_json` are its only wire format."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[Literal[1], BeforeValidator(_number)] = 1
     """Version of the event's form; a reader refuses versions that it does not know."""
 
     @classmethod

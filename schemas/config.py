@@ -199,6 +199,8 @@ def allowed(field: FieldInfo) -> str:
     if _is_duration(field):
         forever = any(getattr(part, "ge", None) == -1 for part in field.metadata)
         return "a duration above 0 such as 250ms, 90s or 7d" + (', or "forever"' if forever else "")
+    if "description" in schema:
+        return str(schema["description"])
     bounds = [words.format(schema[name]) for name, words in _BOUNDS.items() if name in schema]
     return " ".join([_KINDS.get(schema.get("type", ""), "text"), ", ".join(bounds)]).strip()
 

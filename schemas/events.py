@@ -123,7 +123,7 @@ class Feedback(Event):
     reward: Reward | None = None
     """The answer as a whole, -1 to 1."""
     evaluation_confidence: Probability | None = None
-    """How sure the evaluator is."""
+    """How sure the source is of what this feedback says; of several sources the evaluator's counts, then the user's."""
     per_widget_feedback: tuple[WidgetFeedback, ...] = Field(default=(), max_length=64)
     """Single widgets."""
     voice_reward: Reward | None = None

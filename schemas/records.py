@@ -175,8 +175,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reward: Annotated[float, Meta(ge=-1.0, le=1.0)] | None = None
     """Blended over sources; None where nobody judged it."""
     evaluation_confidence: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
-    """Of the evaluator's latest judgement."""
+    """Of the latest judgements of this kind, the evaluator's before the user's; None where none brought one."""
     judged_by_user: bool
+    """Whether a user judged this kind."""
     feedback_ids: tuple[_Identifier, ...] = ()
     """The feedback that reward and confidence follow from: the latest of each source that counts."""
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+):(\d{1,5})")
+_LAST_PORT = 65535
 
 _UNIT_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*(ms|s|m|h|d|)")
@@ -26,6 +29,26 @@ def parse_duration(value: Any) -> Any:
         return float(match[1]) * _UNIT_SECONDS[match[2]]
     return value
 
+
+def _servers(value: str) -> str:
+    for server in value.split(","):
+        match = _SERVER.fullmatch(server)
+        if match is None or not 0 < int(match[2]) <= _LAST_PORT:
+            raise ValueError(f"{server!r} is not HOST:PORT")
+    return value
+
+
+Servers = Annotated[
+    str,
+    AfterValidator(_servers),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "description": f"HOST:PORT, several with commas between, no protocol before it, ports 1 to {_LAST_PORT}",
+        }
+    ),
+]
+"""Brokers as clients take them."""
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 """Seconds; in files and variables also `"7d"`, `"90s"`, `"250ms"`."""

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from schemas.base import StrictModel
 from schemas.job_settings import JobsSettings
-from schemas.setting_types import Duration, Name, Probability, Retention
+from schemas.setting_types import Duration, Name, Probability, Retention, Servers
 
 
 def is_loopback(host: str) -> bool:
@@ -28,7 +28,7 @@ def _one_of_two(name: str, value: object, file: object) -> None:
 class KafkaSettings(StrictModel):
     """How to reach the broker."""
 
-    bootstrap_servers: str = Field(default="127.0.0.1:9092", pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$")
+    bootstrap_servers: Servers = "127.0.0.1:9092"
     """HOST:PORT, several separated by commas."""
     app_id: Name = "tierstream"
     """Name of the consumer group and of the changelogs, after `topics.prefix`."""

@@ -1,4 +1,4 @@
-"""The embedding field: 384 finite floats, on the wire a JSON list or base64 of little-endian float32."""
+"""The embedding field: 384 floats, 1,000 long at most; on the wire a JSON list or base64 of little-endian float32."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 EMBEDDING_SIZE = 384
 EMBEDDING_BYTES = EMBEDDING_SIZE * 4
+MAX_LENGTH = 1000.0
+"""Of a vector: a longer one would drown all that was learned. Models give about 1; int8 values, or bytes in another
+order, read as floats, are far beyond it or no numbers at all."""
+
+_ORIGIN = (0.0,) * EMBEDDING_SIZE
 
 
 def _floats(values: list[Any] | tuple[Any, ...]) -> array[float]:
     if len(values) != EMBEDDING_SIZE:
         raise ValueError(f"embedding has {len(values)} numbers, {EMBEDDING_SIZE} are needed")
+    if bool in set(map(type, values)):
+        raise ValueError("embedding holds something that is no float32: true or false")
     try:
         return array("f", values)
     except (TypeError, OverflowError) as error:
@@ -28,7 +35,7 @@ def pack_embedding(value: Any) -> bytes:
     """Return the 1,536 bytes (384 little-endian float32) of a list of numbers, base64 text or raw bytes.
 
     Raises:
-        ValueError: the size is wrong, or a number is missing, NaN or infinite.
+        ValueError: the size is wrong, a number is missing, NaN or infinite, or the vector is longer than `MAX_LENGTH`.
     """
     if isinstance(value, (list, tuple)):
         numbers = _floats(value)
@@ -45,9 +52,13 @@ def pack_embedding(value: Any) -> bytes:
         numbers = array("f", bytes(value))
         if sys.byteorder == "big":
             numbers.byteswap()
-    # A sum in double precision is finite exactly when each float32 summand is.
-    if not math.isfinite(sum(numbers)):
+    length = math.dist(numbers, _ORIGIN)
+    if not math.isfinite(length):
         raise ValueError("embedding holds NaN or infinity")
+    if length > MAX_LENGTH:
+        raise ValueError(
+            f"embedding has length {length:,.4g}, {MAX_LENGTH:,.0f} at most can be used: is it float32, little-endian?"
+        )
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tobytes()
@@ -66,13 +77,13 @@ Embedding = Annotated[
             "oneOf": [
                 {
                     "type": "array",
-                    "items": {"type": "number"},
+                    "items": {"type": "number", "minimum": -MAX_LENGTH, "maximum": MAX_LENGTH},
                     "minItems": EMBEDDING_SIZE,
                     "maxItems": EMBEDDING_SIZE,
                 },
                 {"type": "string", "contentEncoding": "base64", "minLength": 2048, "maxLength": 2048},
             ],
-            "description": "384 floats: a list, or base64 of little-endian float32",
+            "description": "384 floats: a list, or base64 of little-endian float32; their length is 1,000 at most",
         }
     ),
 ]

@@ -171,6 +171,9 @@ def build_app(
         batch_topics=topology.batch_topics(settings, role),
         batch_records=settings.stream.batch_records,
         **_fetching(settings, role),
+        on_deleted=lambda tp, count: app.services.metrics.count(
+            tp.topic.removeprefix(settings.topics.prefix), {"deleted_unread": count}
+        ),
     )
     app.watchdog = Watchdog(app, settings.stream.stall_timeout)
     if scorer := agents.scorer:

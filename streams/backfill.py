@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,7 +71,9 @@ async def from_topic(settings: Settings, topic: str, stretch: Stretch) -> AsyncI
 async def from_lines(
     lines: Iterable[bytes], topic: str, stretch: Stretch, total: int | None = None
 ) -> AsyncIterator[Recorded]:
-    """Yield the events of JSON lines whose timestamps are in the stretch; empty lines are passed over.
+    """Yield the events of JSON lines whose timestamps are in the stretch.
+
+    Empty lines are passed over, and the byte order mark that some editors begin a file with.
 
     Args:
         lines: one JSON object each.
@@ -81,6 +84,8 @@ async def from_lines(
     done = 0
     for number, line in enumerate(lines, start=1):
         done += len(line)
+        if number == 1:
+            line = line.removeprefix(BOM_UTF8)
         if not line.strip():
             continue
         recorded = _recorded(f"line {number}", line, CONTRACTS[topic].event, done, total)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from schemas.settings import Settings
+from streams.consumer import Consumer
 from streams.kafka_options import client_options
 
 GENERATION = "tierstream-generation"
@@ -21,7 +22,7 @@ def changelog_reader(settings: Settings) -> ReadChangelog:
 
     async def read(topic: str, partition: int, start: int, end: int) -> list[tuple[int, bytes]]:
         tp = TopicPartition(topic, partition)
-        async with AIOKafkaConsumer(
+        async with Consumer(
             enable_auto_commit=False, auto_offset_reset="earliest", **client_options(settings)
         ) as consumer:
             consumer.assign([tp])

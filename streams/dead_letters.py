@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
@@ -17,6 +18,11 @@ MAX_VALUE_BYTES = 256 * 1024
 
 ATTEMPT_HEADER = "tierstream-attempt"
 """Header of a record that is tried again: which attempt it is, from 2."""
+
+UNREADABLE = "unreadable_batch"
+"""Type of a letter about records that could not be unpacked; it tells which offsets, and holds no value."""
+
+_HALF_CHARACTER = re.compile(r"(?:unexpected end of hex escape|lone leading surrogate in hex escape)( at .*)")
 
 _MAX_ATTEMPT = 1_000_000
 
@@ -78,7 +84,8 @@ def explain(error: ValidationError) -> tuple[str, str]:
     place = ".".join(str(part) for part in first["loc"])
     line = f"{place}: {first['msg']}" if place else first["msg"]
     if first["type"] == "json_invalid":
-        return "invalid_json", line
+        half = _HALF_CHARACTER.search(line)
+        return "invalid_json", line if half is None else f"half of a surrogate pair is no character:{half[1]}"
     if place == "schema_version":
         return "unknown_schema_version", line
     more = error.error_count() - 1

@@ -15,7 +15,7 @@ from schemas.config import LoadedSettings, setting_value
 from schemas.errors import ArchitectureMismatchError, TierstreamError
 from schemas.settings import Settings
 from streams import topology
-from streams.admin import topic_states
+from streams.admin import REMEDIES, topic_states
 from streams.broker.java import find_java
 from streams.manifest import check_state
 from trainers.embedding import build_embedder
@@ -136,13 +136,9 @@ def _broker(settings: Settings) -> Check:
     except TierstreamError as error:
         return Check("broker", "failed", str(error))
     where = settings.kafka.bootstrap_servers
-    if unfit := [state for state in states if state.condition == "wrong partitions"]:
+    if unfit := [state for state in states if state.fault is not None]:
         first = unfit[0]
-        return Check(
-            "broker",
-            "failed",
-            f"{where}: topic {first.spec.name} has {first.partitions} partitions, {first.spec.partitions} are needed",
-        )
+        return Check("broker", "failed", f"{where}: {first.fault}: {REMEDIES[first.condition]}")
     missing = sum(state.condition == "missing" for state in states)
     if missing:
         return Check("broker", "warning", f"{where}: {missing} topics are missing: tierstream topics --create")

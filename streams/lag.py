@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
@@ -21,6 +21,7 @@ from aiokafka.errors import (
 from schemas.errors import ConnectionFailedError
 from schemas.settings import Settings
 from streams.admin import admin_client
+from streams.consumer import Consumer
 from streams.kafka_options import client_options
 from streams.topology import JOBS, ROLES, batch_topics, group
 
@@ -45,6 +46,8 @@ class PartitionLag:
     """Records not yet processed."""
     lag_seconds: float
     """Age of the oldest record that is not yet processed; 0 where none is."""
+    deleted: int = 0
+    """Offsets from the committed one on that the broker no longer has: retention took them before they were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class _Tail:
     """First unprocessed offset that the broker still has."""
     end: int
     oldest: float | None
-    """Time of the first unprocessed record in epoch seconds."""
+    """Time of the first unprocessed record in epoch seconds, 0 where it is unknown; None where there is none."""
 
 
 def trainer_group(settings: Settings) -> str:
@@ -119,7 +122,7 @@ async def measure_lag(settings: Settings) -> list[PartitionLag]:
         }
         if not committed:
             return []
-        consumer = AIOKafkaConsumer(**client_options(settings), max_partition_fetch_bytes=1, enable_auto_commit=False)
+        consumer = Consumer(**client_options(settings), max_partition_fetch_bytes=1, enable_auto_commit=False)
         try:
             await consumer.start()
             # Groups may read the same topic from different offsets, and a consumer has one position in each.
@@ -157,9 +160,7 @@ async def _with_coordinator(ask: Callable[[], Awaitable[_T]]) -> _T:
         await asyncio.sleep(_POLL_MS / 1000)
 
 
-async def _tails(
-    consumer: AIOKafkaConsumer, committed: Mapping[TopicPartition, int | None]
-) -> dict[TopicPartition, _Tail]:
+async def _tails(consumer: Consumer, committed: Mapping[TopicPartition, int | None]) -> dict[TopicPartition, _Tail]:
     """Fetch once at each committed offset: the answer tells the oldest waiting record and the true end.
 
     A fetch's high watermark is the end on every broker; lite's `ListOffsets` falls short of it.
@@ -183,21 +184,23 @@ async def _tails(
         except (OffsetOutOfRangeError, UnknownTopicOrPartitionError) as error:
             raise ConnectionFailedError(f"offsets changed while the lag was measured: {error}", "try again") from error
         oldest |= {tp: batch[0].timestamp / 1000 for tp, batch in records.items() if batch and tp in waiting}
-        done = {tp for tp in waiting if tp in oldest or _is_empty(consumer.highwater(tp), starts[tp])}
+        # Behind an offset there may be nothing but the markers of transactions: then nothing waits.
+        done = {tp for tp in waiting if tp in oldest or _is_empty(consumer.highwater(tp), await consumer.position(tp))}
         # A fetch this small brings records of one partition only, the first that has any: so those known step aside.
         consumer.pause(*done)
         waiting -= done
     return {tp: _Tail(starts[tp], consumer.highwater(tp) or 0, oldest.get(tp)) for tp in committed}
 
 
-def _is_empty(end: int | None, start: int) -> bool:
-    return end is not None and end <= start
+def _is_empty(end: int | None, position: int) -> bool:
+    return end is not None and end <= position
 
 
 def _row(group: str, tp: TopicPartition, committed: int | None, tail: _Tail, now: float) -> PartitionLag:
-    lag = max(0, tail.end - tail.start)
-    seconds = max(0.0, now - tail.oldest) if lag and tail.oldest is not None else 0.0
-    return PartitionLag(group, tp.topic, tp.partition, committed, tail.end, lag, round(seconds, 3))
+    lag = max(0, tail.end - tail.start) if tail.oldest is not None else 0
+    seconds = max(0.0, now - tail.oldest) if lag and tail.oldest else 0.0
+    deleted = 0 if committed is None else max(0, tail.start - committed)
+    return PartitionLag(group, tp.topic, tp.partition, committed, tail.end, lag, round(seconds, 3), deleted)
 
 
 def beyond(rows: Iterable[PartitionLag], max_lag: int | None, max_seconds: float | None) -> list[PartitionLag]:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from pydantic import ValidationError
 
 from schemas.errors import TopicsError
 from schemas.events import DeadLetter
 from schemas.settings import Settings
 from streams.admin import topic_states
+from streams.consumer import Consumer
 from streams.contract import CONTRACTS
 from streams.dead_letters import ATTEMPT_HEADER, MAX_VALUE_BYTES, explain
 from streams.kafka_options import MAX_RECORD_BYTES, broker_errors, client_options
@@ -120,7 +121,7 @@ async def _records(settings: Settings) -> AsyncIterator[tuple[int, bytes]]:
     if state.condition == "missing":
         raise TopicsError(f"topic {spec.name} is missing", "create it with `tierstream topics --create`")
     place = TopicPartition(spec.name, 0)
-    consumer = AIOKafkaConsumer(enable_auto_commit=False, auto_offset_reset="earliest", **client_options(settings))
+    consumer = Consumer(enable_auto_commit=False, auto_offset_reset="earliest", **client_options(settings))
     with broker_errors(settings):
         try:
             await consumer.start()

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from schemas.errors import TopicsError
 from schemas.settings import Settings
 from streams.admin import topic_states
+from streams.consumer import Consumer
 from streams.kafka_options import broker_errors, client_options
 from streams.topology import TopicSpec
 
@@ -52,7 +53,7 @@ class LogRange:
         if state.condition == "missing":
             raise TopicsError(f"topic {self._name} is not there", "look at topics.prefix and --bootstrap-servers")
         with broker_errors(self._settings):
-            self._consumer = AIOKafkaConsumer(
+            self._consumer = Consumer(
                 enable_auto_commit=False, auto_offset_reset="earliest", **client_options(self._settings)
             )
             try:

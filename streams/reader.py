@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from pydantic import ValidationError
 
 from schemas.errors import InputError, TierstreamError
@@ -18,6 +18,7 @@ from schemas.events import ModelVersion, ScoreUpdate
 from schemas.ranking import RankedItem, RankRequest
 from schemas.settings import Settings
 from streams import topology
+from streams.consumer import Consumer
 from streams.kafka_options import broker_errors, client_options
 from trainers.embedding import Embedder
 from trainers.scorer.ranking import embedder_of, rank
@@ -63,12 +64,12 @@ class ScorerReader:
         self._scorer: FrozenScorer | None = None
         self._embedder: Embedder | None = None
         self._news = asyncio.Event()
-        self._consumer: AIOKafkaConsumer | None = None
+        self._consumer: Consumer | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         await self._load()
-        self._consumer = AIOKafkaConsumer(enable_auto_commit=False, **client_options(self._settings))
+        self._consumer = Consumer(enable_auto_commit=False, **client_options(self._settings))
         with broker_errors(self._settings):
             try:
                 await self._consumer.start()
@@ -125,7 +126,7 @@ class ScorerReader:
         found = [TopicPartition(updates, number) for number in range(self._settings.topics.partitions)]
         return [TopicPartition(self._settings.topic(topology.MODEL_VERSIONS), 0), *found]
 
-    async def _follow(self, consumer: AIOKafkaConsumer) -> None:
+    async def _follow(self, consumer: Consumer) -> None:
         versions = self._settings.topic(topology.MODEL_VERSIONS)
         async for record in consumer:
             try:

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, Self
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from schemas.errors import InputError, LogError
 from schemas.records import Configure, Joined, LogRecord, ScorerEntry, decode_log, encode_log
 from schemas.settings import Settings
 from streams import topology
+from streams.consumer import Consumer
 from streams.feature_store import FeatureStore
 from streams.kafka_options import client_options
 from streams.publisher import Outgoing, Publisher, Receipt
@@ -58,7 +59,7 @@ class LogReader:
     def __init__(self, settings: Settings, name: str = topology.SCORER_LOG) -> None:
         self._tp = TopicPartition(settings.topic(name), 0)
         # With a group's name and partitions of its own choice a consumer can ask for offsets, and takes none's place.
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = Consumer(
             group_id=topology.group(settings, "scorer"),
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -99,12 +99,12 @@ def changelog(settings: Settings, table: str) -> str:
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """Return every topic that must exist before a consumer starts."""
-    n = settings.topics.partitions
-    retention = settings.topics.retention
+    n, retention = settings.topics.partitions, settings.topics.retention
     # Large enough for our own outputs, which hold whole inputs, and for the batches that they are published in.
     large = {"max.message.bytes": str(_MAX_RECORD_BYTES)}
-    keep = {"retention.ms": str(-1 if retention < 0 else int(retention * 1000)), **large}
-    forever = {"retention.ms": "-1", **large}
+    kept = {"cleanup.policy": "delete", "retention.bytes": "-1", **large}
+    keep = {"retention.ms": str(-1 if retention < 0 else int(retention * 1000)), **kept}
+    forever = {"retention.ms": "-1", **kept}
     broker_time = {"message.timestamp.type": "LogAppendTime"}
     compacted = {"cleanup.policy": "compact", **large}
 
@@ -125,7 +125,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         topic(JOB_UPDATES, 1, forever),
         topic(MODEL_VERSIONS, 1, compacted),
         topic(DEAD_LETTERS, 1, forever),
-        topic(TICKS, n, {"retention.ms": str(_DAY_MS)}, broker_time),
+        topic(TICKS, n, {"retention.ms": str(_DAY_MS), "cleanup.policy": "delete"}, broker_time),
         topic(SCORER_LOG, 1, forever),
         topic(ANSWERS, n, forever),
         topic(ELIGIBLE_TRACES, 1, forever),

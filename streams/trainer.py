@@ -17,7 +17,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
@@ -27,7 +27,8 @@ from schemas.events import JobControl, JobTier, JobUpdate, ModelVersion, Trainin
 from schemas.settings import Settings
 from streams.admin import ensure_topics
 from streams.client import Producer
-from streams.dead_letters import dead_letter, explain
+from streams.consumer import Consumer, Unreadable
+from streams.dead_letters import UNREADABLE, dead_letter, explain
 from streams.kafka_options import broker_errors, client_options
 from streams.lag import trainer_group
 from streams.manifest import check_state
@@ -102,7 +103,7 @@ async def work(settings: Settings, command: Command | None = None, show: Show = 
         JobError: the launcher that is set cannot be used.
     """
     command = command or LAUNCHERS[settings.jobs.launcher](settings)
-    consumer = AIOKafkaConsumer(
+    consumer = Consumer(
         settings.topic(JOBS),
         **client_options(settings),
         group_id=trainer_group(settings),
@@ -126,7 +127,7 @@ class Trainer:
     """Runs the jobs of one consumer: `jobs.at_once` side by side, those of one tier one after the other."""
 
     def __init__(
-        self, settings: Settings, command: Command, show: Show, consumer: AIOKafkaConsumer, producer: Producer
+        self, settings: Settings, command: Command, show: Show, consumer: Consumer, producer: Producer
     ) -> None:
         self._settings = settings
         self._data_dir = Path(settings.data_dir)
@@ -164,6 +165,10 @@ class Trainer:
         if self._committed is None:
             self._committed = record.offset
         try:
+            if isinstance(record, Unreadable):
+                await self._set_aside(record, UNREADABLE, record.reason)
+                await self._commit(record)
+                return
             parsed = parse(record.value or b"")
             folder = job_folder(self._data_dir, parsed.job_id)
         except ValidationError as error:

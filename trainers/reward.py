@@ -102,36 +102,56 @@ def item_rewards(
         implicit = said.get("implicit", [None] * len(item_ids))
         return [None if reward is None else settings.implicit_weight * reward for reward in implicit]
     nothing: list[float | None] = [None] * len(item_ids)
-    confidence = answer_confidence(judgements)
+    confidence = _evaluators_confidence(judgements)
     both = zip(said.get("user", nothing), said.get("evaluator", nothing), strict=True)
     return [blend(user, evaluator, confidence, settings) for user, evaluator in both]
+
+
+class AnswerJudgement(NamedTuple):
+    """What is said of a whole answer."""
+
+    reward: float | None
+    """Blended over the sources; None where nobody judged it."""
+    confidence: float | None
+    """Of the judgements that it is blended from, the evaluator's before the user's; None where none brought one."""
+    by_user: bool
+    """Whether a user judged it."""
+
+
+_BY_WEIGHT: tuple[FeedbackSource, ...] = ("evaluator", "user", "implicit")
+
+
+def judge_answer(
+    judgements: Judgements, kind: PairKind, settings: RewardSettings, item_ids: Collection[str] | None = None
+) -> AnswerJudgement:
+    """Return what the latest judgements say of a whole answer.
+
+    Args:
+        judgements: latest of each source.
+        kind: the widget plan (`reward`, else the mean of its per-widget rewards) or the spoken reply
+            (`voice_reward`, else `reward`). Who judged the other kind only has said nothing of this one.
+        settings: how sources are blended.
+        item_ids: the plan's widgets; entries for others are ignored. None takes every entry.
+    """
+    said = {
+        source: reward
+        for source, judged in judgements.items()
+        if (source != "implicit" or len(judgements) == 1)
+        and (reward := _said_of_answer(judged, kind, item_ids)) is not None
+    }
+    if "implicit" in said:
+        blended: float | None = settings.implicit_weight * said["implicit"]
+    else:
+        blended = blend(said.get("user"), said.get("evaluator"), _evaluators_confidence(judgements), settings)
+    sure = (judgements[source].evaluation_confidence for source in _BY_WEIGHT if source in said)
+    return AnswerJudgement(blended, next((c for c in sure if c is not None), None), "user" in said)
 
 
 def answer_reward(
     judgements: Judgements, kind: PairKind, settings: RewardSettings, item_ids: Collection[str] | None = None
 ) -> float | None:
-    """Return the blended reward of a whole answer, None where nobody judged it.
-
-    Args:
-        judgements: latest of each source.
-        kind: the widget plan (`reward`, else the mean of its per-widget rewards) or the spoken reply
-            (`voice_reward`, else `reward`).
-        settings: how sources are blended.
-        item_ids: the plan's widgets; entries for others are ignored. None takes every entry.
-    """
-    said = {
-        source: _first(judged.voice_reward, judged.reward)
-        if kind == "voice"
-        else _first(judged.reward, _mean_of_widgets(judged, item_ids) if judged.reward is None else None)
-        for source, judged in judgements.items()
-    }
-    return _blend_sources(said, judgements, settings)
-
-
-def answer_confidence(judgements: Judgements) -> float | None:
-    """Return the evaluation confidence of the evaluator's latest judgement, None without one."""
-    evaluator = judgements.get("evaluator")
-    return None if evaluator is None else evaluator.evaluation_confidence
+    """Return the blended reward of a whole answer, None where nobody judged it; see `judge_answer`."""
+    return judge_answer(judgements, kind, settings, item_ids).reward
 
 
 def blended_from(judgements: Judgements) -> list[str]:
@@ -155,10 +175,12 @@ def _mean_of_widgets(judgement: Judgement, item_ids: Collection[str] | None) -> 
     return math.fsum(own) / len(own) if own else None
 
 
-def _blend_sources(
-    said: Mapping[FeedbackSource, float | None], judgements: Judgements, settings: RewardSettings
-) -> float | None:
-    if "user" in judgements or "evaluator" in judgements:
-        return blend(said.get("user"), said.get("evaluator"), answer_confidence(judgements), settings)
-    implicit = said.get("implicit")
-    return None if implicit is None else settings.implicit_weight * implicit
+def _said_of_answer(judged: Judgement, kind: PairKind, item_ids: Collection[str] | None) -> float | None:
+    if kind == "voice":
+        return _first(judged.voice_reward, judged.reward)
+    return _mean_of_widgets(judged, item_ids) if judged.reward is None else judged.reward
+
+
+def _evaluators_confidence(judgements: Judgements) -> float | None:
+    evaluator = judgements.get("evaluator")
+    return None if evaluator is None else evaluator.evaluation_confidence

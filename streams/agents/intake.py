@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from schemas.base import Event
 from schemas.events import DeadLetter
-from streams.dead_letters import ATTEMPT_HEADER, Record, attempt_of, dead_letter, explain
+from streams.consumer import Unreadable
+from streams.dead_letters import ATTEMPT_HEADER, UNREADABLE, Record, attempt_of, dead_letter, explain
 from streams.publisher import Outgoing, partition_for
 from streams.transport.batch import RecordBatch
 
@@ -70,7 +71,9 @@ def take_in(
 
 
 def letter(batch: RecordBatch, record: Record, error_type: str, error: str) -> DeadLetter:
-    """Describe a record of `batch` that cannot be used."""
+    """Describe a record of `batch` that cannot be used; of one that cannot be unpacked, its place is all there is."""
+    if isinstance(record, Unreadable):
+        error_type, error = UNREADABLE, record.reason
     attempt = attempt_of(record.headers)
     return dead_letter(
         batch.topic, batch.partition, record.offset, record.key, record.value, error_type, error, attempt

@@ -12,6 +12,7 @@ from schemas.records import encode_joined
 from streams import topology
 from streams.agents.intake import Intake, letter, take_in
 from streams.agents.services import Services
+from streams.consumer import Unreadable
 from streams.dead_letters import Record, attempt_of, dead_letter
 from streams.join.decide import MAX_EARLY, Decisions, Joiner
 from streams.join.expiry import ExpiryIndex
@@ -147,7 +148,8 @@ class JoinAgent:
     def _tick(self, batch: RecordBatch, joiner: Joiner) -> None:
         if batch.partition not in self._expiry:
             self._expiry[batch.partition] = ExpiryIndex(self._judgements.items(batch.partition))
-        until = max(record.timestamp for record in batch.records) / 1000 - self._settings.join.retention
+        times = [record.timestamp for record in batch.records if not isinstance(record, Unreadable)]
+        until = max(times, default=0) / 1000 - self._settings.join.retention
         for key in self._expiry[batch.partition].due(until):
             joiner.expire(key, until)
 

@@ -35,23 +35,31 @@ class TraceAgent:
         intake = take_in(batch, Trace, lambda event: event.trace_id, settings.topics.partitions)
         topic = settings.topic(topology.ELIGIBLE_TRACES)
         outgoing = [*intake.forwards, *self._services.dead_letters(intake.letters)]
-        outcomes = Counter(forwarded=len(intake.forwards), dead_lettered=len(intake.letters))
-        for _, trace in intake.events:
+        records = [(record.offset, trace) for record, trace in intake.events]
+        new = await asyncio.to_thread(self._unseen, batch.partition, records)
+        outcomes = Counter(
+            forwarded=len(intake.forwards),
+            dead_lettered=len(intake.letters),
+            stored=len(new),
+            duplicate_trace=len(records) - len(new),
+        )
+        for _, trace in new:
             assessment = assess(trace, settings.traces)
             outcomes[assessment.reasons[0] if assessment.reasons else assessment.grade] += 1
             if is_eligible(assessment, settings.traces):
                 outgoing.append(Outgoing(topic, 0, trace.trace_id.encode(), trace.to_json()))
         await self._services.publisher.publish(outgoing)
         # The line on disk is this agent's state: it is written after the outputs, as everywhere.
-        records = [(record.offset, trace) for record, trace in intake.events]
-        new = await asyncio.to_thread(self._append, batch.partition, records)
-        outcomes["stored"] = len(new)
-        outcomes["duplicate_trace"] = len(records) - len(new)
+        await asyncio.to_thread(self._append, batch.partition, new)
         self._services.metrics.count(topology.TRACES, outcomes)
 
-    def _append(self, partition: int, records: list[tuple[int, Trace]]) -> list[Trace]:
+    def _unseen(self, partition: int, records: list[tuple[int, Trace]]) -> list[tuple[int, Trace]]:
         if not records:
             return []
         if partition not in self._writers:
             self._writers[partition] = self.store.open_writer(partition)
-        return self._writers[partition].append(records)
+        return self._writers[partition].unseen(records)
+
+    def _append(self, partition: int, records: list[tuple[int, Trace]]) -> None:
+        if records:
+            self._writers[partition].append(records)

@@ -21,6 +21,7 @@ from schemas.errors import ConnectionFailedError
 from schemas.records import Answer
 from schemas.settings import Settings
 from streams import topology
+from streams.admin import TopicState, topic_states
 from streams.audit.disk import OnDisk, look_at
 from streams.audit.reading import Progress, TableContent, TopicReader
 from streams.kafka_options import broker_errors
@@ -50,6 +51,8 @@ class FromBroker:
     lag: list[PartitionLag] = field(default_factory=list)
     members: dict[str, int] = field(default_factory=dict)
     """Consumers alive in each group."""
+    topics_unfit: list[TopicState] = field(default_factory=list)
+    """Topics with other partitions or configs than they must have."""
     records: dict[str, int] = field(default_factory=dict)
     """Records ever written, by topic without prefix."""
     answers: dict[int, list[Answer]] = field(default_factory=dict)
@@ -153,6 +156,8 @@ async def _ask(url: str, headers: dict[str, str]) -> dict[str, Any] | str:
 
 async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
     found = FromBroker(lag=await measure_lag(settings), members=await group_members(settings))
+    states = await topic_states(settings, topology.topic_specs(settings))
+    found.topics_unfit = [state for state in states if state.fault is not None]
     with broker_errors(settings):
         async with TopicReader(settings, progress) as reader:
             await _read_answers(settings, reader, found)
@@ -183,7 +188,7 @@ async def _distinct(settings: Settings, reader: TopicReader, topic: str) -> list
     seen: dict[bytes, Arrival] = {}
     async for record in reader.records(settings.topic(topic)):
         key = record.key or b""
-        if key not in seen:
+        if key not in seen and record.value is not None:
             value = fields(record.value) if topic == topology.PAIRS else {}
             seen[key] = Arrival(key.decode(errors="replace"), record.timestamp / 1000, value.get("kind", ""))
     return list(seen.values())
@@ -193,7 +198,7 @@ async def _read_jobs(settings: Settings, reader: TopicReader, found: FromBroker)
     requests: dict[str, dict[str, Any]] = {}
     async for record in reader.records(settings.topic(topology.JOBS)):
         value = fields(record.value)
-        if "dataset_path" in value:
+        if "dataset_path" in value and "job_id" in value:
             requests[value["job_id"]] = value
     found.jobs = list(requests.values())
     async for record in reader.records(settings.topic(topology.JOB_UPDATES)):

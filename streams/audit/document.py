@@ -317,6 +317,9 @@ def _jobs(report: Report) -> Iterator[Block]:
 
 
 def _lag(report: Report) -> Iterator[Block]:
+    if report.lag is None:
+        yield Note("Not known: no broker could be asked.")
+        return
     behind = [row for row in report.lag if row["lag"]]
     total = sum(row["lag"] for row in behind)
     oldest = max((row["lag_seconds"] for row in behind), default=0.0)

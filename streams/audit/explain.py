@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.markup import escape
 
 from schemas.events import FeedbackSource, PairKind
@@ -14,10 +13,11 @@ from schemas.records import Answer
 from schemas.settings import Settings
 from streams.audit.figures import instant
 from streams.audit.story import Gathered, Place, gather
+from streams.terminal import Console
 from trainers.pairs.entry import EVICTED, PAIRED, WAITING, Entry
 from trainers.pairs.funnel import KINDS
 from trainers.pairs.rules import DROP_REASONS, confidence_of, drop_reason, reject_reason, side_of
-from trainers.reward import Judgement, answer_confidence, answer_reward, is_newer
+from trainers.reward import Judgement, is_newer, judge_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,8 @@ def _judgements(
         yield f"{feedback.feedback_id} by {feedback.source}, {instant(at)}: {', '.join(filter(None, said))}{counts}"
     names = None if found.experience is None else [widget.widget_id for widget in found.experience.widget_plan]
     for kind in KINDS:
-        reward = answer_reward(latest, kind, settings.reward, names)
+        reward, confidence, _ = judge_answer(latest, kind, settings.reward, names)
         sources = " and ".join(latest)
-        confidence = answer_confidence(latest)
         of = "" if confidence is None else f", evaluation confidence {confidence:.3g}"
         yield f"{kind} answer: " + (
             "no reward" if reward is None else f"reward {reward:+.4g}, blended of {sources}{of}"

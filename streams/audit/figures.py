@@ -55,7 +55,7 @@ def make_report(found: Collected) -> Report:
         jobs=tuple(jobs),
         versions=_versions(found),
         artefacts=tuple({**asdict(a), "written_at": instant(a.written_at)} for a in found.disk.artefacts),
-        lag=tuple(asdict(row) for row in broker.lag),
+        lag=None if found.broker is None else tuple(asdict(row) for row in broker.lag),
         dead_letters=dict(broker.dead_letters.most_common()),
     )
     return replace(report, findings=tuple(judge_findings(report, found)))

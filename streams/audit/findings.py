@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from streams.admin import REMEDIES
 from streams.audit.collect import Collected
 from streams.audit.report import SEVERITIES, Effect, Finding, Report, Severity
 
@@ -31,6 +32,24 @@ def _broker(report: Report, found: Collected) -> Iterator[Finding]:
             f"no topic of this deployment (prefix {found.settings.topics.prefix!r}) is on the broker",
             "tierstream topics --create, or name the prefix and broker that are meant",
         )
+
+
+def _topics(report: Report, found: Collected) -> Iterator[Finding]:
+    unfit = found.broker.topics_unfit if found.broker else []
+    for state in unfit:
+        yield Finding("critical", "topic_unfit", str(state.fault), REMEDIES[state.condition])
+
+
+def _deleted(report: Report, found: Collected) -> Iterator[Finding]:
+    for row in report.lag or ():
+        if row["deleted"]:
+            yield Finding(
+                "critical",
+                "deleted_unread",
+                f"{row['topic']}[{row['partition']}]: retention deleted {row['deleted']:,} records before "
+                f"group {row['group']} had read them",
+                "keep topics.retention longer than a worker may be away; the records are lost to this deployment",
+            )
 
 
 def _scorer_effects(report: Report, found: Collected) -> Iterator[Finding]:
@@ -250,6 +269,8 @@ def _dead_letters(report: Report, found: Collected) -> Iterator[Finding]:
 
 _LOOKS: tuple[Callable[[Report, Collected], Iterator[Finding]], ...] = (
     _broker,
+    _topics,
+    _deleted,
     _scorer_effects,
     _worker_settings,
     _job_effects,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from schemas.settings import Settings
 from streams.admin import admin_client
+from streams.consumer import Consumer
 from streams.kafka_options import client_options
 
 _POLL_MS = 60
@@ -42,7 +43,7 @@ class TopicReader:
     def __init__(self, settings: Settings, progress: Progress = lambda topic, count: None) -> None:
         self._settings = settings
         self._progress = progress
-        self._consumer: AIOKafkaConsumer | None = None
+        self._consumer: Consumer | None = None
         self.partitions: dict[str, int] = {}
         """How many partitions each topic has."""
 
@@ -50,7 +51,7 @@ class TopicReader:
         async with admin_client(self._settings) as admin:
             described = await admin.describe_topics()
         self.partitions = {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
-        self._consumer = AIOKafkaConsumer(
+        self._consumer = Consumer(
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=50,

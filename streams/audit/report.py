@@ -121,7 +121,8 @@ class Report:
     jobs: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, Mapping[str, Any]]
     artefacts: tuple[Mapping[str, Any], ...]
-    lag: tuple[Mapping[str, Any], ...]
+    lag: tuple[Mapping[str, Any], ...] | None
+    """None where no broker could be asked."""
     dead_letters: Mapping[str, int]
     findings: tuple[Finding, ...] = ()
 

@@ -138,8 +138,7 @@ async def _read_pairing(settings: Settings, reader: TopicReader, found: Gathered
     latest: dict[tuple[str, str], Answer] = {}
     async for record in reader.records(settings.topic(topology.ANSWERS), partition):
         if (record.key or b"") == intent.encode():
-            for answer, _ in Answer.each_from(record.value):
-                latest[answer.kind, answer.experience_id] = answer
+            latest |= {(answer.kind, answer.experience_id): answer for answer in answers_of(record.value)}
     for kind in KINDS:
         mine = latest.pop((kind, found.experience_id), None)
         if mine is not None:
@@ -154,6 +153,14 @@ async def _read_pairing(settings: Settings, reader: TopicReader, found: Gathered
         pair = fields(record.value)
         if found.experience_id in (pair.get("chosen_experience_id"), pair.get("rejected_experience_id")):
             found.pairs.append(pair)
+
+
+def answers_of(value: bytes | None) -> list[Answer]:
+    """Return the answers of a record; none where it is no answer, which the worker sets aside."""
+    try:
+        return [answer for answer, _ in Answer.each_from(value or b"")]
+    except ValueError:
+        return []
 
 
 async def _read_places(settings: Settings, reader: TopicReader, found: Gathered) -> None:

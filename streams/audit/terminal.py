@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
 from streams.audit.document import Bars, Block, Document, Note, Table, worth_showing
+from streams.terminal import Console
 
 _STATE_STYLE = {"COMPLETED": "green", "RUNNING": "cyan", "SKIPPED": "yellow"}
 SEVERITY_STYLE = {"critical": "bold red", "warning": "yellow", "info": "dim"}

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 import orjson
-from rich.console import Console
 from rich.progress import Progress
 
 from schemas.config import LoadedSettings
 from streams.cli.options import json_option, settings_options
+from streams.terminal import Console
 
 if TYPE_CHECKING:
     from streams.audit.report import Report

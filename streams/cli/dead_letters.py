@@ -212,8 +212,9 @@ def _retry(loaded: LoadedSettings, chosen: Filter, told: Callable[[Letter, str |
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+    from streams.terminal import Console
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn(what), MofNCompleteColumn())

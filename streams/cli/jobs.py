@@ -148,7 +148,7 @@ def _log_lines(folder: Path, follow: bool) -> Iterator[str]:
 
 
 def _print(content: Any) -> None:
-    from rich.console import Console
+    from streams.terminal import Console
 
     console = Console(highlight=False)
     # A pipe has no width: lines stay whole for whoever reads them.

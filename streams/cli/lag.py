@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -18,6 +17,7 @@ from schemas.errors import LagError
 from schemas.settings import Settings
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
+from streams.terminal import Console
 
 if TYPE_CHECKING:
     from streams.lag import PartitionLag
@@ -43,7 +43,7 @@ def lag(
     """Show how far workers and trainers are behind, in records and in seconds, by partition.
 
     It is measured from the broker, so it is right while a worker is dead, stuck or rebalancing. The scorer's own
-    topic is committed up to its newest checkpoint only.
+    topic is committed up to its newest checkpoint only. `deleted` counts what retention took before it was read.
 
     Example: tierstream lag --max-seconds 60
     """
@@ -111,7 +111,7 @@ def _table(
 ) -> Table:
     table = Table(box=None, header_style="bold")
     table.add_column("topic and partition", no_wrap=True)
-    for name in ("lag", "seconds", "records/s", "committed", "end"):
+    for name in ("lag", "seconds", "records/s", "committed", "end", "deleted"):
         table.add_column(name, justify="right")
     for row in rows:
         earlier = before.get(_place(row))
@@ -123,6 +123,7 @@ def _table(
             "-" if done is None else f"{done:,.0f}",
             "-" if row.committed is None else f"{row.committed:,}",
             f"{row.end:,}",
+            f"{row.deleted:,}",
             style="red" if _place(row) in late else "yellow" if row.lag else "",
         )
     return table

@@ -27,11 +27,11 @@ def retrain(loaded: LoadedSettings, scorer__rank: int | None, promote: bool, as_
 
     Example: tierstream retrain --rank 8
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from streams.model_versions import publish_now
     from streams.retrain import retrain as relearn
+    from streams.terminal import Console
 
     settings = loaded.settings
     if scorer__rank is not None:

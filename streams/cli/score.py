@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -73,6 +74,7 @@ def _requests(file: Path) -> list[RankRequest | Experience]:
         raw = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}", "name a file of JSON, or -") from error
+    raw = raw.removeprefix(BOM_UTF8)
     texts = [line for line in raw.splitlines() if line.strip()]
     if not texts:
         raise InputError(f"{file} is empty", _SHAPE)
@@ -83,7 +85,7 @@ def _documents(raw: bytes, lines: list[bytes]) -> list[bytes]:
     """Return the lines, or the whole where it is one document over several lines."""
     try:
         json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return lines
     return [raw]
 
@@ -96,8 +98,9 @@ def _request(text: bytes, number: int, file: Path) -> RankRequest | Experience:
         return RankRequest.model_validate_json(text)
     except ValidationError as error:
         raise InputError(f"request {number} of {file} cannot be used: {explain(error)[1]}", _SHAPE) from error
-    except ValueError as error:
-        raise InputError(f"request {number} of {file} is no JSON: {error}", _SHAPE) from error
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"request {number} of {file} is no JSON: {reason}", _SHAPE) from error
 
 
 COMMANDS = (score,)

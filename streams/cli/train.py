@@ -8,12 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from schemas.config import LoadedSettings
 from streams.cli.learning import switch_learning
 from streams.cli.options import json_option, settings_options
+from streams.terminal import Console
 
 if TYPE_CHECKING:
     from streams.training.by_hand import TierReport

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ from schemas.errors import TopicsError
 from schemas.events import ScoreUpdate
 from schemas.settings import Settings
 from streams.admin import topic_states
+from streams.consumer import Consumer
 from streams.contract import CONTRACTS
 from streams.kafka_options import broker_errors, client_options
 from streams.topology import TopicSpec
@@ -104,13 +105,13 @@ async def follow(
             await consumer.stop()
 
 
-async def _open(settings: Settings, name: str, start: Start, group: str | None) -> AIOKafkaConsumer:
+async def _open(settings: Settings, name: str, start: Start, group: str | None) -> Consumer:
     [state] = await topic_states(settings, [TopicSpec(name, partitions=1)])
     if state.condition == "missing":
         raise TopicsError(
             f"topic {name} is not there", "look at topics.prefix, or create it: tierstream topics --create"
         )
-    consumer = AIOKafkaConsumer(
+    consumer = Consumer(
         name,
         group_id=group,
         enable_auto_commit=False,
@@ -128,7 +129,7 @@ async def _open(settings: Settings, name: str, start: Start, group: str | None) 
     return consumer
 
 
-async def _place(consumer: AIOKafkaConsumer, start: Start) -> None:
+async def _place(consumer: Consumer, start: Start) -> None:
     """Seek every partition; a reader of the latest is in place before the first event is asked for."""
     if not isinstance(start, datetime):
         for tp in consumer.assignment():
@@ -143,7 +144,7 @@ async def _place(consumer: AIOKafkaConsumer, start: Start) -> None:
             consumer.seek(tp, place.offset)
 
 
-async def _batches(consumer: AIOKafkaConsumer, idle_seconds: float | None) -> AsyncIterator[list[Any]]:
+async def _batches(consumer: Consumer, idle_seconds: float | None) -> AsyncIterator[list[Any]]:
     loop = asyncio.get_running_loop()
     last = loop.time()
     while idle_seconds is None or loop.time() - last < idle_seconds:
@@ -164,7 +165,7 @@ def _decode(record: Any, event: type[E]) -> E | None:
         return None
 
 
-async def _commit(consumer: AIOKafkaConsumer, read: dict[TopicPartition, int]) -> None:
+async def _commit(consumer: Consumer, read: dict[TopicPartition, int]) -> None:
     mine = {tp: offset for tp, offset in read.items() if tp in consumer.assignment()}
     if not mine:
         return

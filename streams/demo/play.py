@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from schemas.base import Event
@@ -30,6 +29,7 @@ from streams.demo.summary import Summary, show, summarize
 from streams.demo.watch import fetch_status, watch
 from streams.lag import measure_lag
 from streams.supervisor import Stack
+from streams.terminal import Console
 from streams.training.display import time_left
 from streams.training.log import describe
 from trainers.files import write_atomically

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from schemas.events import JobTier, JobUpdate
 from schemas.settings import Settings
 from streams.demo.board import TIER_NAMES, Board
+from streams.terminal import Console
 
 GATE_FIGURES: Mapping[str, str] = {
     "held_out": "examples",

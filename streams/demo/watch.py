@@ -9,11 +9,10 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
-
 from schemas.base import Event
 from schemas.settings import Settings
 from streams import topology
+from streams.consumer import Consumer
 from streams.contract import CONTRACTS
 from streams.kafka_options import broker_errors, client_options
 from streams.training.records import parse
@@ -29,9 +28,7 @@ async def watch(settings: Settings, take: Callable[[Event], None]) -> None:
         ConnectionFailedError: the broker is lost.
     """
     models = {settings.topic(topic): CONTRACTS[topic].event for topic in WATCHED}
-    consumer = AIOKafkaConsumer(
-        *models, **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest"
-    )
+    consumer = Consumer(*models, **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest")
     with broker_errors(settings):
         try:
             await consumer.start()

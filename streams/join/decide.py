@@ -19,12 +19,11 @@ from streams.topology import EXPERIENCES, FEEDBACK
 from trainers.prepare import ItemFeatures
 from trainers.reward import (
     Judgement,
-    answer_confidence,
-    answer_reward,
     blended_from,
     is_newer,
     item_judgements,
     item_rewards,
+    judge_answer,
     unknown_widgets,
 )
 
@@ -191,17 +190,15 @@ class Joiner:
         return outcome
 
     def _hand_on_answers(self, joined: JoinedExperience, state: Judgements) -> None:
-        confidence = answer_confidence(state.latest)
-        by_user = "user" in state.latest
         feedback_ids = blended_from(state.latest)
         lines = []
         for kind in PAIR_KINDS:
-            reward = answer_reward(state.latest, kind, self.settings, joined.item_ids)
-            handed = [reward, confidence, by_user]
+            judged = judge_answer(state.latest, kind, self.settings, joined.item_ids)
+            handed = list(judged)
             if state.answers.get(kind) == handed:
                 continue
             state.answers[kind] = handed
-            lines.append(encode_answer(joined, kind, reward, confidence, by_user, feedback_ids))
+            lines.append(encode_answer(joined, kind, judged, feedback_ids))
         if lines:
             self.out.answers.append(EncodedAnswers(joined.intent_type, b"\n".join(lines)))
 

@@ -11,7 +11,7 @@ import orjson
 
 from schemas.events import Experience, Feedback, FeedbackSource, ItemType
 from trainers.prepare import ItemFeatures
-from trainers.reward import Judgement
+from trainers.reward import AnswerJudgement, Judgement
 
 
 class JoinedExperience(NamedTuple):
@@ -71,13 +71,12 @@ class JoinedExperience(NamedTuple):
 def encode_answer(
     joined: JoinedExperience,
     kind: str,
-    reward: float | None,
-    confidence: float | None,
-    by_user: bool,
+    judgement: AnswerJudgement,
     feedback_ids: Sequence[str] = (),
 ) -> bytes:
     """Return the JSON of an `Answer`."""
     content = joined.widgets if kind == "widget" else joined.voice_reply
+    reward, confidence, by_user = judgement
     fields = {"reward": reward, "evaluation_confidence": confidence, "judged_by_user": by_user}
     judged = orjson.dumps({**fields, "feedback_ids": feedback_ids})
     return b"".join((b'{"kind":"', kind.encode(), b'",', joined.about, b',"content":', content, b",", judged[1:]))

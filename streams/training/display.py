@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from schemas.events import JobUpdate
+from streams.terminal import Console
 from streams.training.folder import END_STATES
 from streams.training.log import describe
 

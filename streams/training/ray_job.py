@@ -24,7 +24,7 @@ STOP_SECONDS = 4.5
 FOLDER = "tierstream_job_folder"
 """In a submission's metadata."""
 
-VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "TQDM_DISABLE", "OMP_WAIT_POLICY")
+VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "TQDM_DISABLE", "OMP_WAIT_POLICY", "PYTHONSAFEPATH")
 """What a job's process is told by its surroundings, there as here."""
 
 

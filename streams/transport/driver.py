@@ -10,6 +10,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.consumer import Unreadable
 from streams.transport.batch import ChunkMessage, Record, RecordBatch, batch_message, record_message
 from streams.transport.fetching import FetchingThread, Run
 from streams.transport.offsets import PartitionLedger
@@ -92,8 +93,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._thread.seek(tp, ledger.wanted)
         else:
             self.log.warning("%s: the log (%s to %s) lacks %s, going on at %s", tp, first, end, ledger.wanted, found)
-            await self._thread.seek_wait({tp: max(first, min(found, end))})
-            self._ledgers[tp] = PartitionLedger(max(first, min(found, end)))
+            position = max(first, min(found, end))
+            if ledger.wanted < first:
+                self._options.on_deleted(tp, position - ledger.wanted)
+            await self._thread.seek_wait({tp: position})
+            self._ledgers[tp] = PartitionLedger(position)
 
     # Delivery
 
@@ -160,6 +164,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         for record in run.records:
             if not self._flows(generation):
                 return False
+            if isinstance(record, Unreadable):
+                continue  # of a changelog: the log has named it, and no batch goes to an agent that could set it aside
             await self._deliver_record(tp, ledger, record, acks, generation)
         return True
 

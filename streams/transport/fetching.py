@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiokafka
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import ConsumerStoppedError
@@ -15,6 +14,7 @@ from faust.exceptions import ImproperlyConfigured
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
 from faust.types import TP
 
+from streams.consumer import Consumer
 from streams.transport.batch import Record
 from streams.transport.options import options_of
 
@@ -155,7 +155,7 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             await asyncio.sleep(_HIGHWATER_PAUSE_SECONDS)
         return {tp: max(end, consumer.highwater(tp) or 0) for tp, end in ends.items()}
 
-    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+    def _create_worker_consumer(self, transport: Any) -> Consumer:
         """Build the client as Faust does, but for `fetch_max_wait_ms` (Faust: 1500) and `client_options`."""
         conf = self.app.conf
         if conf.broker_session_timeout > conf.broker_request_timeout:
@@ -179,9 +179,8 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             "session_timeout_ms": int(conf.broker_session_timeout * 1000),
             "rebalance_timeout_ms": int(conf.broker_rebalance_timeout * 1000),
             "heartbeat_interval_ms": int(conf.broker_heartbeat_interval * 1000),
-            "isolation_level": "read_committed" if self.consumer.in_transaction else "read_uncommitted",
             "metadata_max_age_ms": conf.consumer_metadata_max_age_ms,
             "connections_max_idle_ms": conf.consumer_connections_max_idle_ms,
         }
         arguments |= credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context)
-        return aiokafka.AIOKafkaConsumer(**(arguments | dict(self._options.client_options)))
+        return Consumer(**(arguments | dict(self._options.client_options)))

@@ -17,6 +17,10 @@ async def _committed(_tp: TP, committed: int | None) -> int | None:
     return committed
 
 
+def _ignored(_tp: TP, _count: int) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
     """Read from the app's attribute `transport_options`; without one the defaults hold.
@@ -40,6 +44,8 @@ class TransportOptions:
     """Where to resume when a partition is assigned, given the committed offset if there is one; None is where the
     policy for groups without one says. Asked once an assignment, when tables are recovered and before the partition's
     first record is delivered."""
+    on_deleted: Callable[[TP, int], None] = _ignored
+    """Told of a partition, and how many offsets its log lost before they were delivered."""
     client_options: Mapping[str, Any] = field(default_factory=dict)
     """Further or other arguments for `AIOKafkaConsumer`."""
 

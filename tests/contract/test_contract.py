@@ -41,10 +41,17 @@ def test_events_of_version_1_stay_readable(name: str) -> None:
         assert _within(json.loads(line), again), line
 
 
+WITHOUT_EFFECT = {
+    "Experience": ["query_embedding[]: minimum is tighter", "query_embedding[]: maximum is tighter"],
+}
+"""What version 1 took and then passed over without a word: a vector beyond the bound was never scored."""
+
+
 @pytest.mark.parametrize("name", EVENTS)
 def test_nothing_that_version_1_took_is_refused_now(name: str) -> None:
     old = json.loads((V1 / f"{name}.schema.json").read_text())
-    assert breaking_changes(old, json_schema(EVENTS[name])) == []
+    known = [f".{change}" for change in WITHOUT_EFFECT.get(name, ())]
+    assert breaking_changes(old, json_schema(EVENTS[name])) == known
 
 
 def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:

@@ -11,7 +11,7 @@ from schemas.settings import PairsSettings, RewardSettings, TracesSettings
 from tests.scenarios import audit_day as audit
 from trainers.jobs.accumulate import RunBook
 from trainers.pairs.book import PairBook
-from trainers.reward import Judgement, answer_confidence, answer_reward, is_newer
+from trainers.reward import Judgement, is_newer, judge_answer
 from trainers.traces.store import TraceStore
 from trainers.traces.suitability import assess, is_eligible
 
@@ -27,6 +27,7 @@ def answers_of(experience, judgements):
     }
     names = [widget.widget_id for widget in experience.widget_plan]
     for kind, content in contents.items():
+        judged = judge_answer(judgements, kind, RewardSettings(), names)
         yield Answer(
             kind=kind,
             experience_id=experience.experience_id,
@@ -35,9 +36,9 @@ def answers_of(experience, judgements):
             domains=experience.intent.domains,
             device_types=tuple(device.type for device in experience.intent.devices),
             content=content,
-            reward=answer_reward(judgements, kind, RewardSettings(), names),
-            evaluation_confidence=answer_confidence(judgements),
-            judged_by_user="user" in judgements,
+            reward=judged.reward,
+            evaluation_confidence=judged.confidence,
+            judged_by_user=judged.by_user,
         )
 
 

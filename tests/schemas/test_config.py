@@ -87,7 +87,23 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("join.retention", 0, "a duration above 0 such as 250ms, 90s or 7d"),
     ("topics.retention", -5, 'a duration above 0 such as 250ms, 90s or 7d, or "forever"'),
     ("topics.prefix", "a b", "text that matches ^[A-Za-z0-9._-]*$, at most 60 long"),
-    ("kafka.bootstrap_servers", "localhost", r"text that matches ^[^\s,]+:\d+(,[^\s,]+:\d+)*$"),
+    *(
+        (
+            "kafka.bootstrap_servers",
+            value,
+            "HOST:PORT, several with commas between, no protocol before it, ports 1 to 65535",
+        )
+        for value in (
+            "localhost",
+            "PLAINTEXT://h:9092",
+            "h:1,SASL_SSL://h:2",
+            "h:99999",
+            "h:0",
+            "h:1,",
+            "::1:9092",
+            "h/x:1",
+        )
+    ),
     ("broker.kind", "nats", "one of auto, kafka, lite"),
     ("jobs.launcher", "ssh", "one of local"),
     ("jobs.dpo.lora_rank", 0, "a whole number at least 1"),

@@ -58,7 +58,7 @@ def refusal(of: type[Event], fields: dict[str, Any]) -> list[str]:
 
 # Embeddings
 
-float32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+float32 = st.floats(-50.0, 50.0, width=32)
 BITS = st.binary(min_size=4 * EMBEDDING_SIZE, max_size=4 * EMBEDDING_SIZE)
 
 
@@ -79,9 +79,9 @@ def test_a_list_and_base64_are_the_same_embedding(start: list[float]) -> None:
 
 
 @given(data=BITS)
-def test_bytes_are_an_embedding_exactly_where_every_number_is_finite(data: bytes) -> None:
+def test_bytes_are_an_embedding_exactly_where_their_length_is_within_the_bound(data: bytes) -> None:
     fields = {**EXPERIENCE, "query_embedding": base64.b64encode(data).decode()}
-    if all(map(math.isfinite, struct.unpack(f"<{EMBEDDING_SIZE}f", data))):
+    if math.hypot(*struct.unpack(f"<{EMBEDDING_SIZE}f", data)) <= 1000:
         assert Experience.from_json(json.dumps(fields)).query_embedding == data
     else:
         assert refusal(Experience, fields) == ["query_embedding"]
@@ -102,6 +102,11 @@ def test_bytes_are_an_embedding_exactly_where_every_number_is_finite(data: bytes
         [0.5] * 383 + ["0.5"],
         [0.5] * 383 + [[0.5]],
         [0.5] * 383 + [1e39],
+        [True] * 384,
+        [0.5] * 383 + [False],
+        [0.0] * 383 + [1000.1],
+        [0.0] * 383 + [-1000.1],
+        [51.04] * 384,
         [0.5] * 383 + [float("nan")],
         [0.5] * 383 + [float("inf")],
         {"0": 0.5},
@@ -114,8 +119,23 @@ def test_what_is_no_embedding_is_refused_by_its_place(value: Any) -> None:
     assert refusal(Experience, {**EXPERIENCE, "item_embeddings": {"w": value}}) == ["item_embeddings.w"]
 
 
-def test_numbers_whose_sum_leaves_float32_are_an_embedding() -> None:
-    assert experience(query_embedding=[3e38] * EMBEDDING_SIZE).query_embedding is not None
+@pytest.mark.parametrize("numbers", [[0.0] * 383 + [1000.0], [51.03] * 384, [0.0] * 384])
+def test_a_vector_within_the_bound_is_an_embedding(numbers: list[float]) -> None:
+    assert experience(query_embedding=numbers).query_embedding == struct.pack(f"<{EMBEDDING_SIZE}f", *numbers)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (struct.pack("<384f", *range(-128, 128), *range(128)), "embedding has length "),
+        (struct.pack(">384f", *[0.05] * 384), "embedding has length "),
+        (bytes([0, 0, 200, 127]) * 384, "embedding holds NaN or infinity"),
+    ],
+)
+def test_int8_values_and_another_byte_order_are_refused_with_the_bound(data: bytes, reason: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        experience(query_embedding=base64.b64encode(data).decode())
+    assert caught.value.errors()[0]["msg"].startswith(f"Value error, {reason}")
 
 
 # Rewards
@@ -268,3 +288,8 @@ def test_what_is_no_number_is_null_in_free_forms_too(number: str) -> None:
     read = Widget.model_validate_json(widget)
     assert (read.position, read.params) == ([None, 1], {"a": {"b": None}})
     assert Widget.model_validate_json(read.model_dump_json()) == read
+
+
+@pytest.mark.parametrize("version", [True, False, 2, "1", None])
+def test_a_schema_version_is_the_number_that_is_known(version: Any) -> None:
+    assert refusal(Experience, {**EXPERIENCE, "schema_version": version}) == ["schema_version"]

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.errors import TopicsError
 from schemas.events import Feedback
 from schemas.settings import Settings
-from streams.admin import check_cluster, ensure_topics, topic_states
+from streams.admin import admin_client, check_cluster, ensure_topics, topic_states
 from streams.cli.main import main
 from streams.client import Producer
 from streams.kafka_options import client_options
@@ -90,6 +92,49 @@ def test_missing_topics_are_created_once_with_their_configs(settings: Settings) 
     assert {state.condition for state in before} == {"missing"}
     assert {state.condition for state in asyncio.run(ensure_topics(settings, specs))} == {"ok"}
     assert [state.partitions for state in asyncio.run(topic_states(settings, specs))] == [s.partitions for s in specs]
+
+
+def test_topics_made_with_the_brokers_defaults_are_refused_by_name_and_mended_with_consent(
+    broker: Any, prefix: str, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings.model_validate(
+        {"data_dir": str(tmp_path), "kafka": {"bootstrap_servers": broker.bootstrap}, "topics": {"prefix": prefix}}
+    )
+    specs = topic_specs(settings)
+
+    async def create() -> None:
+        async with admin_client(settings) as admin:
+            await admin.create_topics(
+                [NewTopic(s.name, s.partitions, 1, topic_configs={"compression.type": "zstd"}) for s in specs]
+            )
+
+    asyncio.run(create())
+    with pytest.raises(TopicsError) as refused:
+        asyncio.run(ensure_topics(settings, specs))
+    for said in (
+        f"{prefix}experiences has ",
+        "message.timestamp.type = CreateTime (LogAppendTime is needed)",
+        "--apply",
+    ):
+        assert said in str(refused.value)
+
+    here = ("--bootstrap-servers", broker.bootstrap, "--data-dir", str(tmp_path), "--json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIERSTREAM_TOPICS__PREFIX", prefix)
+        for flags, code in (((), 1), (("--apply",), 0), ((), 0)):
+            with pytest.raises(SystemExit) as ended:
+                main(["topics", *here, *flags])
+            assert ended.value.code == code
+            rows = json.loads(capsys.readouterr().out)
+            assert {row["state"] for row in rows} == ({"ok"} if code == 0 else {"wrong configs"})
+
+    async def compression() -> set[str]:
+        async with admin_client(settings) as admin:
+            resources = [ConfigResource(ConfigResourceType.TOPIC, s.name, {"compression.type": None}) for s in specs]
+            [response] = await admin.describe_configs(resources)
+            return {entry[1] for *_, entries in response.resources for entry in entries}
+
+    assert asyncio.run(compression()) == {"zstd"}
 
 
 def test_topic_with_other_partitions_is_refused_with_the_remedy(settings: Settings) -> None:

@@ -177,3 +177,21 @@ def test_reader_that_goes_away_is_no_error() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+def test_a_file_in_the_working_folder_is_no_module_of_what_a_command_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "random.py").write_text("print('imported from the working folder')")
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+
+    @click.command()
+    def spawning() -> None:
+        started = [sys.executable, "-m", "streams.cli", "--version"]
+        click.echo(subprocess.run(started, capture_output=True, text=True, check=True).stdout)
+
+    monkeypatch.setitem(cli.commands, "spawning", spawning)
+    assert run("spawning") == 0
+    told = capsys.readouterr().out
+    assert told.startswith("tierstream, version ")
+    assert "working folder" not in told

@@ -15,6 +15,7 @@ import pytest
 
 from schemas.settings import Settings
 from streams import topology
+from streams.admin import TopicState
 from streams.agents import Agents
 from streams.contract import CONTRACTS
 from streams.lag import watched
@@ -24,8 +25,9 @@ from tests.streams.offline import offline_app
 WITH_OUR_CODE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 MAX_BYTES = {"max.message.bytes": "8388608"}
-FOREVER = {"retention.ms": "-1", **MAX_BYTES}
-KEPT = {"retention.ms": "2592000000", **MAX_BYTES}
+DELETED = {"cleanup.policy": "delete"}
+FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"} | DELETED | MAX_BYTES
+KEPT = {"retention.ms": "2592000000", "retention.bytes": "-1"} | DELETED | MAX_BYTES
 BROKER_TIME = {"message.timestamp.type": "LogAppendTime"}
 COMPACTED = {"cleanup.policy": "compact", **MAX_BYTES}
 
@@ -39,7 +41,7 @@ PINNED = {
     "p-job-updates": (1, FOREVER),
     "p-model-versions": (1, COMPACTED),
     "p-dead-letters": (1, FOREVER),
-    "p-join-ticks": (3, {"retention.ms": "86400000"} | BROKER_TIME),
+    "p-join-ticks": (3, {"retention.ms": "86400000"} | DELETED | BROKER_TIME),
     "p-scorer-log": (1, FOREVER),
     "p-answers": (3, FOREVER),
     "p-eligible-traces": (1, FOREVER),
@@ -79,6 +81,29 @@ def settings(tmp_path: Any) -> Settings:
             "topics": {"prefix": "p-", "partitions": 3, "retention": "30d"},
             "stream": {"table_store": "memory"},
         }
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "condition"),
+    [
+        ({}, "ok"),  # the broker does not tell
+        ({"retention.ms": "-1", "max.message.bytes": "8388608", "cleanup.policy": "delete"}, "ok"),
+        ({"max.message.bytes": "9000000"}, "ok"),
+        ({"max.message.bytes": "1048588"}, "wrong configs"),
+        ({"retention.ms": "604800000"}, "wrong configs"),
+        ({"retention.bytes": "1000"}, "wrong configs"),
+        ({"cleanup.policy": "compact"}, "wrong configs"),
+        ({"message.timestamp.type": "CreateTime"}, "wrong configs"),
+    ],
+)
+def test_a_topic_is_fit_where_every_config_that_matters_is_in_effect(found: dict[str, str], condition: str) -> None:
+    spec = next(spec for spec in topology.topic_specs(Settings()) if spec.name == "feedback")
+    state = TopicState(spec, spec.partitions, found)
+    assert state.condition == condition
+    assert (state.fault is None) == (condition == "ok")
+    assert all(
+        f"{name} = {value} ({spec.configs[name]} is needed)" in str(state.fault) for name, value in state.unfit.items()
     )
 
 

@@ -8,12 +8,12 @@ from schemas.events import Feedback
 from schemas.settings import RewardSettings
 from trainers.reward import (
     Judgement,
-    answer_confidence,
     answer_reward,
     blend,
     blended_from,
     is_newer,
     item_rewards,
+    judge_answer,
     unknown_widgets,
 )
 
@@ -125,12 +125,42 @@ def test_widgets_that_the_plan_lacks_are_named_and_left_out_of_the_mean():
     assert answer_reward({"user": said}, "widget", SETTINGS, ["other"]) is None
 
 
-def test_confidence_is_the_evaluators_alone():
+def sure(kind, **judgements):
+    return judge_answer(judgements, kind, SETTINGS, ["a", "voice"])[1:]
+
+
+def test_confidence_counts_for_the_judgement_that_carries_it_the_evaluators_before_the_users():
+    user = feedback(reward=1.0, evaluation_confidence=0.9)
+    evaluator = feedback("evaluator", reward=1.0, evaluation_confidence=0.7)
+    unsure = feedback("evaluator", reward=1.0)
+    assert sure("widget", user=user) == (0.9, True)
+    assert sure("widget", user=user, evaluator=evaluator) == (0.7, True)
+    assert sure("widget", user=user, evaluator=unsure) == (0.9, True)
+    assert sure("widget", user=feedback(reward=1.0), evaluator=evaluator) == (0.7, True)
+    assert sure("widget", user=feedback(reward=1.0), evaluator=unsure) == (None, True)
+    assert sure("widget", evaluator=evaluator) == (0.7, False)
+    assert sure("widget") == (None, False)
+
+
+def test_confidence_about_the_widgets_is_none_about_the_reply():
+    user = feedback(voice_reward=1.0)
+    evaluator = feedback("evaluator", widgets=[("a", 1.0)], evaluation_confidence=0.9)
+    assert sure("voice", user=user, evaluator=evaluator) == (None, True)
+    assert sure("widget", user=user, evaluator=evaluator) == (0.9, False)
+    ghost = feedback("evaluator", widgets=[("ghost", 1.0)], evaluation_confidence=0.9)
+    assert sure("widget", evaluator=ghost) == (None, False)
+
+
+def test_implicit_feedback_has_its_confidence_counted_where_it_counts_itself():
+    implicit = feedback("implicit", reward=1.0, evaluation_confidence=0.6)
+    assert sure("widget", implicit=implicit) == (0.6, False)
+    assert sure("widget", implicit=implicit, user=feedback(reward=1.0)) == (None, True)
+
+
+def test_the_users_confidence_does_not_weigh_the_evaluators_reward():
     user = feedback(reward=1.0, evaluation_confidence=1.0)
-    assert answer_confidence({"user": user}) is None
-    assert answer_confidence({"user": user, "evaluator": feedback("evaluator", reward=1.0)}) is None
-    sure = feedback("evaluator", reward=1.0, evaluation_confidence=0.7)
-    assert answer_confidence({"user": user, "evaluator": sure}) == 0.7
+    judged = judge_answer({"user": user, "evaluator": feedback("evaluator", reward=-1.0)}, "widget", SETTINGS)
+    assert judged.reward == pytest.approx(0.7 - 0.3 * 0.5)
 
 
 def test_the_latest_judgement_is_by_event_time_and_ties_go_to_the_later_arrival():

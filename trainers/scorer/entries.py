@@ -14,13 +14,10 @@ import numpy.typing as npt
 
 from schemas.records import FEATURES_PER_ITEM, Origin, ScorerEntry
 from schemas.settings import ScorerSettings
-from schemas.vectors import EMBEDDING_SIZE
+from schemas.vectors import EMBEDDING_SIZE, MAX_LENGTH
 from trainers.prepare import is_held_out
 from trainers.scorer.network import INPUTS
 from trainers.scorer.samples import Floats, Samples
-
-MAX_LENGTH = 1e3
-"""Vectors whose length is beyond this are as unusable as infinite ones: they would drown all that was learned."""
 
 
 class Use(Enum):
@@ -39,8 +36,9 @@ def use_of(entry: ScorerEntry, settings: ScorerSettings) -> Use:
     if not entry.features:
         return Use.NO_FEATURES
     vectors = np.frombuffer(entry.features, dtype="<f4")
-    # NaN fails the comparison too.
-    if not np.dot(vectors, vectors) <= MAX_LENGTH**2:
+    # The contract bounds each vector, so this holds of what was made from events. NaN fails the comparison too.
+    most = (1 + len(entry.item_ids)) * (MAX_LENGTH**2 + FEATURES_PER_ITEM)
+    if not np.dot(vectors, vectors) <= most:
         return Use.NOT_FINITE
     if entry.kind == "arrived":
         return Use.ARRIVED

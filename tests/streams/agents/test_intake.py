@@ -11,6 +11,7 @@ from schemas.events import Feedback
 from streams.agents.intake import FORWARDED, Intake, take_in
 from streams.publisher import partition_for
 from streams.transport.batch import Record, RecordBatch
+from streams.unpacking import Unreadable
 from tests.streams.offline import record
 
 PARTITIONS = 4
@@ -95,3 +96,12 @@ def test_every_record_ends_in_one_place_in_order(partition: int, values: list[tu
     assert [found.offset for found, _ in intake.events] == sorted(found.offset for found, _ in intake.events)
     assert all(partition_for(event.experience_id.encode(), PARTITIONS) == partition for _, event in intake.events)
     assert all(sent.partition != partition for sent in intake.forwards)
+
+
+def test_what_cannot_be_unpacked_is_set_aside_by_place_with_what_is_known() -> None:
+    lost = Unreadable("p-feedback", 2, 5, 0, 0, None, None, None, -1, -1, (), 8, "offsets 5 to 7 cannot be read: why")
+    intake = taken_in(2, lost, record(feedback(named(2)), 8))
+    [letter] = intake.letters
+    assert (letter.error_type, letter.error) == ("unreadable_batch", "offsets 5 to 7 cannot be read: why")
+    assert (letter.topic, letter.partition, letter.offset, letter.key, letter.value) == ("p-feedback", 2, 5, None, None)
+    assert len(intake.events) == 1

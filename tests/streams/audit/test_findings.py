@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from streams.admin import TopicState
 from streams.audit.collect import Collected
 from streams.audit.figures import make_report
 from streams.lag import PartitionLag
+from streams.topology import TopicSpec
 from tests.streams.audit.collecting import NOW, checkpoint, collected
 
 Change = Callable[[Collected], Collected]
@@ -62,6 +64,8 @@ def no_validation(found: Collected) -> Collected:
 CASES: list[tuple[str, str, Change]] = [
     ("broker_unreachable", "critical", lambda f: replace(f, broker=None, broker_error="cannot be reached")),
     ("no_topics", "critical", broker(lag=[])),
+    ("deleted_unread", "critical", broker(lag=[PartitionLag("tierstream", "feedback", 0, 3, 9, 2, 1.0, 4)])),
+    ("topic_unfit", "critical", broker(topics_unfit=[TopicState(TopicSpec("t", 1, {"a": "1"}), 1, {"a": "2"})])),
     ("worker_runs_with_other_settings", "critical", worker(settings={"pairs.threshold": 60})),
     ("setting_not_in_effect", "critical", worker(settings={"scorer.groups_per_step": 8})),
     ("no_worker", "critical", broker(members={}, lag=waiting(9.0))),

@@ -48,6 +48,12 @@ def test_every_form_says_what_the_hand_written_audit_said(tmp_path: Path) -> Non
             assert said in plain, (name, said)
 
 
+def test_without_a_broker_nobody_knows_what_waits(tmp_path: Path) -> None:
+    for shown in forms(tmp_path, broker=None, broker_error="broker x cannot be reached", worker=None).values():
+        assert "Not known: no broker could be asked." in shown
+        assert "Nothing waits" not in shown
+
+
 def test_what_was_read_is_no_markup(tmp_path: Path) -> None:
     evil = Trace.model_validate(
         {

@@ -50,6 +50,24 @@ def test_file_is_scored_best_first(folder: Path, capsys: pytest.CaptureFixture[s
     assert shown[1].split() == ["item_id", "item_type", "score"]
 
 
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [(b"[" * 1000, "it is nested too deeply"), (b'{"query": ' + b"[" * 5000 + b"]" * 5000 + b"}", "nested")],
+)
+def test_deep_nesting_is_one_line(folder: Path, raw: bytes, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "deep.json").write_bytes(raw)
+    assert run("score", "deep.json") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: request 1 of deep.json ")
+    assert reason in told
+    assert told.count("\n") == 1
+
+
+def test_a_byte_order_mark_is_no_part_of_a_request(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "bom.json").write_bytes(b"\xef\xbb\xbf" + (folder / "request.json").read_bytes())
+    assert run("score", "bom.json") == 0
+
+
 def test_standard_input_and_whole_answers_are_scored(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from streams.join.kept import Memory
 from streams.join.state import JoinedExperience, Judgements, encode_answer
 from tests.streams.join.partition import EMBEDDER, Partition, applied, experience, feedback
 from trainers.prepare import prepare, query_hash
-from trainers.reward import Judgement
+from trainers.reward import AnswerJudgement, Judgement
 
 
 def test_feedback_after_its_experience_carries_the_rewards_of_every_item() -> None:
@@ -197,12 +197,12 @@ def test_an_answer_is_the_experiences_own_words_whatever_is_in_them() -> None:
     joined = JoinedExperience.of(event, query_hash(event.query), prepare(event, EMBEDDER), 5)
     read = JoinedExperience.decode(joined.encode())
     assert read == joined
-    plan = Answer.from_json(encode_answer(read, "widget", 0.5, None, True))
+    plan = Answer.from_json(encode_answer(read, "widget", AnswerJudgement(0.5, None, True)))
     assert (plan.kind, plan.experience_id, plan.query) == ("widget", event.experience_id, event.query)
     assert (plan.intent_type, plan.domains) == (event.intent.type, event.intent.domains)
     assert plan.content == [widget]
     assert (plan.reward, plan.evaluation_confidence, plan.judged_by_user) == (0.5, None, True)
-    assert Answer.from_json(encode_answer(read, "voice", -1.0, 0.9, False)).content is None
+    assert Answer.from_json(encode_answer(read, "voice", AnswerJudgement(-1.0, 0.9, False))).content is None
 
 
 def test_only_a_key_with_state_is_known_to_belong_to_the_partition() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aiokafka.consumer.consumer as aiokafka_consumer
 import aiokafka.consumer.fetcher as aiokafka_fetcher
 import aiokafka.consumer.subscription_state as aiokafka_state
 import faust
@@ -62,6 +63,9 @@ HASHES: dict[str, tuple[Callable[..., Any], str]] = {
     "Recovery._build_highwaters": (faust.tables.recovery.Recovery._build_highwaters, "91b4cc0d3724"),
     "aiokafka Fetcher.fetched_records": (aiokafka_fetcher.Fetcher.fetched_records, "be4348896b9b"),
     "aiokafka Fetcher._create_fetch_waiter": (aiokafka_fetcher.Fetcher._create_fetch_waiter, "61d840568746"),
+    "aiokafka Fetcher._proc_fetch_request": (aiokafka_fetcher.Fetcher._proc_fetch_request, "59bf948fff47"),
+    "aiokafka PartitionRecords._unpack_records": (aiokafka_fetcher.PartitionRecords._unpack_records, "b803e6d46480"),
+    "aiokafka AIOKafkaConsumer.start": (aiokafka_consumer.AIOKafkaConsumer.start, "2f1ba7044332"),
     "aiokafka FetchResult.getall": (aiokafka_fetcher.FetchResult.getall, "3e717e30de50"),
     "aiokafka TopicPartitionState.consumed_to": (aiokafka_state.TopicPartitionState.consumed_to, "c7b8f0f99ce9"),
     "aiokafka TopicPartitionState.seek": (aiokafka_state.TopicPartitionState.seek, "c20b56d7ba7b"),

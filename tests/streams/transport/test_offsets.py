@@ -164,3 +164,20 @@ def test_resuming_ahead_of_the_commit_moves_it_up_and_behind_never_moves_it_back
 def test_a_chunk_has_records() -> None:
     with pytest.raises(ValueError, match="cannot end at 3: the next record is 3"):
         PartitionLedger(3).deliver(3)
+
+
+def test_what_is_committed_is_the_first_record_that_nobody_is_done_with() -> None:
+    ledger = PartitionLedger(10, 10)
+    first, second, third = ledger.deliver(13), ledger.deliver(14), ledger.deliver(20)
+    assert ledger.committable(None) is None
+    second.acknowledge()
+    assert ledger.committable(None) is None
+    first.acknowledge()
+    assert ledger.committable(None) == 14
+    assert ledger.committable(12) == 12
+    ledger.note_committed(14)
+    assert ledger.committable(None) is None
+    third.acknowledge()
+    assert ledger.committable(None) == 20
+    ledger.skip_to(23)
+    assert ledger.committable(None) == 23

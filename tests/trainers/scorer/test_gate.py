@@ -53,9 +53,13 @@ def test_worse_and_equal_candidates_are_not_better() -> None:
 
 def test_few_queries_do_not_make_a_small_gain_sure() -> None:
     def a_little_better(features: bytes) -> np.ndarray:
-        return noise(features) + 0.15 * first_feature(features)
+        return noise(features) + 0.7 * first_feature(features)
 
-    assert not held_out(20, items=2).compare(noise, a_little_better).better_by(0.0)
+    comparison = held_out(20, items=2).compare(noise, a_little_better)
+    assert comparison.gain == pytest.approx(0.15)
+    assert comparison.high is not None
+    assert comparison.high > 0.3
+    assert not comparison.better_by(0.0)
 
 
 def test_without_pairs_within_queries_those_of_one_intent_count() -> None:

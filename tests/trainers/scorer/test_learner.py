@@ -270,3 +270,13 @@ def test_batches_of_any_size_count_the_same():
         status = learner.status()
         counted.append([status[name] for name in ("groups_learned", "groups_held_out", "duplicates", "arrived_scored")])
     assert counted[0] == counted[1] == counted[2]
+
+
+def test_the_progressive_window_holds_the_scores_from_before_they_were_learned() -> None:
+    learner = OnlineLearner(SMALL)
+    for number in range(4):
+        stream = [(number, entry(number, (1.0, -1.0)))]
+        before = learner.score(stream[0][1]).tolist()
+        learner.apply(stream, learner.plan(stream, 1))
+        assert learner.score(stream[0][1]).tolist() != before
+        assert learner.window.rows[-2:, 0].tolist() == pytest.approx(before, rel=1e-5)

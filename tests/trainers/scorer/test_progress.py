@@ -17,6 +17,19 @@ def test_plateau_halves_down_to_the_floor_and_counts_the_rest_apart():
     assert counted.count("decays_at_floor") == 3
 
 
+def test_the_learning_rate_stops_at_a_floor_that_is_no_half_of_it():
+    decay = PlateauDecay(ScorerSettings(plateau_patience=1, learning_rate=1e-3, min_learning_rate=3e-4))
+    counted = [decay.add(1.0) for _ in range(5)]
+    assert counted == [None, "decays", "decays", "decays_at_floor", "decays_at_floor"]
+    assert decay.learning_rate == 3e-4
+
+
+def test_a_loss_below_the_last_one_is_no_improvement_on_the_best():
+    decay = PlateauDecay(ScorerSettings(plateau_patience=3))
+    assert [decay.add(loss) for loss in (1.0, 1.3, 1.2, 1.1)] == [None, None, None, "decays"]
+    assert decay.best == 1.0
+
+
 def test_improvement_keeps_the_learning_rate():
     decay = PlateauDecay(ScorerSettings(plateau_patience=1))
     assert [decay.add(1.0 - n / 100) for n in range(20)] == [None] * 20

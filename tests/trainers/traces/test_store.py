@@ -184,3 +184,14 @@ def test_a_crash_anywhere_loses_and_repeats_nothing(tmp_path_factory, ids, crash
             committed = max(committed, end)
     assert names(store) == list(dict.fromkeys(ids))
     assert store.skipped == {}
+
+
+def test_traces_are_synced_once_they_are_written_and_before_append_returns(tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr("trainers.traces.store.os.fsync", lambda fd: sizes.append(os.fstat(fd).st_size))
+    with TraceStore(tmp_path).open_writer(0) as writer:
+        sizes.clear()
+        writer.append([(0, trace("a")), (1, trace("b"))])
+        assert sizes == [writer.path.stat().st_size]
+        writer.append([(2, trace("c"))])
+        assert sizes[1:] == [writer.path.stat().st_size]

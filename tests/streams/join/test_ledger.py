@@ -19,7 +19,7 @@ from streams.join.state import Judgements
 from streams.tables import Overlay
 from tests.streams.join.partition import EMBEDDER, RETENTION, Partition, applied, experience, feedback
 from trainers.prepare import prepare, query_hash
-from trainers.reward import Judgement, answer_confidence, answer_reward, is_newer, item_judgements, item_rewards
+from trainers.reward import Judgement, is_newer, item_judgements, item_rewards, judge_answer
 
 BESIDE_STATE, EARLY, CLEARED = 2, 4, 2
 REWARDS = RewardSettings()
@@ -156,8 +156,8 @@ class Model:
         rewards = tuple(b if o is not None else None for b, o in zip(blended, own, strict=True))
         self.learned.append((event.experience_id, event.feedback_id, rewards))
         for kind in decide.PAIR_KINDS:
-            reward = answer_reward(life.latest, kind, REWARDS, items.item_ids)
-            self.answers[event.experience_id, kind] = reward, answer_confidence(life.latest)
+            judged_so = judge_answer(life.latest, kind, REWARDS, items.item_ids)
+            self.answers[event.experience_id, kind] = judged_so.reward, judged_so.confidence
 
     def forget(self, name: str) -> None:
         self.orphans |= {(event.feedback_id, offset) for offset, event in self.lives.pop(name).early}

@@ -67,7 +67,7 @@ def build(spec: Spec) -> faust.App:
     def bound(_tp: TP) -> int | None:
         return int(Path(bound_file).read_text()) if bound_file else None
 
-    async def start_offset(tp: TP) -> int | None:
+    async def start_offset(tp: TP, committed: int | None) -> int | None:
         offset: int | None = starts.get(f"{tp.topic}/{tp.partition}")
         return offset
 

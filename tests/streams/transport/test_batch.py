@@ -85,4 +85,5 @@ def test_an_app_without_options_has_the_defaults() -> None:
     options = options_of(object())
     assert options == TransportOptions()
     assert options.durable_through(TP("events", 0)) is None
-    assert asyncio.run(options.start_offset(TP("events", 0))) is None
+    assert asyncio.run(options.start_offset(TP("events", 0), None)) is None
+    assert asyncio.run(options.start_offset(TP("events", 0), 7)) == 7

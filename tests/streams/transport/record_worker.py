@@ -68,7 +68,7 @@ def build(spec: Spec) -> faust.App:
         return int(Path(bound_file).read_text()) if bound_file else None
 
     async def start_offset(tp: TP, committed: int | None) -> int | None:
-        offset: int | None = starts.get(f"{tp.topic}/{tp.partition}")
+        offset: int | None = starts.get(f"{tp.topic}/{tp.partition}", committed)
         return offset
 
     app.transport_options = TransportOptions(

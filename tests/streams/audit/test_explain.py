@@ -7,7 +7,7 @@ from typing import Any
 from schemas.events import Experience, Feedback
 from schemas.records import Answer
 from schemas.settings import Settings
-from streams.audit.explain import compose
+from streams.audit.explain import _where, compose
 from streams.audit.story import Gathered, Place
 from trainers.pairs.entry import PAIRED, WAITING, Entry
 
@@ -97,6 +97,12 @@ def test_a_pair_is_told_with_its_job_and_version() -> None:
     told = lines(found, "widget")
     assert told[1] == "pair p1: chosen, against e9, gap 1.2, shared domains pumps"
     assert told[2] == "  in job dpo-1 (finished), in version dpo-abc, promoted"
+    for use, words in (
+        ({"use": "training", "cut": True}, "trained in version dpo-abc, shortened to max_length, promoted"),
+        ({"use": "held_out"}, "held out: never trained on, it judges version dpo-abc, promoted"),
+        ({"use": "dropped", "reason": "too_long"}, "dropped as too_long, not trained in version dpo-abc, promoted"),
+    ):
+        assert list(_where(Place("p", 3, 0, ({**job, **use},)), 80, "pairs"))[0].endswith(words)
     found.places["p1"] = Place("p1", 3, 0, ())
     assert lines(found, "widget")[2] == "  4. of the 80 pairs of the next job"
 

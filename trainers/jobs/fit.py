@@ -137,7 +137,7 @@ def _shorten_thinking(
     rows_of: Callable[[Trace], tuple[Encoded, ...]],
     max_length: int,
 ) -> Trace | None:
-    """Return the trace with its reasoning's end cut off, at a sentence's end where there is one; None if that won't do."""
+    """Return the trace with its reasoning's end cut off, at a sentence's end if there is one; None if that won't do."""
     if not trace.thinking:
         return None
     thinking = tokenizer(trace.thinking, add_special_tokens=False)["input_ids"]

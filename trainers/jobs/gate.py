@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Literal
 
@@ -53,8 +54,15 @@ def fewest_prompts(confidence: float) -> int:
     return max(2, math.ceil(math.log2(2 / (1 - confidence))))
 
 
+def chance_of(confidence: float) -> float:
+    """Return how likely noise may lie on the better side, the same at every number of prompts: 1/64 at 0.95."""
+    return 2.0 ** -fewest_prompts(confidence)
+
+
 def mean_interval(values: Sequence[float], confidence: float) -> Interval | None:
     """Return the mean with the wider of two intervals at each end; None for fewer values than `fewest_prompts`.
+
+    Each end is wrong as seldom as at the fewest prompts, where one cannot ask for less: `chance_of`.
 
     Student's t, mean ± t(n-1)·s/√n, is right for many values, and far too narrow for a few that agree in size and only
     differ in sign, as they do where answers were swapped at random. The interval of Wilcoxon's signed ranks (Hodges and
@@ -63,7 +71,7 @@ def mean_interval(values: Sequence[float], confidence: float) -> Interval | None
     if len(values) < fewest_prompts(confidence):
         return None
     mean = fmean(values)
-    quantile = float(student_t.ppf((1 + confidence) / 2, len(values) - 1))
+    quantile = float(student_t.ppf(1 - chance_of(confidence), len(values) - 1))
     half = quantile * stdev(values) / math.sqrt(len(values))
     low, high = signed_rank_interval(values, confidence)
     return Interval(mean, min(mean - half, low), max(mean + half, high), len(values))
@@ -72,7 +80,7 @@ def mean_interval(values: Sequence[float], confidence: float) -> Interval | None
 def signed_rank_interval(values: Sequence[float], confidence: float) -> tuple[float, float]:
     """Return the interval of the centre: the mean of each two values, sorted, as many left off at each end as may be.
 
-    For six values that is none: P(W = 0) = 1/64 <= 0.025, P(W <= 1) = 2/64, so their least and greatest.
+    For six values that is none: P(W = 0) = 1/64, P(W <= 1) = 2/64, so their least and greatest.
 
     Args:
         values: at least `fewest_prompts` of them.
@@ -81,11 +89,17 @@ def signed_rank_interval(values: Sequence[float], confidence: float) -> tuple[fl
     ordered = np.asarray(values, dtype=float)
     first, second = np.triu_indices(len(ordered))
     averages = np.sort((ordered[first] + ordered[second]) / 2)
-    chances = np.ones(1)
-    for rank in range(1, len(ordered) + 1):  # of each sum of ranks, where each sign is a coin's
-        chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
-    off = int(np.searchsorted(np.cumsum(chances), (1 - confidence) / 2, side="right")) - 1
+    off = _left_off(len(ordered), chance_of(confidence))
     return float(averages[off]), float(averages[-1 - off])
+
+
+@lru_cache(maxsize=64)
+def _left_off(count: int, chance: float) -> int:
+    """Return the greatest w with P(W <= w) <= chance, W the sum of the ranks of those on the worse side."""
+    chances = np.ones(1)
+    for rank in range(1, count + 1):  # of each sum of ranks, where each sign is a coin's
+        chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
+    return int(np.searchsorted(np.cumsum(chances), chance, side="right")) - 1
 
 
 def decide(

@@ -246,7 +246,7 @@ def _add_judged(tier: Tier, work: AnyWork, policy: PeftModel, trained: Trained) 
         judgement.regression,
         work.gate.max_regression,
         tier.unit,
-        beyond_form=judgement.beyond_form,
+        beyond_form="not asked" if work.gate.sft_form_alone else judgement.beyond_form,
         fewest=fewest_prompts(work.gate.confidence),
     )
     examples = work.record(trained.ids)

@@ -102,7 +102,7 @@ def test_a_pair_is_told_with_its_job_and_version() -> None:
         ({"use": "held_out"}, "held out: never trained on, it judges version dpo-abc, promoted"),
         ({"use": "dropped", "reason": "too_long"}, "dropped as too_long, not trained in version dpo-abc, promoted"),
     ):
-        assert list(_where(Place("p", 3, 0, ({**job, **use},)), 80, "pairs"))[0].endswith(words)
+        assert next(iter(_where(Place("p", 3, 0, ({**job, **use},)), 80, "pairs"))).endswith(words)
     found.places["p1"] = Place("p1", 3, 0, ())
     assert lines(found, "widget")[2] == "  4. of the 80 pairs of the next job"
 

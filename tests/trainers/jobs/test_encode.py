@@ -42,8 +42,8 @@ def test_the_marked_template_renders_the_same_text(tokenizer, messages, asks):
 def test_the_assistants_words_and_the_end_of_its_turn_are_marked(tokenizer):
     found = encode(tokenizer, trace_messages(tiny.traces(4)[3]), 2**30)
     said = tokenizer.decode([token for token, mark in zip(found.ids, found.said, strict=True) if mark])
-    thinking = "The lamps stand in rows. So I multiply."
-    assert said == f"<think>\n{thinking}\n</think>\n\nIt has many lights.<|im_end|>"
+    thinking = "The cellar has 3 rows of 2. So I multiply: 3 times 2."
+    assert said == f"<think>\n{thinking}\n</think>\n\nIt has 6 lights.<|im_end|>"
 
 
 def test_a_likelihood_is_the_models_own_loss(tiny_base, tokenizer):

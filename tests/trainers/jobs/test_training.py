@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from schemas.events import PreferencePair
 from tests.trainers.jobs import tiny
 from tests.trainers.jobs.running import TIERS, read_lines, run
 from trainers.jobs import dpo, process, sft
@@ -78,9 +79,12 @@ def test_a_version_says_what_it_was_made_of(finished, tier):
     parts = split(examples, tiny.ONE_IN)
     wanted = {"training": len(parts.training), "held_out": len(parts.held_out)}
     assert {use: sum(line["use"] == use for line in lines) for use in wanted} == wanted
-    assert lines[0]["experience_ids"] == (["good-0", "bad-0"] if tier == "dpo" else ["good-0"])
-    if tier == "dpo":
-        assert lines[0]["feedback_ids"] == ["good-0/judged", "bad-0/judged"]
+    first = parts.training[0]
+    if isinstance(first, PreferencePair):
+        assert lines[0]["experience_ids"] == [first.chosen_experience_id, first.rejected_experience_id]
+        assert lines[0]["feedback_ids"] == [f"{name}/judged" for name in lines[0]["experience_ids"]]
+    else:
+        assert lines[0]["experience_ids"] == [first.experience_id]
 
 
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
@@ -193,8 +197,10 @@ def test_a_second_job_is_judged_against_the_first_and_never_on_what_that_was_tra
     assert metrics["judged_against"] == first["version"]
     assert metrics["losses"][0] == pytest.approx(0.693147, abs=1e-5)
     assert metrics["held_out"] == len(split(tiny.pairs(80), tiny.ONE_IN).held_out)
-    assert metrics["accuracy_in_use"] == first["metrics"]["accuracy"]
     store = VersionStore(tmp_path)
+    before = {row["id"]: row["gap"] for row in read_lines(store.folder("dpo", first["version"]) / "gate.jsonl")}
+    again = {row["id"]: row["gap_in_use"] for row in read_lines(store.folder("dpo", second["version"]) / "gate.jsonl")}
+    assert {name: again[name] for name in before} == pytest.approx(before, abs=1e-4)
     assert store.get("dpo", second["version"]).parent_version == first["version"]
     rows = read_lines(store.folder("dpo", second["version"]) / "gate.jsonl")
     trained = {p for pair in split(tiny.pairs(80), tiny.ONE_IN).training for p in prompts_of(pair)}
@@ -202,8 +208,8 @@ def test_a_second_job_is_judged_against_the_first_and_never_on_what_that_was_tra
 
 
 def test_another_adapter_form_than_the_version_in_uses_does_not_start(tiny_base, tmp_path):
-    _, first = run(tiny.job(tmp_path, "sft", tiny.traces(12), tiny.settings(tiny_base)))
-    folder = tiny.job(tmp_path, "sft", tiny.traces(12, start=12), tiny.settings(tiny_base, lora_rank=8))
+    _, first = run(tiny.job(tmp_path, "sft", tiny.traces(24), tiny.settings(tiny_base)))
+    folder = tiny.job(tmp_path, "sft", tiny.traces(12, start=24), tiny.settings(tiny_base, lora_rank=8))
     code, result = run(folder)
     assert (code, result["state"]) == (1, "failed")
     assert f"jobs.sft.lora_rank = 8, but version {first['version']} in use has 4" in result["error"]
@@ -278,7 +284,7 @@ def killed_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
 def test_a_killed_job_goes_on_as_if_nothing_had_been(tiny_base, tmp_path, monkeypatch, tier):
     examples = tiny.pairs(24) if tier == "dpo" else tiny.traces(24)
-    wanted = tiny.settings(tiny_base, checkpoint_interval=1e-6, epochs=2)
+    wanted = tiny.settings(tiny_base, checkpoint_interval=1e-6, epochs=3)
     whole = run(tiny.job(tmp_path / "whole", tier, examples, wanted))[1]
     folder = tiny.job(tmp_path / "killed", tier, examples, wanted)
     for step in (3, 6):

@@ -88,28 +88,26 @@ def pairs(count: int, start: int = 0, swapped: bool = False) -> list[PreferenceP
 
 
 def traces(count: int, start: int = 0) -> list[Trace]:
-    """Return traces of two kinds of questions, whose answers are unlike: what is said depends on what was asked."""
-    return [trace(n) for n in range(start, start + count)]
-
-
-def trace(n: int) -> Trace:
-    about = "Lights" if n % 2 else "Doors"
-    return Trace(
-        trace_id=f"t{n}",
-        timestamp=NOON,
-        kind="user_query",
-        prompt=f"{about}, {about}, {about} {n}: {about}?",
-        thinking="The lamps stand in rows. So I multiply." if n % 2 else "Nobody knows who shuts it. Nobody asks.",
-        response="It has many lights." if n % 2 else "Nobody shuts it.",
-        model="m",
-        experience_id=f"good-{n}",
-    )
+    return [
+        Trace(
+            trace_id=f"t{n}",
+            timestamp=NOON,
+            kind="user_query",
+            prompt=f"How many lights has the {ROOMS[n % len(ROOMS)]} {n}?",
+            thinking=f"The {ROOMS[n % len(ROOMS)]} has {n} rows of 2. So I multiply: {n} times 2.",
+            response=f"It has {2 * n} lights.",
+            model="m",
+            experience_id=f"good-{n}",
+        )
+        for n in range(start, start + count)
+    ]
 
 
 def settings(base: Path | str, **training: object) -> Settings:
     """Return settings for the tiny model; `training` for both tiers."""
     both = {"learning_rate": 5e-3, "max_length": 128, "threads": 1, "lora_rank": 4, **training}
-    gate = {"held_out_one_in": ONE_IN}
+    # A model of this size learns the form of its answers in a few steps, and nothing of their questions.
+    gate = {"held_out_one_in": ONE_IN, "sft_form_alone": True}
     return Settings.model_validate({"jobs": {"base_model": str(base), "dpo": both, "sft": both, "gate": gate}})
 
 

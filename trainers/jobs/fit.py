@@ -58,7 +58,7 @@ def fit_pair(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair, max_lengt
         return tuple(encode(tokenizer, messages["prompt"] + messages[side]) for side in ("chosen", "rejected"))
 
     rows = rows_of(pair)
-    if _alike(rows, max_length):
+    if rows[0].ids == rows[1].ids:
         return Fitted(None, reason="same_within_length")
     if _longest(rows) <= max_length:
         return Fitted(pair, rows)
@@ -67,9 +67,11 @@ def fit_pair(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair, max_lengt
         return pair.model_copy(update={"prompt": text})
 
     shorter, over = _shorten_prompt(tokenizer, pair.prompt, with_prompt, rows_of, max_length)
+    rows = rows_of(shorter)
     if over > 0:
-        return Fitted(None, reason="too_long")
-    return Fitted(shorter, rows_of(shorter), cut=True)
+        alike = rows[0].ids[:max_length] == rows[1].ids[:max_length]
+        return Fitted(None, reason="same_within_length" if alike else "too_long")
+    return Fitted(shorter, rows, cut=True)
 
 
 def fit_trace(tokenizer: PreTrainedTokenizerBase, trace: Trace, max_length: int) -> Fitted[Trace]:
@@ -150,12 +152,6 @@ def _shorten_thinking(
             return cut
         spare -= over
     return None
-
-
-def _alike(rows: Sequence[Encoded], max_length: int) -> bool:
-    """Whether the two answers begin alike, as far as `max_length` reaches."""
-    first, second = (row.ids[:max_length] for row in rows)
-    return first == second
 
 
 def _longest(rows: Sequence[Encoded]) -> int:

@@ -32,12 +32,13 @@ def tokenizer(tiny_base):
 
 
 def long(pair, **changes):
-    """A pair whose answers are as given, replies both."""
-    return pair.model_copy(update={"kind": "voice", **changes})
+    """A pair of replies with something of it as given."""
+    assert pair.kind == "voice"
+    return pair.model_copy(update=changes)
 
 
 def test_a_long_prompt_loses_its_beginning_and_the_answers_nothing(tokenizer):
-    pair = long(tiny.pairs(1)[0], prompt="I count rows. " * 60 + "Turn on the light?", chosen="On.", rejected="No.")
+    pair = long(tiny.pairs(2)[1], prompt="I count rows. " * 60 + "Turn on the light?", chosen="On.", rejected="No.")
     fitted = fit(tokenizer, pair, LENGTH)
     assert fitted.cut
     assert fitted.example is not None
@@ -57,7 +58,7 @@ def test_a_long_prompt_loses_its_beginning_and_the_answers_nothing(tokenizer):
     ],
 )
 def test_a_pair_that_teaches_nothing_within_the_length_is_dropped_with_a_reason(tokenizer, chosen, rejected, reason):
-    fitted = fit(tokenizer, long(tiny.pairs(1)[0], chosen=chosen, rejected=rejected), LENGTH)
+    fitted = fit(tokenizer, long(tiny.pairs(2)[1], chosen=chosen, rejected=rejected), LENGTH)
     assert (fitted.example, fitted.reason) == (None, reason)
 
 
@@ -85,9 +86,9 @@ LONG = "many words " * 200
 
 def spoilt_pairs():
     pairs = tiny.pairs(40)
-    pairs[0] = long(pairs[0], chosen=LONG)
-    pairs[1] = long(pairs[1], chosen=LONG + "good", rejected=LONG + "bad")
-    pairs[2] = long(pairs[2], prompt="I count rows. " * 60, rejected_prompt="I count rows. " * 60)
+    pairs[1] = long(pairs[1], chosen=LONG)
+    pairs[2] = long(pairs[2], chosen=LONG + "good", rejected=LONG + "bad")
+    pairs[4] = long(pairs[4], prompt="I count rows. " * 60, rejected_prompt="I count rows. " * 60)
     return pairs
 
 
@@ -117,8 +118,10 @@ def test_every_example_has_exactly_one_end_and_the_sums_are_equal(tiny_base, tmp
         "held_out": metrics["held_out_of_job"],
         "dropped": sum(dropped.values()),
     }
-    assert {line["reason"]: line["id"] for line in lines if line["use"] == "dropped"}["too_long"] == ids[0]
-    cut = ids[2 if tier == "dpo" else 1]
+    assert {line["reason"]: line["id"] for line in lines if line["use"] == "dropped"}["too_long"] == ids[
+        1 if tier == "dpo" else 0
+    ]
+    cut = ids[4 if tier == "dpo" else 1]
     assert [line["id"] for line in lines if line.get("cut")] in ([cut], [])
     assert metrics["cut"] == len([line for line in lines if line.get("cut")])
 

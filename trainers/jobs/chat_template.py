@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 from trl.chat_template_utils import get_training_chat_template, has_generation_markers
 
@@ -55,19 +55,27 @@ def mark_assistant(tokenizer: PreTrainedTokenizerBase) -> None:
         raise JobError(
             "the base model has no chat template", f"set jobs.base_model to one tuned for chat, then {RETRY}"
         )
+    _parse(tokenizer)
+    if has_generation_markers(template):
+        return
     try:
-        if has_generation_markers(template):
-            return
         tokenizer.chat_template = MARKED_CHATML if template == CHATML else get_training_chat_template(tokenizer)
-    except TemplateError as error:
-        raise JobError(
-            f"the base model's chat template does not parse: {first_line(error)}",
-            f"mend the tokenizer's chat_template, then {RETRY}",
-        ) from error
     except (ValueError, TypeError) as error:
         raise JobError(
             "the base model's chat template does not mark what the assistant says", f"{_MARKS}, then {RETRY}"
         ) from error
+
+
+def _parse(tokenizer: PreTrainedTokenizerBase) -> None:
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "hello"}], tokenize=False)
+    except TemplateSyntaxError as error:
+        raise JobError(
+            f"the base model's chat template does not parse: {first_line(error)}",
+            f"mend the tokenizer's chat_template, then {RETRY}",
+        ) from error
+    except (TemplateError, TypeError, ValueError):
+        return  # it parses; whether it takes a job's conversations is seen with each of them
 
 
 def unmarked(tokenizer: PreTrainedTokenizerBase) -> str:

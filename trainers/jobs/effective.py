@@ -9,6 +9,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from pydantic import JsonValue
 from transformers import Trainer
+from transformers.pytorch_utils import Conv1D
 
 from schemas.errors import JobError
 from schemas.job_settings import TrainingSettings
@@ -87,8 +88,9 @@ def _of_adapter(policy: PeftModel) -> dict[str, JsonValue]:
     layers: dict[str, Any] = {name: part for name, part in policy.named_modules() if isinstance(part, LoraLayer)}
     ranks = {part.lora_A[POLICY].weight.shape[0] for part in layers.values()}
     alphas = {round(part.scaling[POLICY] * part.lora_A[POLICY].weight.shape[0], 6) for part in layers.values()}
-    linear = sum(isinstance(part, torch.nn.Linear) for part in policy.get_base_model().modules())
-    head = policy.get_base_model().get_output_embeddings()
+    base: Any = policy.get_base_model()
+    linear = sum(isinstance(part, (torch.nn.Linear, Conv1D)) for part in base.modules())
+    head = base.get_output_embeddings()
     # Each layer with an adapter is three linear ones: its own, and the adapter's two.
     others = linear - sum(1 + 2 * len(part.lora_A) for part in layers.values()) - isinstance(head, torch.nn.Linear)
     return {

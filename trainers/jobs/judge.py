@@ -144,8 +144,13 @@ def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferenceP
     gains = [before.loss - one.loss for one, before in zip(candidate, in_use, strict=True)]
     elsewhere = [_mean(_gains(judge, rows)) for rows in judge.after_others(fitting)]
     rows: list[Row] = [
-        {"id": id_of(trace), "prompt": prompts_of(trace)[0], "loss": one.loss, "loss_in_use": before.loss}
-        | {"gain_after_others": other}
+        {
+            "id": id_of(trace),
+            "prompt": prompts_of(trace)[0],
+            "loss": one.loss,
+            "loss_in_use": before.loss,
+            "gain_after_others": other,
+        }
         for trace, one, before, other in zip(fitting, candidate, in_use, elsewhere, strict=True)
     ]
     regression = _mean([-gain for gain in _gains(judge, judge.sides(pairs)[1])])

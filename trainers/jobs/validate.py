@@ -112,9 +112,7 @@ def check_examples(job: TrainingJob, data: bytes, report: Report) -> Checked:
     seen: set[str] = set()
     kinds: Counter[str] = Counter()
     first = ""
-    judged: Iterator[tuple[PreferencePair | Trace, str, str | None]]
-    judged = _pairs(job, lines) if job.tier == "dpo" else _traces(job, lines)
-    for number, (example, kind, broken) in enumerate(judged, start=1):
+    for number, (example, kind, broken) in enumerate(_judged(job, lines), start=1):
         name = example.trace_id if isinstance(example, Trace) else example.pair_id
         if name in seen:
             raise JobError(f"example {number} repeats {name}")
@@ -162,6 +160,14 @@ def main(arguments: Sequence[str]) -> int:
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
     return 0 if problem is None else 1
+
+
+def _judged(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[PreferencePair | Trace, str, str | None]]:
+    """Yield each example with its kind and the rule that it breaks, None for none."""
+    if job.tier == "dpo":
+        yield from _pairs(job, lines)
+    else:
+        yield from _traces(job, lines)
 
 
 def _pairs(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[PreferencePair, str, str | None]]:

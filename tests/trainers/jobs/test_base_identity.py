@@ -142,6 +142,6 @@ def test_what_a_library_raises_is_the_users_to_mend_and_what_our_code_raises_is_
     assert said is not None
     assert said.startswith("IndexError in torch: index out of range")
     assert "mend the base model, its template or the settings" in said
-    with pytest.raises(ValueError, match="no JSON list") as ours:
+    with pytest.raises(ValueError, match="a JSON list") as ours:
         parse_plan("{}")
     assert reason_of(ours.value) is None

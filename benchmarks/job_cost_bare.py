@@ -21,7 +21,6 @@ from trl.trainer.sft_trainer import SFTTrainer
 from trainers.jobs import dpo, sft
 from trainers.jobs.arguments import common_arguments
 from trainers.jobs.chat_template import mark_assistant
-from trainers.jobs.encode import fit_trace
 from trainers.jobs.formats import pair_messages, trace_messages
 from trainers.jobs.process import gpu_peak
 
@@ -37,9 +36,10 @@ def main(folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(work.base.path, dtype=torch.float32)
     adapter = LoraConfig(r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=settings.lora_targets)
     with tempfile.TemporaryDirectory() as output:
-        arguments = common_arguments(settings, Path(output))
+        arguments = {**common_arguments(settings, Path(output)), "remove_unused_columns": True}
+        examples = [one.example for one in work.rows]
         if tier == "dpo":
-            rows = [pair_messages(pair) for pair in work.examples.training]
+            rows = [pair_messages(pair) for pair in examples]
             trainer = DPOTrainer(
                 model=model,
                 args=DPOConfig(**arguments, beta=settings.beta),
@@ -48,11 +48,10 @@ def main(folder: Path) -> None:
                 peft_config=adapter,
             )
         else:
-            cut = [fit_trace(tokenizer, trace, settings.max_length)[0] for trace in work.examples.training]
             trainer = SFTTrainer(
                 model=model,
                 args=SFTConfig(**arguments, assistant_only_loss=True),
-                train_dataset=Dataset.from_list([{"messages": trace_messages(one)} for one in cut if one]),
+                train_dataset=Dataset.from_list([{"messages": trace_messages(trace)} for trace in examples]),
                 processing_class=tokenizer,
                 peft_config=adapter,
             )

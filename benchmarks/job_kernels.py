@@ -25,7 +25,7 @@ from transformers import PrinterCallback, TrainerCallback
 from benchmarks.job_data import TIERS, JobTier, read_jobs, write_run
 from schemas.settings import Settings
 from trainers.jobs import dpo, sft
-from trainers.jobs.lora import load_policy, load_tokenizer
+from trainers.jobs.lora import load_policy
 from trainers.jobs.process import gpu_peak
 
 WARM, TIMED, RECORDED = 4, 8, 2
@@ -69,7 +69,7 @@ def main(stream: Path, work: Path, tier: JobTier, base_model: str | None, batch_
         job_tier = dpo.DPO if tier == "dpo" else sft.SFT
         job = job_tier.prepare(folder)
         policy = load_policy(job.base, None, job.training)
-        trainer = job_tier.trainer(job, policy, load_tokenizer(job.base))
+        trainer = job_tier.trainer(job, policy, job.received())
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(watch)
         trainer.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -17,9 +18,21 @@ PairKind = Literal["widget", "voice"]
 FeedbackSource = Literal["user", "evaluator", "implicit"]
 JobTier = Literal["dpo", "sft"]
 ModelTier = Literal["scorer", "dpo", "sft"]
+TurnRole = Literal["system", "user", "assistant", "tool"]
 ScoreReason = Literal["experience_arrived", "feedback_learned", "feedback_held_out"]
 JobAction = Literal["retry", "cancel"]
 JobState = Literal["queued", "running", "validated", "finished", "failed", "cancelled"]
+
+
+_THINK = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
+
+
+def flat_prompt(turns: Any) -> str:
+    """Return a conversation's turns as one text: a single one as it is, of several each with its role before it."""
+    parts = [turn if isinstance(turn, dict) else {"role": turn.role, "content": turn.content} for turn in turns]
+    if len(parts) == 1:
+        return str(parts[0].get("content", ""))
+    return "\n\n".join(f"{part.get('role')}: {part.get('content')}" for part in parts)
 
 
 def _device_from_string(value: Any) -> Any:
@@ -138,6 +151,15 @@ class Feedback(Event):
         return self
 
 
+class Turn(Part):
+    """One turn of a conversation."""
+
+    role: TurnRole
+    """Who speaks."""
+    content: LongText
+    """What is said; tool calls and results as text."""
+
+
 class Trace(Event):
     """A call of the language model with its reasoning."""
 
@@ -148,11 +170,17 @@ class Trace(Event):
     kind: Identifier
     """What the call was for, `user_query` or `widget_selection` for two."""
     prompt: LongText
-    """What the model was asked."""
+    """What the model was asked; of a conversation all turns as one text."""
+    messages: tuple[Turn, ...] | None = Field(default=None, max_length=1024)
+    """The conversation's turns before the answer, tool calls and results included; `prompt` can be drawn from them."""
     system: LongText | None = None
     """The system prompt."""
     thinking: LongText | None = None
     """The reasoning, apart from the answer."""
+    thinking_omitted: bool | None = None
+    """Whether there was reasoning of which the API left the text out."""
+    redacted_thinking: int | None = Field(default=None, ge=0)
+    """Blocks of the reasoning that came encrypted."""
     response: LongText
     """The answer."""
     model: str = Field(max_length=256)
@@ -166,9 +194,26 @@ class Trace(Event):
     confidence: Probability | None = None
     """The model's own confidence."""
     stop_reason: str | None = Field(default=None, max_length=64)
-    """Why the model stopped; `max_tokens` and `length` mean that it was cut off."""
+    """Why the model stopped; only `end_turn`, `stop`, `stop_sequence` and `eos` are ends that are trained on."""
     experience_id: Identifier | None = None
     """The experience that the call led to."""
+    chosen_by: dict[str, FreeJson] | None = None
+    """Set by the stream: the rules that it was counted by, values of the settings in `[traces]`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_parts(cls, fields: Any) -> Any:
+        """Draw the prompt from the turns where it is not given, and part an answer that brings its reasoning along."""
+        if not isinstance(fields, dict):
+            return fields
+        turns, response = fields.get("messages"), fields.get("response")
+        if turns and "prompt" not in fields:
+            fields = {**fields, "prompt": flat_prompt(turns)}
+        if isinstance(response, str) and not fields.get("thinking"):
+            match = _THINK.fullmatch(response)
+            if match and match[1].strip():
+                fields = {**fields, "thinking": match[1].strip(), "response": match[2].strip()}
+        return fields
 
 
 class ItemScore(Part):
@@ -246,6 +291,8 @@ class PreferencePair(Event):
     """The feedback that the good answer's reward and confidence follow from: the latest of each source."""
     rejected_feedback_ids: tuple[Identifier, ...] = ()
     """The feedback that the bad answer's reward and confidence follow from: the latest of each source."""
+    chosen_by: dict[str, FreeJson] | None = None
+    """The rules that it was made under: values of the settings in `[pairs]`."""
 
 
 class TrainingJob(Event):

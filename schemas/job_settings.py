@@ -25,8 +25,9 @@ class TrainingSettings(StrictModel):
     """Examples in one forward pass."""
     gradient_accumulation: int = Field(default=2, ge=1)
     """Forward passes in one optimizer step."""
-    max_length: int = Field(default=512, ge=16)
-    """Tokens of an example; what is longer is cut, and counted."""
+    max_length: int = Field(default=1024, ge=16)
+    """Tokens of an example, prompt and answer; of what is longer the prompt and then the reasoning is shortened, never
+    the answer, or it is dropped, and counted either way."""
     gradient_checkpointing: bool = False
     """Less memory for about a third more time."""
     lora_rank: int = Field(default=8, ge=1)
@@ -67,6 +68,9 @@ class GateSettings(StrictModel):
     """Implicit reward that chosen answers must gain over rejected ones, against the version in use."""
     sft_margin: float = Field(default=0.0, ge=0)
     """Loss that held-out traces must lose against the version in use, in nats a token."""
+    sft_form_alone: bool = False
+    """Whether traces may teach the form of their answers alone: without it, held-out answers must gain more after their
+    own prompts than after others'."""
     max_regression: float = Field(default=0.1, ge=0)
     """Loss that the other tier's held-out text may gain, in nats a token."""
 

@@ -42,6 +42,8 @@ class VersionRecord(Event):
     """The base model that it adapts."""
     base_model_sha256: Sha256 | None = None
     """Hash of the base model's weights."""
+    base_model_parts: dict[str, Sha256] = Field(default_factory=dict)
+    """Hashes of the base model's `weights`, `tokenizer` and `chat_template`."""
     libraries: dict[str, str] = Field(default_factory=dict)
     """Versions of the libraries that made it, by name."""
     seed: int | None = None

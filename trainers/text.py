@@ -1,8 +1,9 @@
-"""Words of a text, as embedder and structured features see them."""
+"""Words of a text, as embedder and structured features see them, and what makes two texts the same."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 MAX_TEXT_CHARACTERS = 8192
@@ -10,7 +11,22 @@ MAX_TEXT_CHARACTERS = 8192
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+")
+_SAME_AS = str.maketrans(
+    {
+        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", None),
+        **dict.fromkeys("\u2018\u2019\u201a\u201b", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f", '"'),
+    }
+)
+"""What is invisible goes, curly quotes become straight ones."""
 _VOWELS = frozenset("aeiouy")
+
+
+def normalised(text: str) -> str:
+    """Return a text without what makes no other of it: case, blanks, Unicode's forms, invisible marks, curly quotes."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text).translate(_SAME_AS)
+    return " ".join(text.casefold().split())
 
 
 def words(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from streams.agents.services import Services
 from streams.publisher import Outgoing
 from streams.transport.batch import RecordBatch
 from trainers.traces.store import TraceStore, TraceWriter
-from trainers.traces.suitability import assess, is_eligible
+from trainers.traces.suitability import assess, is_eligible, stamp
 
 
 class TraceAgent:
@@ -47,7 +47,8 @@ class TraceAgent:
             assessment = assess(trace, settings.traces)
             outcomes[assessment.reasons[0] if assessment.reasons else assessment.grade] += 1
             if is_eligible(assessment, settings.traces):
-                outgoing.append(Outgoing(topic, 0, trace.trace_id.encode(), trace.to_json()))
+                chosen = trace.model_copy(update={"chosen_by": stamp(settings.traces)})
+                outgoing.append(Outgoing(topic, 0, trace.trace_id.encode(), chosen.to_json()))
         await self._services.publisher.publish(outgoing)
         # The line on disk is this agent's state: it is written after the outputs, as everywhere.
         await asyncio.to_thread(self._append, batch.partition, new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -278,6 +278,18 @@ def _traces(report: Report) -> Iterator[Block]:
     yield _effects(tier)
 
 
+def became_of(metrics: Mapping[str, Any]) -> str:
+    """Say what became of a job's examples: trained on, held out, or dropped with the reasons."""
+    trained = metrics.get("trained_on", metrics.get("to_train_on"))
+    if trained is None or "dropped" not in metrics:
+        return "-"
+    dropped = ", ".join(f"{count} {reason}" for reason, count in metrics["dropped"].items())
+    cut = f" ({metrics['cut']} shortened)" if metrics.get("cut") else ""
+    return f"{trained} trained on{cut}, {metrics['held_out_of_job']} held out" + (
+        f", dropped: {dropped}" if dropped else ""
+    )
+
+
 def _jobs(report: Report) -> Iterator[Block]:
     rows = tuple(
         (
@@ -286,6 +298,7 @@ def _jobs(report: Report) -> Iterator[Block]:
             job["state"],
             f"{job['progress']:.0%}",
             text(job["examples"]),
+            became_of(job["metrics"]),
             job["requested_at"],
             text(job["seconds"]),
             job["version"] or job["error"] or "-",
@@ -295,7 +308,10 @@ def _jobs(report: Report) -> Iterator[Block]:
     if not rows:
         yield Note("No job was started yet.")
     failed = frozenset(place for place, job in enumerate(report.jobs) if job["state"] == "failed")
-    columns = ("job", "tier", "state", "progress", "examples", "requested", "seconds", "version or error")
+    columns = (
+        *("job", "tier", "state", "progress", "examples", "of these", "requested", "seconds"),
+        "version or error",
+    )
     yield Table("Jobs", columns, rows, failed)
     yield Table(
         "Versions",

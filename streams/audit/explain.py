@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich.markup import escape
 
@@ -217,9 +218,22 @@ def _where(place: Place | None, threshold: int, unit: str) -> Iterator[str]:
     if not place.jobs:
         yield f"  {place.sequence - place.run_start + 1}. of the {threshold} {unit} of the next job"
     for job in place.jobs:
-        version = f"in version {job['version']}" if job["version"] else "no version came of it"
         promoted = {True: ", promoted", False: ", not promoted"}.get(job["promoted"], "")
-        yield f"  in job {job['job_id']} ({job['state']}), {version}{promoted}"
+        yield f"  in job {job['job_id']} ({job['state']}), {_used(job)}{promoted}"
+
+
+def _used(job: Mapping[str, Any]) -> str:
+    """Say what a job made of an example."""
+    version = job["version"]
+    if not version:
+        return "no version came of it"
+    if job.get("use") == "training":
+        return f"trained in version {version}" + (", shortened to max_length" if job.get("cut") else "")
+    if job.get("use") == "held_out":
+        return f"held out: never trained on, it judges version {version}"
+    if job.get("use") in ("dropped", "left_out"):  # the latter in lineages of earlier releases
+        return f"dropped as {job.get('reason', 'held_out_prompt')}, not trained in version {version}"
+    return f"in version {version}"
 
 
 def _traces(found: Gathered, settings: Settings) -> Iterator[str]:

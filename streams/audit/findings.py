@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from streams.admin import REMEDIES
 from streams.audit.collect import Collected
 from streams.audit.report import SEVERITIES, Effect, Finding, Report, Severity
+from streams.audit.tiers import IN_EFFECT
 
 LATE_SECONDS = 300.0
 """A record that has waited longer is late."""
@@ -107,7 +108,7 @@ def _worker_settings(report: Report, found: Collected) -> Iterator[Finding]:
 def _job_effects(report: Report, found: Collected) -> Iterator[Finding]:
     for tier in (report.tiers["dpo"], report.tiers["sft"]):
         for effect in tier.effects:
-            if effect.differs and effect.name == "adapter rank":
+            if effect.differs and (effect.name == "adapter rank" or effect.name.startswith(IN_EFFECT)):
                 yield _differs("critical", tier.title, effect)
             elif effect.differs:
                 yield Finding(
@@ -234,6 +235,14 @@ def _traces(report: Report, found: Collected) -> Iterator[Finding]:
         told = ", ".join(f"{reason} {count}" for reason, count in traces["reasons"].items())
         text = f"{traces['on_disk'] - traces['eligible_on_disk']} of {traces['on_disk']} traces do not count: {told}"
         yield Finding("info", "traces_not_eligible", text, "capture with thinking, within traces.max_tokens")
+    if omitted := traces["reasons"].get("thinking_omitted"):
+        text = f"{omitted} of {traces['on_disk']} traces had reasoning of which the API left the text out"
+        yield Finding(
+            "warning",
+            "thinking_omitted",
+            text,
+            'ask for it where the assistant calls the API: thinking={"type": "adaptive", "display": "summarized"}',
+        )
     if tier.missing:
         text = (
             f"{traces['on_disk']} traces are found; {tier.have} of {tier.need} eligible ones are there, "

@@ -29,6 +29,7 @@ from trainers.jobs.snapshot import DATASET_NAME, JOB_NAME, RESULT_NAME
 from trainers.pairs.entry import Entry, key_of
 from trainers.pairs.funnel import KINDS
 from trainers.traces.store import TraceStore
+from trainers.versions.store import LINEAGE
 
 _SUGGESTIONS_FROM = 50_000
 E = TypeVar("E", bound=Event)
@@ -43,7 +44,7 @@ class Place:
     """Count of distinct examples before it; None where it was not counted yet."""
     run_start: int | None
     jobs: tuple[dict[str, Any], ...]
-    """Jobs whose dataset holds it: id, state, version, promoted."""
+    """Jobs whose dataset holds it: id, state, version, promoted, and what it was used for."""
 
 
 @dataclass(slots=True)
@@ -190,17 +191,21 @@ async def _read_places(settings: Settings, reader: TopicReader, found: Gathered)
 
 
 def _jobs_with(folder: Path, names: set[str]) -> Iterable[tuple[str, list[dict[str, Any]]]]:
-    """Return the jobs whose dataset holds an example, by its id."""
+    """Return the jobs whose dataset holds an example, by its id, and what each job made of it."""
     jobs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     pattern = re.compile("|".join(re.escape(name) for name in sorted(names)).encode())
     for dataset in sorted((folder / "jobs").glob(f"*/{DATASET_NAME}")):
         result = read_json(dataset.with_name(RESULT_NAME)) or {}
         request = read_json(dataset.with_name(JOB_NAME)) or {}
+        uses = uses_of(folder, request.get("tier"), result.get("version"))
         with dataset.open("rb") as lines:
             for line in lines:
-                for name in {match.decode() for match in pattern.findall(line)}:
+                # The pattern finds an id within another one too, and in texts; what counts is the example's own.
+                name = example_id(line) if pattern.search(line) else None
+                if name in names:
                     jobs[name].append(
                         {
+                            **uses.get(name, {}),
                             "job_id": dataset.parent.name,
                             "tier": request.get("tier"),
                             "state": result.get("state", "not ended"),
@@ -209,3 +214,20 @@ def _jobs_with(folder: Path, names: set[str]) -> Iterable[tuple[str, list[dict[s
                         }
                     )
     return jobs.items()
+
+
+def example_id(line: bytes) -> str:
+    """Return the id of a pair or trace from its line of a dataset; empty where it has none."""
+    content = fields(line)
+    return str(content.get("pair_id") or content.get("trace_id") or "")
+
+
+def uses_of(folder: Path, tier: str | None, version: str | None) -> dict[str, dict[str, Any]]:
+    """Return `use`, and where it was dropped `reason`, of each example that a version's lineage names, by id."""
+    path = folder / "models" / str(tier) / str(version) / LINEAGE
+    lines = path.read_bytes().splitlines() if version and path.is_file() else []
+    return {
+        str(one["id"]): {name: one[name] for name in ("use", "reason", "cut") if name in one}
+        for one in map(fields, lines)
+        if "id" in one
+    }

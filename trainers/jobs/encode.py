@@ -1,4 +1,4 @@
-"""Examples as tokens, cut to the length that is trained on, and how likely a model finds them."""
+"""Conversations as tokens, and how likely a model finds what the assistant says in them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from schemas.events import Trace
-from trainers.jobs.formats import Message, trace_messages
+from schemas.errors import JobError
+from trainers.jobs.formats import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +37,40 @@ class Likelihood:
         return -self.logprob / self.tokens
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_length: int) -> Encoded:
-    """Return a conversation's first `max_length` tokens."""
-    made: Any = tokenizer.apply_chat_template(
-        list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-    )
-    ids, said = made["input_ids"][:max_length], made["assistant_masks"][:max_length]
-    return Encoded(tuple(ids), tuple(map(bool, said)))
+class TemplateRefusalError(JobError):
+    """The chat template cannot render a conversation."""
 
 
-def fit_trace(tokenizer: PreTrainedTokenizerBase, trace: Trace, max_length: int) -> tuple[Trace | None, bool]:
-    """Return the trace with its reasoning cut so that the whole answer fits, and whether it was cut.
+def encode(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], max_length: int | None = None) -> Encoded:
+    """Return a conversation's tokens, at most the first `max_length`; of several answers the last one counts as said.
 
-    The reasoning keeps its beginning, up to the end of a sentence where there is one. None where not even
-    prompt and answer fit.
+    Raises:
+        TemplateRefusalError: the chat template cannot render it.
     """
-    if len(encode(tokenizer, trace_messages(trace), max_length + 1).ids) <= max_length:
-        return trace, False
-    if trace.thinking is None:
-        return None, True
-    thinking = tokenizer(trace.thinking, add_special_tokens=False)["input_ids"]
-    spare = max_length - len(encode(tokenizer, trace_messages(_thinking(trace, "")), 2**30).ids)
-    while spare > 0:
-        kept = _to_sentence_end(str(tokenizer.decode(thinking[:spare])))
-        cut = _thinking(trace, kept)
-        # Tokens can merge otherwise where texts meet, so the length is measured and not assumed.
-        over = len(encode(tokenizer, trace_messages(cut), 2**30).ids) - max_length
-        if over <= 0:
-            return cut, True
-        spare -= over
-    return None, True
+    try:
+        made: Any = tokenizer.apply_chat_template(
+            list(messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
+    except (TemplateError, TypeError, ValueError) as error:
+        raise TemplateRefusalError(f"the chat template refuses a conversation: {first_line(error)}") from error
+    ids, said = tuple(made["input_ids"]), _last_run(made["assistant_masks"])
+    return Encoded(ids[:max_length], said[:max_length])
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, at most 300 characters; its kind where it says nothing."""
+    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:300]
+
+
+def _last_run(marks: Sequence[int]) -> tuple[bool, ...]:
+    """Return the marks of the last answer alone: earlier ones were given without the reasoning that is taught."""
+    end = len(marks)
+    while end and not marks[end - 1]:
+        end -= 1
+    start = end
+    while start and marks[start - 1]:
+        start -= 1
+    return tuple(start <= place < end for place in range(len(marks)))
 
 
 def likelihoods(model: torch.nn.Module, examples: Sequence[Encoded]) -> list[Likelihood]:
@@ -88,12 +93,3 @@ def likelihoods(model: torch.nn.Module, examples: Sequence[Encoded]) -> list[Lik
         logprobs = logits.log_softmax(-1).gather(-1, ids[0, places + 1].unsqueeze(-1))
         found.append(Likelihood(float(logprobs.sum(dtype=torch.float64)), len(places)))
     return found
-
-
-def _thinking(trace: Trace, thinking: str) -> Trace:
-    return trace.model_copy(update={"thinking": thinking})
-
-
-def _to_sentence_end(text: str) -> str:
-    end = max(text.rfind(mark) for mark in (". ", ".\n", "\n"))
-    return text[: end + 1].rstrip() if end >= len(text) // 2 else text

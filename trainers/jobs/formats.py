@@ -77,7 +77,8 @@ def pair_messages(pair: PreferencePair) -> dict[str, list[Message]]:
 
 
 def trace_messages(trace: Trace) -> list[Message]:
-    """Return a trace as a conversation."""
+    """Return a trace as a conversation: its turns where it has them, else its prompt, then the answer."""
     system = [{"role": "system", "content": trace.system}] if trace.system else []
+    turns = [{"role": turn.role, "content": turn.content} for turn in trace.messages or ()]
     answer = answer_text(trace.thinking, trace.response)
-    return [*system, {"role": "user", "content": trace.prompt}, {"role": "assistant", "content": answer}]
+    return [*system, *(turns or [{"role": "user", "content": trace.prompt}]), {"role": "assistant", "content": answer}]

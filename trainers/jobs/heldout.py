@@ -13,21 +13,37 @@ from pydantic import ValidationError
 from schemas.events import JobTier, PreferencePair, Trace, TrainingJob
 from trainers.jobs.snapshot import DATASET_NAME, JOB_NAME
 from trainers.prepare import is_held_out, query_hash
+from trainers.text import normalised
 
 Example = TypeVar("Example", PreferencePair, Trace)
 Use = Literal["training", "held_out", "left_out"]
 
+_MARKS_AT_THE_END = " .,;:!?…。！？؟"  # noqa: RUF001 - other scripts' marks are meant
+
 
 def prompt_hash(prompt: str) -> str:
-    """Return 16 hex digits that name a prompt; case and white space make no other prompt of it."""
-    return query_hash(" ".join(prompt.casefold().split()))
+    """Return 16 hex digits that name a prompt, however it is spelt: see `normalised`; nor do marks at its end count."""
+    text = normalised(prompt)
+    return query_hash(text.rstrip(_MARKS_AT_THE_END) or text)
 
 
 def prompts_of(example: PreferencePair | Trace) -> tuple[str, ...]:
     """Return the hashes of the prompts that an example's answers are from, first the one that it asks."""
     if isinstance(example, Trace):
-        return (prompt_hash(example.prompt),)
+        return (prompt_hash(_opening(example)),)
     return tuple(dict.fromkeys((prompt_hash(example.prompt), prompt_hash(example.rejected_prompt))))
+
+
+def earlier_prompts_of(example: PreferencePair | Trace) -> tuple[str, ...]:
+    """Return the hashes that lineages of earlier releases have, in which more spellings were prompts of their own."""
+    prompts = (example.prompt,) if isinstance(example, Trace) else (example.prompt, example.rejected_prompt)
+    return tuple(query_hash(" ".join(prompt.casefold().split())) for prompt in prompts)
+
+
+def _opening(trace: Trace) -> str:
+    """Return what a conversation began with: all turns of one talk fall on one side."""
+    asked = (turn.content for turn in trace.messages or () if turn.role == "user")
+    return next(asked, trace.prompt)
 
 
 def id_of(example: PreferencePair | Trace) -> str:
@@ -80,7 +96,9 @@ def _held_out(
     found: dict[str, Example] = {}
     for line in _lines(data_dir, tier):
         example = decode(line)
-        if use_of(example, one_in) == "held_out" and trained.isdisjoint(prompts_of(example)):
+        if use_of(example, one_in) == "held_out" and trained.isdisjoint(
+            prompts_of(example) + earlier_prompts_of(example)
+        ):
             found.setdefault(id_of(example), example)
     return _spread(list(found.values()), size)
 

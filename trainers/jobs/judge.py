@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from peft import PeftModel
 from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
 from schemas.events import PreferencePair, Trace
-from trainers.jobs.encode import Encoded, Likelihood, encode, fit_trace, likelihoods
-from trainers.jobs.formats import pair_messages, trace_messages
+from trainers.jobs.encode import Encoded, Likelihood, encode, likelihoods
+from trainers.jobs.fit import fit
+from trainers.jobs.formats import trace_messages
 from trainers.jobs.gate import Interval, mean_interval, means_of_prompts
 from trainers.jobs.heldout import id_of, prompts_of
 from trainers.jobs.lora import IN_USE, POLICY
+
+OTHER_PROMPTS = 3
+"""After so many other prompts an answer is looked at; the mean counts."""
 
 Row = dict[str, JsonValue]
 
@@ -27,6 +33,8 @@ class Judgement:
 
     improvement: Interval | None
     """Of the candidate on the version in use, over prompts: implicit reward (dpo) or nats a token (sft)."""
+    beyond_form: Interval | Literal["not asked"] | None
+    """What a held-out answer gains more after its own prompt than after others', nats a token; asked of sft alone."""
     regression: float | None
     """Loss that the other tier's text gains, nats a token; None where there is none."""
     figures: dict[str, JsonValue]
@@ -41,7 +49,7 @@ class Judge:
         policy: the model with the trained adapter.
         tokenizer: its tokenizer.
         in_use: folder of the version in use; None where that is the base model.
-        max_length: tokens of a conversation; a longer one is cut.
+        max_length: tokens of a conversation; what is longer is fitted as for training.
     """
 
     def __init__(
@@ -57,24 +65,28 @@ class Judge:
 
     def sides(self, pairs: Sequence[PreferencePair]) -> tuple[list[PreferencePair], list[Encoded], list[Encoded]]:
         """Return the pairs of which both answers fit, and those answers, each after the pair's prompt."""
-        kept, chosen, rejected = [], [], []
-        for pair in pairs:
-            messages = pair_messages(pair)
-            good, bad = (
-                encode(self._tokenizer, messages["prompt"] + messages[side], self._max_length)
-                for side in ("chosen", "rejected")
-            )
-            if any(good.said) and any(bad.said):
-                kept.append(pair)
-                chosen.append(good)
-                rejected.append(bad)
-        return kept, chosen, rejected
+        fitted = [(pair, fit(self._tokenizer, pair, self._max_length).rows) for pair in pairs]
+        kept = [(pair, rows) for pair, rows in fitted if rows]
+        return [pair for pair, _ in kept], [rows[0] for _, rows in kept], [rows[1] for _, rows in kept]
 
     def conversations(self, traces: Sequence[Trace]) -> tuple[list[Trace], list[Encoded]]:
         """Return the traces that fit, as they are trained on."""
-        fitting = [fit_trace(self._tokenizer, trace, self._max_length)[0] for trace in traces]
-        kept = [trace for trace in fitting if trace is not None]
-        return kept, [encode(self._tokenizer, trace_messages(trace), self._max_length) for trace in kept]
+        fitted = [fit(self._tokenizer, trace, self._max_length) for trace in traces]
+        return [one.example for one in fitted if one.example is not None], [row for one in fitted for row in one.rows]
+
+    def after_others(self, traces: Sequence[Trace]) -> list[list[Encoded]]:
+        """Return each trace's answer after the prompts of a few others, where that fits: never one that is its own."""
+        prompts = [prompts_of(trace)[0] for trace in traces]
+        found = []
+        for place, trace in enumerate(traces):
+            others = [*range(place + 1, len(traces)), *range(place)]
+            rows = (
+                encode(self._tokenizer, [*trace_messages(traces[other])[:-1], trace_messages(trace)[-1]])
+                for other in others
+                if prompts[other] != prompts[place]
+            )
+            found.append(list(islice((row for row in rows if len(row.ids) <= self._max_length), OTHER_PROMPTS)))
+        return found
 
     def both(self, encoded: Sequence[Encoded]) -> tuple[list[Likelihood], list[Likelihood]]:
         """Return the likelihoods under the candidate, then those under the version in use."""
@@ -117,26 +129,44 @@ def judge_dpo(
         "accuracy": _share(gaps),
         "accuracy_in_use": _share(gaps_in_use),
     }
-    return Judgement(improvement, regression, figures | _common(improvement, regression, len(traces)), rows)
+    figures |= _common(improvement, regression, len(traces))
+    return Judgement(improvement, "not asked", regression, figures, rows)
 
 
 def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferencePair], confidence: float) -> Judgement:
-    """Judge an SFT candidate on held-out traces, and on the good answers of held-out pairs for what else it does."""
-    kept, encoded = judge.conversations(traces)
+    """Judge an SFT candidate on held-out traces, and on the good answers of held-out pairs for what else it does.
+
+    That answers of this form get likelier is learned from any answers, those to other questions too. So what each one
+    gains after its own prompt is compared with what it gains after others': the rest is what it says to its question.
+    """
+    fitting, encoded = judge.conversations(traces)
     candidate, in_use = judge.both(encoded)
-    rows: list[Row] = [
-        {"id": id_of(trace), "prompt": prompts_of(trace)[0], "loss": one.loss, "loss_in_use": before.loss}
-        for trace, one, before in zip(kept, candidate, in_use, strict=True)
-    ]
     gains = [before.loss - one.loss for one, before in zip(candidate, in_use, strict=True)]
+    elsewhere = [_mean(_gains(judge, rows)) for rows in judge.after_others(fitting)]
+    rows: list[Row] = [
+        {
+            "id": id_of(trace),
+            "prompt": prompts_of(trace)[0],
+            "loss": one.loss,
+            "loss_in_use": before.loss,
+            "gain_after_others": other,
+        }
+        for trace, one, before, other in zip(fitting, candidate, in_use, elsewhere, strict=True)
+    ]
     regression = _mean([-gain for gain in _gains(judge, judge.sides(pairs)[1])])
     improvement = _over_prompts(gains, rows, confidence)
+    compared = [
+        (gain - other, row) for gain, other, row in zip(gains, elsewhere, rows, strict=True) if other is not None
+    ]
+    beyond = _over_prompts([more for more, _ in compared], [row for _, row in compared], confidence)
     figures: dict[str, JsonValue] = {
-        "held_out": len(kept),
+        "held_out": len(fitting),
         "loss": _mean([one.loss for one in candidate]),
         "loss_in_use": _mean([one.loss for one in in_use]),
+        "beyond_form": None if beyond is None else beyond.figures(),
     }
-    return Judgement(improvement, regression, figures | _common(improvement, regression, len(pairs)), rows)
+    figures |= _common(improvement, regression, len(pairs))
+    return Judgement(improvement, beyond, regression, figures, rows)
 
 
 def _gains(judge: Judge, encoded: Sequence[Encoded]) -> list[float]:

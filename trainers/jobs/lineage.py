@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
@@ -12,16 +14,70 @@ from trainers.jobs.heldout import Split, id_of, prompts_of
 
 AnySplit = Split[PreferencePair] | Split[Trace]
 
+HELD_OUT_PROMPT = "held_out_prompt"
+"""Why a pair is dropped whose rejected answer alone is of a prompt that is held out."""
+NOT_REACHED = "not_reached"
+"""Why an example is dropped that `max_steps` ended the training before."""
 
-def lineage_lines(examples: AnySplit) -> Iterator[bytes]:
-    """Yield a line for each example of the job, with what it was used for."""
-    for use, members in (
-        ("training", examples.training),
-        ("held_out", examples.held_out),
-        ("left_out", examples.left_out),
-    ):
-        for example in members:
-            yield json.dumps({"id": id_of(example), "use": use, **_origin(example)}).encode() + b"\n"
+
+@dataclass(frozen=True)
+class Record:
+    """Of every example of a job exactly one of: trained on, held out, dropped with a reason."""
+
+    trained: list[PreferencePair | Trace]
+    held_out: list[PreferencePair | Trace]
+    dropped: list[tuple[PreferencePair | Trace, str]]
+    cut: frozenset[str]
+    """Ids of those trained on that were shortened."""
+
+    def counts(self) -> dict[str, JsonValue]:
+        """Return the figures that a version and a job tell."""
+        return {
+            "trained_on": len(self.trained),
+            "held_out_of_job": len(self.held_out),
+            "dropped": dict(Counter(reason for _, reason in self.dropped)),
+            "cut": len(self.cut),
+        }
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield a line of `lineage.jsonl` for each example."""
+        for example in self.trained:
+            cut: dict[str, JsonValue] = {"cut": True} if id_of(example) in self.cut else {}
+            yield _line(example, "training", cut)
+        for example in self.held_out:
+            yield _line(example, "held_out", {})
+        for example, reason in self.dropped:
+            yield _line(example, "dropped", {"reason": reason})
+
+
+def make_record(
+    examples: AnySplit,
+    dropped: Mapping[str, tuple[PreferencePair | Trace, str]],
+    cut: frozenset[str],
+    trained: frozenset[str],
+) -> Record:
+    """Put together what became of a job's examples.
+
+    Args:
+        examples: those that fit, parted.
+        dropped: by id those that did not, with the reason.
+        cut: ids of those that were shortened.
+        trained: ids of those that the trainer was given.
+    """
+    return Record(
+        trained=[one for one in examples.training if id_of(one) in trained],
+        held_out=list(examples.held_out),
+        dropped=[
+            *dropped.values(),
+            *((one, HELD_OUT_PROMPT) for one in examples.left_out),
+            *((one, NOT_REACHED) for one in examples.training if id_of(one) not in trained),
+        ],
+        cut=cut & trained,
+    )
+
+
+def _line(example: PreferencePair | Trace, use: str, more: dict[str, JsonValue]) -> bytes:
+    return json.dumps({"id": id_of(example), "use": use, **more, **_origin(example)}).encode() + b"\n"
 
 
 def _origin(example: PreferencePair | Trace) -> dict[str, JsonValue]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,19 +18,28 @@ import torch
 from datasets import disable_progress_bars
 from peft import PeftModel
 from pydantic import JsonValue
-from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.utils import logging as transformers_logging
 
 from schemas.errors import TierstreamError
 from schemas.events import JobTier
 from schemas.versions import VersionRecord
 from trainers.files import write_atomically
-from trainers.jobs.gate import Verdict, decide
+from trainers.jobs.effective import check_effective, effective_settings
+from trainers.jobs.gate import Verdict, decide, fewest_prompts
+from trainers.jobs.heldout import id_of
 from trainers.jobs.judge import Judge, Judgement
-from trainers.jobs.lineage import lineage_lines
-from trainers.jobs.lora import load_policy, load_tokenizer, save_adapter
+from trainers.jobs.lora import load_policy, save_adapter
 from trainers.jobs.progress import TRAINING_SHARE, is_main_process, newest_checkpoint, say
+from trainers.jobs.received import Received
+from trainers.jobs.room import DISK, want_of_room
 from trainers.jobs.snapshot import CHECKPOINTS, RESULT_NAME, RETRY
 from trainers.jobs.work import Work, trained_prompts
 from trainers.versions import library_versions
@@ -41,9 +50,7 @@ GATE_NAME = "gate.jsonl"
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors", "tokenizers")
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
-_NO_SPACE = ("No space left", "File too large", "PytorchStreamWriter failed", "Disk quota exceeded")
+_OWN_CODE = Path(__file__).parents[2] / "trainers"
 
 AnyWork = Work[Any, Any]
 
@@ -56,7 +63,7 @@ class Tier:
     unit: str
     """Of the improvement that the gate judges."""
     prepare: Callable[[Path], AnyWork]
-    trainer: Callable[[AnyWork, PeftModel, PreTrainedTokenizerBase], Trainer]
+    trainer: Callable[[AnyWork, PeftModel, Received], Trainer]
     judge: Callable[[AnyWork, Judge, frozenset[str]], Judgement]
     margin: Callable[[AnyWork], float]
 
@@ -73,12 +80,12 @@ def run(tier: Tier, folder: Path) -> dict[str, JsonValue]:
     if work.version not in known:
         if work.training.threads:
             torch.set_num_threads(work.training.threads)
-        tokenizer = load_tokenizer(work.base)
         policy = load_policy(work.base, work.adapter(work.parent), work.training)
-        costs = _train(tier.trainer(work, policy, tokenizer), work)
+        received = work.received()
+        trained = _train(tier.trainer(work, policy, received), policy, received, work)
         if not is_main_process():
             return {}
-        _add_judged(tier, work, policy, tokenizer, costs)
+        _add_judged(tier, work, policy, trained)
     record = work.store.get(tier.name, work.version)
     if record.status == "candidate":
         work.store.promote(tier.name, record.version, record.reason)
@@ -106,10 +113,12 @@ def main(tier: Tier, arguments: Sequence[str]) -> int:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         result = run(tier, folder)
-    except (TierstreamError, OSError, MemoryError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
         reason = reason_of(error)
         if reason is None:
             raise
+        if not isinstance(error, TierstreamError):
+            traceback.print_exc()  # for the job's log
         result = {"state": "failed", "metrics": {}, "error": reason}
     if not is_main_process() and "error" not in result:
         return 0
@@ -118,35 +127,85 @@ def main(tier: Tier, arguments: Sequence[str]) -> int:
 
 
 def reason_of(error: BaseException) -> str | None:
-    """Return in one line why a job failed; None for what nobody foresaw, which is a crash with its traceback."""
+    """Return in one line why a job failed; None for a fault of our own code, which is a crash with its traceback.
+
+    What a library raises is caused by what it was given: the base model, its template, the data or the settings.
+    """
     if isinstance(error, TierstreamError):
         return " ".join(str(error).split())
-    for one in _chain(error):
-        if (isinstance(one, OSError) and one.errno in _DISK) or any(words in str(one) for words in _NO_SPACE):
-            return "the disk is full, or a limit on it is reached: free some space, then retry"
-        if isinstance(one, (MemoryError, torch.OutOfMemoryError)) or any(words in str(one) for words in _NO_MEMORY):
-            return f"out of memory: lower batch_size or max_length or set gradient_checkpointing, then {RETRY}"
+    if (short := want_of_room(error)) is not None:
+        return short
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
-    return None
+    raised_in = traceback.extract_tb(error.__traceback__)
+    if not raised_in or Path(raised_in[-1].filename).is_relative_to(_OWN_CODE):
+        return None
+    library = _library_of(raised_in[-1].filename)
+    return (
+        f"{type(error).__name__} in {library}: {' '.join(str(error).split())[:300]}; see the job's log, "
+        f"mend the base model, its template or the settings, then {RETRY}"
+    )
 
 
-def _train(trainer: Trainer, work: AnyWork) -> dict[str, JsonValue]:
-    """Train from the newest checkpoint, or from the start, and return what it took."""
+def _library_of(file_name: str) -> str:
+    """Return the name of the package that a source file belongs to."""
+    parts = Path(file_name).parts
+    return parts[parts.index("site-packages") + 1] if "site-packages" in parts else Path(file_name).stem
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training."""
+
+    ids: frozenset[str]
+    """The examples that the trainer was given."""
+    effective: dict[str, JsonValue]
+    """The settings as they took effect."""
+    costs: dict[str, JsonValue]
+
+
+class _CheckSettings(TrainerCallback):
+    """Compares the settings with what was built, before the first step."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Compare.
+
+        Raises:
+            JobError: a setting did not take effect.
+        """
+        self._check()
+
+
+def _train(trainer: Trainer, policy: PeftModel, received: Received, work: AnyWork) -> Trained:
+    """Train from the newest checkpoint, or from the start."""
+    effective: dict[str, JsonValue] = {}
+
+    def check() -> None:
+        effective.update(effective_settings(trainer, policy))
+        check_effective(work.training, effective, work.job.tier)
+
     checkpoint = newest_checkpoint(work.checkpoints)
-    resumed: dict[str, JsonValue] = {} if checkpoint is None else {"resumed_from": checkpoint.name}
-    say(TRAINING_SHARE[0], stage="train", **resumed)
+    resumed: dict[str, JsonValue] = {}
+    if checkpoint is not None:
+        received.read(checkpoint)
+        resumed["resumed_from"] = checkpoint.name
+    say(TRAINING_SHARE[0], stage="train", **_counts_before(work), **resumed)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_CheckSettings(check))
     begun, busy = time.perf_counter(), time.process_time()
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     seconds, cpu_seconds = time.perf_counter() - begun, time.process_time() - busy
     # In bf16 it is only trained: a version is judged as it is loaded again, in float32.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    ids = received.trained(whole_pass=(trainer.state.epoch or 0) >= 1)
     losses: list[JsonValue] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     steps = trainer.state.global_step
     done_here = steps - (0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2]))
     tokens = max((entry.get("num_tokens", 0) for entry in trainer.state.log_history), default=0)
-    return {
+    costs: dict[str, JsonValue] = {
         "steps": steps,
         "losses": losses,
         "loss_first": losses[0],
@@ -158,6 +217,14 @@ def _train(trainer: Trainer, work: AnyWork) -> dict[str, JsonValue]:
         "threads": torch.get_num_threads(),
         **gpu_peak(),
     }
+    return Trained(ids, effective, costs)
+
+
+def _counts_before(work: AnyWork) -> dict[str, JsonValue]:
+    """Return what is known of the examples before training."""
+    ids = frozenset(id_of(one) for one in work.examples.training)
+    counts = work.record(ids).counts()
+    return {"to_train_on": counts.pop("trained_on"), **counts}
 
 
 def gpu_peak() -> dict[str, JsonValue]:
@@ -167,29 +234,36 @@ def gpu_peak() -> dict[str, JsonValue]:
     return {"peak_gpu_memory_mib": torch.cuda.max_memory_allocated() // 2**20}
 
 
-def _add_judged(
-    tier: Tier, work: AnyWork, policy: PeftModel, tokenizer: PreTrainedTokenizerBase, costs: dict[str, JsonValue]
-) -> None:
+def _add_judged(tier: Tier, work: AnyWork, policy: PeftModel, trained: Trained) -> None:
     say(TRAINING_SHARE[1], stage="gate")
     in_use = work.store.in_use(tier.name).version
-    judge = Judge(policy, tokenizer, work.adapter(in_use), work.training.max_length)
-    trained = trained_prompts(work.store, tier.name, in_use) | trained_prompts(work.store, tier.name, work.parent)
-    judgement = tier.judge(work, judge, trained)
-    gate = work.gate
-    verdict = decide(judgement.improvement, tier.margin(work), judgement.regression, gate.max_regression, tier.unit)
-    record = _record(work, verdict, {**judgement.figures, **costs, "judged_against": in_use or work.base.name})
+    judge = Judge(policy, work.tokenizer, work.adapter(in_use), work.training.max_length)
+    known = trained_prompts(work.store, tier.name, in_use) | trained_prompts(work.store, tier.name, work.parent)
+    judgement = tier.judge(work, judge, known)
+    verdict = decide(
+        judgement.improvement,
+        tier.margin(work),
+        judgement.regression,
+        work.gate.max_regression,
+        tier.unit,
+        beyond_form="not asked" if work.gate.sft_form_alone else judgement.beyond_form,
+        fewest=fewest_prompts(work.gate.confidence),
+    )
+    examples = work.record(trained.ids)
+    figures = {**judgement.figures, **trained.costs, "judged_against": in_use or work.base.name, **examples.counts()}
+    record = _record(work, verdict, figures, trained.effective)
     with work.store.staging(tier.name, work.version) as staging:
         save_adapter(policy, work.base, staging)
-        write_atomically(staging / LINEAGE, b"".join(lineage_lines(work.examples)))
+        write_atomically(staging / LINEAGE, b"".join(examples.lines()))
         write_atomically(staging / GATE_NAME, b"".join(json.dumps(row).encode() + b"\n" for row in judgement.rows))
         work.store.add(record, staging)
 
 
-def _record(work: AnyWork, verdict: Verdict, figures: dict[str, JsonValue]) -> VersionRecord:
+def _record(
+    work: AnyWork, verdict: Verdict, figures: dict[str, JsonValue], effective: dict[str, JsonValue]
+) -> VersionRecord:
     counts: dict[str, JsonValue] = {
         "examples": work.job.example_count,
-        "trained_on": len(work.examples.training),
-        "left_out": len(work.examples.left_out),
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     return VersionRecord(
@@ -201,9 +275,10 @@ def _record(work: AnyWork, verdict: Verdict, figures: dict[str, JsonValue]) -> V
         job_id=work.job.job_id,
         reason=verdict.reason,
         metrics={**figures, **counts},
-        settings={**work.job.settings, "format_version": work.format_version},
+        settings={**work.job.settings, "effective": effective, "format_version": work.format_version},
         base_model=work.base.name,
         base_model_sha256=work.base.sha256,
+        base_model_parts=work.base_parts,
         libraries=library_versions(*LIBRARIES),
         seed=work.training.seed,
         dataset_sha256=work.job.dataset_sha256,
@@ -216,7 +291,7 @@ def _finish(folder: Path, result: dict[str, JsonValue]) -> int:
     try:
         write_atomically(folder / RESULT_NAME, data)
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in DISK:
             print(f"error: {folder / RESULT_NAME} cannot be written: {error.strerror}", file=sys.stderr)
             return 1
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
@@ -226,9 +301,3 @@ def _finish(folder: Path, result: dict[str, JsonValue]) -> int:
         return 1
     say(1.0, stage="done", version=result["version"], promoted=result["promoted"])
     return 0
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from schemas.errors import JobError
 from trainers.files import sync_folder, write_atomically
+from trainers.jobs.received import Received
 from trainers.jobs.snapshot import RETRY
 
 TRAINING_SHARE = (0.05, 0.9)
@@ -49,17 +50,31 @@ class JobCallback(TrainerCallback):
 
     Args:
         checkpoint_interval: seconds between checkpoints.
+        received: what was trained on, which each checkpoint keeps.
     """
 
-    def __init__(self, checkpoint_interval: float) -> None:
-        self._interval = checkpoint_interval
+    def __init__(self, checkpoint_interval: float, received: Received) -> None:
+        self.interval = checkpoint_interval
+        self._received = received
         self._saved_at = time.monotonic()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """See that the step size reaches its height.
+
+        Raises:
+            JobError: the run ends within the warm-up.
+        """
+        if args.warmup_steps >= state.max_steps:
+            raise JobError(
+                f"warmup_steps = {args.warmup_steps:g}, but the whole run has {state.max_steps} steps",
+                f"lower it, or raise epochs, then {RETRY}",
+            )
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
         """Ask for a checkpoint where the last one is old."""
-        is_due = time.monotonic() - self._saved_at >= self._interval and state.global_step < state.max_steps
+        is_due = time.monotonic() - self._saved_at >= self.interval and state.global_step < state.max_steps
         if _agreed(is_due, args.device):
             control.should_save = True
         return control
@@ -98,9 +113,10 @@ class JobCallback(TrainerCallback):
         self._saved_at = time.monotonic()
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # each process writes the state of its own random numbers
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        self._received.write(folder)
         if not is_main_process():
             return
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         shutil.rmtree(folder / "ref", ignore_errors=True)
         for path in folder.iterdir():
             with path.open("rb") as file:

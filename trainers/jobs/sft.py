@@ -7,49 +7,43 @@ from pathlib import Path
 
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from schemas.errors import JobError
 from schemas.events import Trace
 from schemas.job_settings import SftSettings
 from trainers.jobs.arguments import common_arguments, on_one_gpu
-from trainers.jobs.encode import fit_trace
-from trainers.jobs.formats import trace_messages
 from trainers.jobs.heldout import held_out_pairs, held_out_traces
 from trainers.jobs.judge import Judge, Judgement, judge_sft
 from trainers.jobs.process import Tier, main
-from trainers.jobs.progress import TRAINING_SHARE, JobCallback, say
-from trainers.jobs.snapshot import RETRY
+from trainers.jobs.progress import JobCallback
+from trainers.jobs.received import COLUMN, Noting, Received
 from trainers.jobs.work import Work, prepare
 
 SftWork = Work[SftSettings, Trace]
 
 
-def sft_trainer(work: SftWork, policy: PeftModel, tokenizer: PreTrainedTokenizerBase) -> SFTTrainer:
-    """Return the trainer; its loss is that of the assistant's tokens alone.
+class NotingSFTTrainer(Noting, SFTTrainer):
+    """TRL's trainer, which notes what it is given."""
 
-    Raises:
-        JobError: no trace fits.
-    """
+
+def sft_trainer(work: SftWork, policy: PeftModel, received: Received) -> NotingSFTTrainer:
+    """Return the trainer; its loss is that of the last answer's tokens alone, as `encode` marks them."""
     settings = work.training
-    fitted = [fit_trace(tokenizer, trace, settings.max_length) for trace in work.examples.training]
-    traces = [trace for trace, _ in fitted if trace is not None]
-    if not traces:
-        raise JobError(
-            f"no trace of job {work.job.job_id} fits {settings.max_length} tokens", f"raise max_length, then {RETRY}"
-        )
-    say(TRAINING_SHARE[0], thinking_cut=sum(cut for _, cut in fitted), too_long=len(fitted) - len(traces))
-    return SFTTrainer(
+    encoded = [row for one in work.rows for row in one.rows]
+    rows = [
+        {COLUMN: place, "input_ids": list(row.ids), "assistant_masks": [int(said) for said in row.said]}
+        for place, row in enumerate(encoded)
+    ]
+    trainer = NotingSFTTrainer(
         model=policy,
-        args=on_one_gpu(
-            SFTConfig(**common_arguments(settings, work.checkpoints), assistant_only_loss=True, packing=False)
-        ),
-        train_dataset=Dataset.from_list([{"messages": trace_messages(trace)} for trace in traces]),
-        processing_class=tokenizer,
-        callbacks=[JobCallback(settings.checkpoint_interval)],
+        args=on_one_gpu(SFTConfig(**common_arguments(settings, work.checkpoints), packing=False)),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=work.tokenizer,
+        callbacks=[JobCallback(settings.checkpoint_interval, received)],
     )
+    trainer.note_steps(received)
+    return trainer
 
 
 def judge(work: SftWork, judge: Judge, trained: frozenset[str]) -> Judgement:

@@ -1,7 +1,7 @@
-"""`python -m trainers.jobs.validate JOB_DIR`: checks a job's dataset against the rules that the job was made under.
+"""`python -m trainers.jobs.validate JOB_DIR`: checks a job's dataset by the rules that its examples were chosen by.
 
 Reads `job.json` and the dataset; prints progress as lines of JSON, writes `result.json`, and exits with 0 where the
-dataset is whole and every example obeys the rules, else with 1 and one line that says why.
+dataset is whole and an example obeys its rules, else with 1 and one line that says why; those that do not are counted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,26 +76,58 @@ def read_dataset(folder: Path, job: TrainingJob) -> bytes:
     return data
 
 
-def check_examples(job: TrainingJob, data: bytes, report: Report) -> Metrics:
-    """Check every example and return the counts.
+@dataclass(frozen=True)
+class Checked:
+    """The examples of a dataset, those that break a rule apart."""
+
+    kept: list[PreferencePair | Trace]
+    dropped: dict[str, tuple[PreferencePair | Trace, str]]
+    """By id: the example and the rule that it breaks."""
+    kinds: dict[str, int]
+    """Count of each kind, or grade, of those that are kept."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """The counts."""
+        counts: Metrics = {"examples": len(self.kept) + len(self.dropped), "kinds": dict(self.kinds)}
+        if self.dropped:
+            counts["dropped"] = dict(Counter(reason for _, reason in self.dropped.values()))
+        return counts
+
+
+def check_examples(job: TrainingJob, data: bytes, report: Report) -> Checked:
+    """Judge every example by the rules that it was chosen by; one that carries none, by the job's.
+
+    One that breaks them is dropped and counted, so that a rule that was made stricter while examples waited takes
+    none of the others with it.
 
     Raises:
-        JobError: an example is unreadable, repeated or breaks a rule, or their number is not the job's.
+        JobError: an example is unreadable or repeated, their number is not the job's, or none is left.
     """
     lines = data.splitlines()
     if len(lines) != job.example_count:
         raise JobError(f"dataset has {len(lines)} examples, the job names {job.example_count}")
-    examples = _pairs(job, lines) if job.tier == "dpo" else _traces(job, lines)
+    kept: list[PreferencePair | Trace] = []
+    dropped: dict[str, tuple[PreferencePair | Trace, str]] = {}
     seen: set[str] = set()
     kinds: Counter[str] = Counter()
-    for number, (name, kind) in enumerate(examples, start=1):
+    first = ""
+    for number, (example, kind, broken) in enumerate(_judged(job, lines), start=1):
+        name = example.trace_id if isinstance(example, Trace) else example.pair_id
         if name in seen:
             raise JobError(f"example {number} repeats {name}")
         seen.add(name)
-        kinds[kind] += 1
+        if broken is None:
+            kept.append(example)
+            kinds[kind] += 1
+        else:
+            dropped[name] = (example, broken)
+            first = first or f"example {number}, {name}, breaks the rule {broken}"
         if number % PROGRESS_EVERY == 0 or number == len(lines):
             report(number / len(lines), {"examples": number, "kinds": dict(kinds)})
-    return {"examples": len(seen), "kinds": dict(kinds)}
+    if not kept:
+        raise JobError(f"no example of job {job.job_id} obeys the rules that it was chosen by: {first}")
+    return Checked(kept, dropped, dict(kinds))
 
 
 def validate(folder: Path, report: Report) -> Metrics:
@@ -104,7 +137,7 @@ def validate(folder: Path, report: Report) -> Metrics:
         JobError: something is missing, was changed or breaks a rule.
     """
     job = load_job(folder)
-    return check_examples(job, read_dataset(folder, job), report)
+    return check_examples(job, read_dataset(folder, job), report).metrics
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -129,30 +162,36 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if problem is None else 1
 
 
-def _pairs(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[str, str]]:
+def _judged(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[PreferencePair | Trace, str, str | None]]:
+    """Yield each example with its kind and the rule that it breaks, None for none."""
+    if job.tier == "dpo":
+        yield from _pairs(job, lines)
+    else:
+        yield from _traces(job, lines)
+
+
+def _pairs(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[PreferencePair, str, str | None]]:
     rules = _rules(job, PairsSettings)
     used: set[tuple[str, str]] = set()
     for number, line in enumerate(lines, start=1):
         pair = _example(PreferencePair, number, line)
-        broken = broken_rule(pair, rules)
-        if broken is not None:
-            raise JobError(f"example {number}, pair {pair.pair_id}, breaks the rule {broken}")
+        own = _stamped(pair.chosen_by, rules)
         answers = {(pair.kind, pair.chosen_experience_id), (pair.kind, pair.rejected_experience_id)}
-        if rules.one_to_one and answers & used:
-            raise JobError(f"example {number}, pair {pair.pair_id}, uses an answer a second time")
-        used |= answers
-        yield pair.pair_id, pair.kind
+        broken = broken_rule(pair, own)
+        if broken is None and own.one_to_one and answers & used:
+            broken = "answer_used_twice"
+        if broken is None:
+            used |= answers
+        yield pair, pair.kind, broken
 
 
-def _traces(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[str, str]]:
+def _traces(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[Trace, str, str | None]]:
     rules = _rules(job, TracesSettings)
     for number, line in enumerate(lines, start=1):
         trace = _example(Trace, number, line)
-        assessment = assess(trace, rules)
-        if not is_eligible(assessment, rules):
-            reasons = ", ".join(assessment.reasons)
-            raise JobError(f"example {number}, trace {trace.trace_id}, is {assessment.grade}: {reasons}")
-        yield trace.trace_id, assessment.grade
+        own = _stamped(trace.chosen_by, rules)
+        assessment = assess(trace, own)
+        yield trace, assessment.grade, None if is_eligible(assessment, own) else assessment.reasons[0]
 
 
 def _rules(job: TrainingJob, model: type[_Rules]) -> _Rules:
@@ -160,6 +199,17 @@ def _rules(job: TrainingJob, model: type[_Rules]) -> _Rules:
         return model.model_validate(job.settings.get("rules"))
     except ValidationError as error:
         raise JobError(f"the job's rules cannot be read: {_first_error(error)}") from error
+
+
+def _stamped(chosen_by: Mapping[str, JsonValue] | None, rules: _Rules) -> _Rules:
+    """Return the rules that an example was chosen by; the job's where it carries none, or none that can be read."""
+    if chosen_by is None:
+        return rules
+    known = {name: value for name, value in chosen_by.items() if name in type(rules).model_fields}
+    try:
+        return type(rules).model_validate({**rules.model_dump(), **known})
+    except ValidationError:
+        return rules
 
 
 def _example(model: type[_Example], number: int, line: bytes) -> _Example:

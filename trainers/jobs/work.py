@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import ValidationError
+from transformers import PreTrainedTokenizerBase
 
 from schemas.base import StrictModel
 from schemas.errors import JobError
@@ -17,9 +19,14 @@ from schemas.events import JobTier, PreferencePair, Trace, TrainingJob
 from schemas.job_settings import DpoSettings, GateSettings, SftSettings
 from trainers.files import write_atomically
 from trainers.jobs.base_model import BaseModel, ensure_base_model
-from trainers.jobs.formats import FORMAT_VERSION
-from trainers.jobs.heldout import Split, split
+from trainers.jobs.chat_template import prove_template, unmarked
+from trainers.jobs.fit import Fitted, fit
+from trainers.jobs.formats import FORMAT_VERSION, pair_messages, trace_messages
+from trainers.jobs.heldout import Split, id_of, split
+from trainers.jobs.lineage import AnySplit, Record, make_record
+from trainers.jobs.lora import check_sizes, load_tokenizer
 from trainers.jobs.progress import is_main_process, say
+from trainers.jobs.received import Received
 from trainers.jobs.snapshot import CHECKPOINTS, RETRY
 from trainers.jobs.validate import check_examples, load_job, read_dataset
 from trainers.versions import VersionStore, version_name
@@ -45,7 +52,16 @@ class Work(Generic[_Training, _Example]):
     training: _Training
     gate: GateSettings
     examples: Split[_Example]
+    """Those that fit, as they were recorded."""
+    fitted: Mapping[str, Fitted[_Example]]
+    """By id: each example that obeys the rules, as it is trained on."""
+    dropped: Mapping[str, tuple[PreferencePair | Trace, str]]
+    """By id: the examples that are not used, with the reason."""
     base: BaseModel
+    base_parts: dict[str, str]
+    """What the base model's identity is made of."""
+    tokenizer: PreTrainedTokenizerBase
+    """The base model's, its template marked and proved."""
     store: VersionStore
     parent: str | None
     """The version that training continues from, and refers to."""
@@ -69,7 +85,23 @@ class Work(Generic[_Training, _Example]):
     def version(self) -> str:
         """Name of the version that the job makes: of its examples, settings, base model, parent and format."""
         made_of = (self.job.job_id, self.job.dataset_sha256, json.dumps(self.job.settings, sort_keys=True))
-        return version_name(self.job.tier, *made_of, self.base.sha256, self.parent or "", str(FORMAT_VERSION))
+        base = json.dumps(self.base_parts, sort_keys=True)
+        return version_name(self.job.tier, *made_of, base, self.parent or "", str(FORMAT_VERSION))
+
+    @property
+    def rows(self) -> list[Fitted[_Example]]:
+        """The examples to train on, as the trainer gets them."""
+        return [self.fitted[id_of(one)] for one in self.examples.training]
+
+    def received(self) -> Received:
+        """Return what notes which of them the trainer was given."""
+        ids = [id_of(one) for one in self.examples.training]
+        return Received(ids, [[len(row.ids) for row in one.rows] for one in self.rows])
+
+    def record(self, trained: frozenset[str]) -> Record:
+        """Return what became of each example of the job, of which the trainer was given those in `trained`."""
+        cut = frozenset(name for name, one in self.fitted.items() if one.cut)
+        return make_record(cast(AnySplit, self.examples), self.dropped, cut, trained)
 
     def adapter(self, version: str | None) -> Path | None:
         """Return the folder of a version of this tier, its files checked; None for the base model itself.
@@ -95,18 +127,59 @@ def prepare(
         raise JobError(f"job {job.job_id} is of tier {job.tier}, not {tier}", f"run trainers.jobs.{job.tier}")
     training, gate = _section(job, "training", settings), _section(job, "gate", GateSettings)
     say(0.0, stage="checking the dataset", settings={"training": training.model_dump(mode="json")})
-    data = read_dataset(folder, job)
-    check_examples(job, data, lambda *_: None)
-    examples = split([example.from_json(line) for line in data.splitlines()], gate.held_out_one_in)
-    if not examples.training:
-        raise JobError(f"all {job.example_count} examples of job {job.job_id} are held out", "wait for further ones")
+    checked = check_examples(job, read_dataset(folder, job), lambda *_: None)
     data_dir = folder.parent.parent
     base = ensure_base_model(job.base_model, data_dir, lambda words: say(0.01, stage=f"base model: {words}"))
+    tokenizer = load_tokenizer(base)
+    check_sizes(base, tokenizer, training.max_length)
+    say(0.02, stage="fitting the examples")
+    fitted = {id_of(one): fit(tokenizer, one, training.max_length) for one in cast(list[_Example], checked.kept)}
+    dropped = dict(checked.dropped)
+    for one in checked.kept:
+        if (reason := fitted[id_of(one)].reason) is not None:
+            dropped[id_of(one)] = (one, reason)
+    _see_that_some_fit(job, training.max_length, fitted)
+    examples = split(
+        [one for one in cast(list[_Example], checked.kept) if id_of(one) not in dropped], gate.held_out_one_in
+    )
+    if not examples.training:
+        raise JobError(f"all {job.example_count} examples of job {job.job_id} are held out", "wait for further ones")
+    _prove(tokenizer, [fitted[id_of(one)] for one in examples.training])
     store = VersionStore(data_dir)
-    parent = _pinned_parent(folder / CHECKPOINTS, base, store.in_use(tier).version)
-    work = Work(folder, job, training, gate, examples, base, store, parent)
+    parts = base.parts(unmarked(tokenizer))
+    parent = _pinned_parent(folder / CHECKPOINTS, parts, store.in_use(tier).version)
+    work = Work(folder, job, training, gate, examples, fitted, dropped, base, parts, tokenizer, store, parent)
     _check_parent(work)
     return work
+
+
+def _see_that_some_fit(job: TrainingJob, max_length: int, fitted: Mapping[str, Fitted[Any]]) -> None:
+    """See that an example is left, else say what each reason asks for."""
+    if any(one.example is not None for one in fitted.values()):
+        return
+    reasons = Counter(str(one.reason) for one in fitted.values())
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    detail = next((f" ({one.detail})" for one in fitted.values() if one.detail), "")
+    remedy = (
+        "give jobs.base_model a chat template that takes such conversations"
+        if reasons.most_common(1)[0][0] == "refused_by_template"
+        else f"raise jobs.{job.tier}.max_length"
+    )
+    raise JobError(
+        f"no example of job {job.job_id} can be trained on with max_length = {max_length}: {counts}{detail}",
+        f"{remedy}, then {RETRY}",
+    )
+
+
+def _prove(tokenizer: PreTrainedTokenizerBase, fitted: Sequence[Fitted[Any]]) -> None:
+    """Render one example, one with reasoning where there is one, and see that what is to be taught is marked."""
+    examples: list[PreferencePair | Trace] = [one.example for one in fitted if one.example is not None]
+    example = next((one for one in examples if isinstance(one, Trace) and one.thinking), examples[0])
+    if isinstance(example, Trace):
+        prove_template(tokenizer, trace_messages(example))
+    else:
+        messages = pair_messages(example)
+        prove_template(tokenizer, messages["prompt"] + messages["chosen"])
 
 
 def ancestors(store: VersionStore, tier: JobTier, version: str | None) -> Iterator[str]:
@@ -132,16 +205,16 @@ def trained_prompts(store: VersionStore, tier: JobTier, version: str | None) -> 
     return frozenset(found)
 
 
-def _pinned_parent(checkpoints: Path, base: BaseModel, in_use: str | None) -> str | None:
+def _pinned_parent(checkpoints: Path, base_parts: Mapping[str, str], in_use: str | None) -> str | None:
     """Return the version in use when the job began; checkpoints on another base model are dropped."""
     path = checkpoints / START_NAME
     if path.is_file():
         start = json.loads(path.read_bytes())
-        if start["base_model_sha256"] == base.sha256:
+        if start.get("base_model") == base_parts:
             return str(start["parent_version"]) if start["parent_version"] is not None else None
     if is_main_process():
         shutil.rmtree(checkpoints, ignore_errors=True)
-        start = {"parent_version": in_use, "base_model_sha256": base.sha256}
+        start = {"parent_version": in_use, "base_model": dict(base_parts)}
         write_atomically(path, json.dumps(start).encode())
     return in_use
 
@@ -155,6 +228,10 @@ def _check_parent(work: Work[_Training, _Example]) -> None:
     back = f"set it back, then {RETRY}, or promote or roll back to a version that has it ({listed})"
     if record.base_model_sha256 not in (None, work.base.sha256):
         raise JobError(f"version {work.parent} in use adapts {record.base_model}, not {work.base.name}", back)
+    changed = [name for name, known in record.base_model_parts.items() if known != work.base_parts.get(name)]
+    if changed:
+        what = " and ".join(name.replace("_", " ") for name in changed)
+        raise JobError(f"the {what} of base model {work.base.name} changed since version {work.parent} in use", back)
     before, now = record.settings.get("training"), work.training.model_dump(mode="json")
     for name in FIXED:
         if isinstance(before, dict) and before.get(name, now[name]) != now[name]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from typing import Literal
 
 import orjson
@@ -12,14 +13,26 @@ from pydantic import JsonValue
 from schemas.events import PairKind, PreferencePair
 from schemas.records import Answer
 from schemas.settings import PairsSettings
+from trainers.text import normalised
 
 Side = Literal["chosen", "rejected"]
+
+_NOTHING: tuple[JsonValue, ...] = ("", {}, [])
 
 DROP_REASONS = ("no_reward", "neutral", "chosen_no_confidence", "chosen_low_confidence", "no_content")
 """Why an answer is no candidate, in the order in which the rules are asked."""
 
 REJECT_REASONS = ("different_intent", "no_shared_domain", "no_shared_device", "small_gap", "same_answer")
 """Why two candidates make no pair, in the order in which the rules are asked."""
+
+
+_STAMPED = (
+    "chosen_reward_above",
+    "rejected_reward_below",
+    "min_evaluation_confidence",
+    "min_reward_gap",
+    "one_to_one",
+)
 
 
 def side_of(reward: float | None, settings: PairsSettings) -> Side | None:
@@ -58,7 +71,10 @@ def drop_reason(answer: Answer, settings: PairsSettings) -> str | None:
 
 
 def substance(content: JsonValue) -> bytes:
-    """Return a digest of what an answer says; widget ids only tell the widgets of one plan apart and are left out."""
+    """Return a digest of what an answer says, however it is spelt.
+
+    Left out are widget ids, which only tell the widgets of one plan apart, and fields that say nothing.
+    """
     if isinstance(content, list):
         content = [
             {name: value for name, value in widget.items() if name != "widget_id"}
@@ -66,7 +82,19 @@ def substance(content: JsonValue) -> bytes:
             else widget
             for widget in content
         ]
-    return hashlib.blake2b(_canonical(content), digest_size=16).digest()
+    return hashlib.blake2b(_canonical(_said(content)), digest_size=16).digest()
+
+
+def _said(content: JsonValue) -> JsonValue:
+    """Return JSON with its texts normalised, without fields that are null, empty text, `{}` or `[]`."""
+    if isinstance(content, str):
+        return normalised(content)
+    if isinstance(content, list):
+        return [_said(one) for one in content]
+    if isinstance(content, dict):
+        parts = {name: _said(value) for name, value in content.items()}
+        return {name: value for name, value in parts.items() if value is not None and value not in _NOTHING}
+    return content
 
 
 def devices_disagree(chosen: frozenset[str], rejected: frozenset[str]) -> bool:
@@ -127,7 +155,14 @@ def make_pair(chosen: Answer, rejected: Answer, settings: PairsSettings) -> Pref
         rejected_devices=rejected.device_types,
         chosen_feedback_ids=chosen.feedback_ids,
         rejected_feedback_ids=rejected.feedback_ids,
+        chosen_by=stamp(settings),
     )
+
+
+@lru_cache(maxsize=8)
+def stamp(settings: PairsSettings) -> dict[str, JsonValue]:
+    """Return the rules that a pair is made under, for the pair to carry."""
+    return {name: getattr(settings, name) for name in _STAMPED}
 
 
 def broken_rule(pair: PreferencePair, settings: PairsSettings) -> str | None:

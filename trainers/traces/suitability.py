@@ -5,15 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import JsonValue
+
 from schemas.events import Trace
 from schemas.settings import TracesSettings
 
 Grade = Literal["excellent", "limited", "unusable"]
 
-REASONS = ("empty", "no_thinking", "truncated", "too_long")
+REASONS = (
+    "empty",
+    "thinking_omitted",
+    "no_thinking",
+    "redacted_thinking",
+    "truncated",
+    "tool_use",
+    "unfinished",
+    "too_long",
+)
 """What can be wrong with a trace; its first reason is the one that it is counted under."""
 
+NATURAL_ENDS = frozenset({"end_turn", "stop", "stop_sequence", "eos"})
+"""The stop reasons of an answer that came to its end; a trace that names none is taken for one."""
 _CUT_OFF = frozenset({"max_tokens", "length"})
+_TOOL_USE = frozenset({"tool_use", "tool_calls", "function_call"})
+_LIMITED = frozenset({"thinking_omitted", "no_thinking", "redacted_thinking"})
+"""What leaves a whole answer, though not its whole reasoning."""
 _CHARACTERS_PER_TOKEN = 4
 
 
@@ -35,17 +51,33 @@ def estimated_tokens(trace: Trace) -> int:
 
 
 def assess(trace: Trace, settings: TracesSettings) -> Suitability:
-    """Grade a trace: unusable where it is empty, truncated or too long, limited where only its thinking is missing."""
+    """Grade a trace: limited where only its thinking is missing, in part or whole, else unusable for any reason.
+
+    Stop reasons are allowed, not denied: a refusal, a pause, an overflow, a filter, an error and whatever an API will
+    call its next one are no end of an answer. A turn that calls a tool is no answer either: its call stands in the
+    text, in no form that the base model's own template gives to calls.
+    """
+    has_thinking = bool((trace.thinking or "").strip())
+    stop = trace.stop_reason
     found = {
         "empty": not trace.prompt.strip() or not trace.response.strip(),
-        "no_thinking": not (trace.thinking or "").strip(),
-        "truncated": trace.stop_reason in _CUT_OFF,
+        "thinking_omitted": not has_thinking and bool(trace.thinking_omitted),
+        "no_thinking": not has_thinking and not trace.thinking_omitted,
+        "redacted_thinking": bool(trace.redacted_thinking),
+        "truncated": stop in _CUT_OFF,
+        "tool_use": stop in _TOOL_USE,
+        "unfinished": stop is not None and stop not in NATURAL_ENDS | _CUT_OFF | _TOOL_USE,
         "too_long": estimated_tokens(trace) > settings.max_tokens,
     }
     reasons = tuple(name for name in REASONS if found[name])
     if not reasons:
         return Suitability("excellent", ())
-    return Suitability("limited" if reasons == ("no_thinking",) else "unusable", reasons)
+    return Suitability("limited" if _LIMITED.issuperset(reasons) else "unusable", reasons)
+
+
+def stamp(settings: TracesSettings) -> dict[str, JsonValue]:
+    """Return the rules that a trace is counted by, for the trace to carry."""
+    return {"require_thinking": settings.require_thinking, "max_tokens": settings.max_tokens}
 
 
 def is_eligible(assessment: Suitability, settings: TracesSettings) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from schemas.events import Experience, Feedback
 from schemas.records import Answer
 from schemas.settings import Settings
-from streams.audit.explain import compose
-from streams.audit.story import Gathered, Place
+from streams.audit.explain import _where, compose
+from streams.audit.story import Gathered, Place, _jobs_with
 from trainers.pairs.entry import PAIRED, WAITING, Entry
 
 SETTINGS = Settings()
@@ -97,6 +99,12 @@ def test_a_pair_is_told_with_its_job_and_version() -> None:
     told = lines(found, "widget")
     assert told[1] == "pair p1: chosen, against e9, gap 1.2, shared domains pumps"
     assert told[2] == "  in job dpo-1 (finished), in version dpo-abc, promoted"
+    for use, words in (
+        ({"use": "training", "cut": True}, "trained in version dpo-abc, shortened to max_length, promoted"),
+        ({"use": "held_out"}, "held out: never trained on, it judges version dpo-abc, promoted"),
+        ({"use": "dropped", "reason": "too_long"}, "dropped as too_long, not trained in version dpo-abc, promoted"),
+    ):
+        assert next(iter(_where(Place("p", 3, 0, ({**job, **use},)), 80, "pairs"))).endswith(words)
     found.places["p1"] = Place("p1", 3, 0, ())
     assert lines(found, "widget")[2] == "  4. of the 80 pairs of the next job"
 
@@ -153,3 +161,24 @@ def test_feedback_before_its_experience_is_told() -> None:
     found = Gathered(experience_id="e1", feedbacks=[(1.0, feedback("f1", "user", "01:00:00", reward=0.5))])
     assert lines(found, "Arrival")[0].startswith("the experience itself is not in the stream")
     assert "f1 led to no score update" in lines(found, "Tier 1")[1]
+
+
+def test_an_examples_jobs_are_those_whose_dataset_has_its_very_id(tmp_path: Path) -> None:
+    """`story-1` was told the jobs of `story-12`."""
+    for job, ids in (("sft-1", ["story-12", "other"]), ("sft-2", ["story-1"])):
+        folder = tmp_path / "jobs" / job
+        folder.mkdir(parents=True)
+        lines = [json.dumps({"trace_id": name, "prompt": "like story-1"}) for name in ids]
+        (folder / "dataset.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        (folder / "job.json").write_text(json.dumps({"tier": "sft"}))
+        (folder / "result.json").write_text(json.dumps({"state": "finished", "version": f"{job}-v", "promoted": True}))
+    lineage = tmp_path / "models" / "sft" / "sft-2-v" / "lineage.jsonl"
+    lineage.parent.mkdir(parents=True)
+    lineage.write_text(json.dumps({"id": "story-1", "use": "dropped", "reason": "too_long"}) + "\n")
+    found = dict(_jobs_with(tmp_path, {"story-1", "story-12"}))
+    assert {name: [job["job_id"] for job in jobs] for name, jobs in found.items()} == {
+        "story-1": ["sft-2"],
+        "story-12": ["sft-1"],
+    }
+    assert (found["story-1"][0]["use"], found["story-1"][0]["reason"]) == ("dropped", "too_long")
+    assert "use" not in found["story-12"][0]

@@ -129,3 +129,29 @@ def test_an_adapter_of_another_rank_is_critical(tmp_path: Path) -> None:
         "Tier 2, preference training (DPO): adapter rank is configured as 8, but 4 is in effect "
         "(adapter of models/dpo/dpo-a)"
     ]
+
+
+def test_a_setting_that_its_training_did_not_have_is_critical(tmp_path: Path) -> None:
+    """What counts is what the job's process read back from what it had built, not what was asked for."""
+    asked = {"beta": 0.1, "seed": 0, "threads": 0, "lora_targets": "all-linear"}
+    built = {"beta": 0.5, "seed": 0, "threads": 2, "lora_targets": "k_proj,q_proj", "linear_layers_without": 0}
+    version = {"version": "dpo-a", "path": "models/dpo/dpo-a", "bytes": 9, "adapter": {"r": 8}}
+    settings = {"settings": {"training": asked, "effective": built}}
+    found = disk(versions={"scorer": [], "dpo": [{**version, **settings}], "sft": []})(collected(tmp_path))
+    assert [f.text for f in make_report(found).findings if f.severity == "critical"] == [
+        "Tier 2, preference training (DPO): in training: beta is configured as 0.1, but 0.5 is in effect "
+        "(models/dpo/dpo-a, as built)"
+    ]
+
+
+def test_reasoning_that_the_api_left_out_is_a_warning_that_names_its_setting(tmp_path: Path) -> None:
+    found = collected(tmp_path)
+    traces = tuple(
+        replace(one, trace=one.trace.model_copy(update={"thinking": None, "thinking_omitted": True}))
+        for one in found.disk.traces
+    )
+    report = make_report(disk(traces=traces)(found))
+    (warning,) = [one for one in report.findings if one.code == "thinking_omitted"]
+    assert warning.severity == "warning"
+    assert warning.text == f"{len(traces)} of {len(traces)} traces had reasoning of which the API left the text out"
+    assert 'thinking={"type": "adaptive", "display": "summarized"}' in warning.remedy

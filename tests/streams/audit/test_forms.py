@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from schemas.events import Trace
-from streams.audit.document import lay_out
+from streams.audit.document import became_of, lay_out
 from streams.audit.figures import make_report
 from streams.audit.markdown import to_markdown
 from streams.audit.page import to_html
@@ -112,3 +112,10 @@ def test_two_forms_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> No
         main(["audit", "--json", "--html"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: choose one of --json, --markdown, --html")
+
+
+def test_a_jobs_examples_are_told_by_what_became_of_them() -> None:
+    metrics = {"trained_on": 38, "held_out_of_job": 6, "dropped": {"too_long": 3, "not_reached": 1}, "cut": 2}
+    assert became_of(metrics) == "38 trained on (2 shortened), 6 held out, dropped: 3 too_long, 1 not_reached"
+    assert became_of({"to_train_on": 4, "held_out_of_job": 1, "dropped": {}, "cut": 0}) == "4 trained on, 1 held out"
+    assert became_of({"trained_on": 22}) == "-"  # of an earlier release

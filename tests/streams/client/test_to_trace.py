@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from anthropic.types import Message, RedactedThinkingBlock, TextBlock, ThinkingBlock, ToolUseBlock, Usage
 
-from schemas.settings import TracesSettings
-from streams.client import CaptureError, to_trace
+from schemas.events import Trace
+from schemas.settings import Settings, TracesSettings
+from streams.client import AsyncClient, CaptureError, to_trace
 from trainers.traces.suitability import assess
 
 
@@ -108,3 +110,60 @@ def test_what_is_no_response_is_refused_in_one_line(response: Any) -> None:
     with pytest.raises(CaptureError, match="no trace can be made of") as caught:
         to_trace(response, messages="q")
     assert "\n" not in str(caught.value)
+
+
+# Loops as they are written with the SDK
+
+
+def test_a_loop_whose_messages_hold_the_sdks_own_blocks_becomes_turns() -> None:
+    call = ToolUseBlock(type="tool_use", id="t1", name="read_gauge", input={"pump": "001"})
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "4.2 mm/s"}]}
+    messages: list[Any] = [{"role": "user", "content": "Vibration?"}]
+    first = message(THINKING, TextBlock(type="text", text="I look."), call, stop_reason="tool_use")
+    messages.append({"role": "assistant", "content": first.content})
+    messages.append({"role": "user", "content": [result]})
+    trace = to_trace(message(THINKING, TEXT), messages=messages)
+    assert trace.messages is not None
+    assert [(turn.role, turn.content) for turn in trace.messages] == [
+        ("user", "Vibration?"),
+        ("assistant", 'I look.\n{"tool": "read_gauge", "input": {"pump": "001"}}'),
+        ("user", "4.2 mm/s"),
+    ]
+    assert trace.prompt == (
+        'user: Vibration?\n\nassistant: I look.\n{"tool": "read_gauge", "input": {"pump": "001"}}\n\nuser: 4.2 mm/s'
+    )
+    assert Trace.from_json(trace.to_json()) == trace
+
+
+def test_a_whole_response_appended_as_a_turn_works() -> None:
+    trace = to_trace(
+        message(TEXT), messages=[{"role": "user", "content": "a"}, message(TEXT), {"role": "user", "content": "b"}]
+    )
+    assert trace.messages is not None
+    assert [turn.content for turn in trace.messages] == ["a", "4.2 mm/s.", "b"]
+
+
+def test_the_prompt_is_drawn_from_the_turns_where_it_is_not_given() -> None:
+    fields = {"trace_id": "t", "timestamp": 1, "kind": "k", "response": "r", "model": "m"}
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    assert Trace.model_validate({**fields, "messages": turns}).prompt == "user: a\n\nassistant: b\n\nuser: c"
+    assert Trace.model_validate({**fields, "messages": turns[:1]}).prompt == "a"
+
+
+def test_thinking_that_the_api_left_out_is_told_apart_from_none() -> None:
+    empty = ThinkingBlock(type="thinking", thinking="", signature="s")
+    omitted = to_trace(message(empty, TEXT), messages="q")
+    assert (omitted.thinking, omitted.thinking_omitted) == (None, True)
+    assert assess(omitted, TracesSettings()).reasons == ("thinking_omitted",)
+    hidden = RedactedThinkingBlock(type="redacted_thinking", data="opaque")
+    holed = to_trace(message(THINKING, hidden, TEXT), messages="q")
+    assert (holed.thinking, holed.redacted_thinking) == ("The pump is 001.", 1)
+    assert assess(holed, TracesSettings()).reasons == ("redacted_thinking",)
+
+
+@pytest.mark.parametrize("response", [SimpleNamespace(id="x"), SimpleNamespace(), None, message(TEXT)])
+def test_capture_never_raises_into_the_serving_path(response: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENABLE_TIER3_CAPTURE", "true")
+    messages: Any = 7 if isinstance(response, Message) else "q"
+    client: Any = SimpleNamespace(settings=Settings(), _redact=None)
+    assert asyncio.run(AsyncClient.capture(client, response, messages=messages, confidence=1.0)) is None

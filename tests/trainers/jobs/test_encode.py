@@ -4,7 +4,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.trainers.jobs import tiny
 from trainers.jobs.chat_template import CHATML, MARKED_CHATML
-from trainers.jobs.encode import encode, fit_trace, likelihoods
+from trainers.jobs.encode import encode, likelihoods
+from trainers.jobs.fit import fit_trace
 from trainers.jobs.formats import pair_messages, split_answer, trace_messages
 
 CONVERSATIONS = [
@@ -58,8 +59,9 @@ def test_a_likelihood_is_the_models_own_loss(tiny_base, tokenizer):
 
 def test_a_long_trace_loses_reasoning_and_keeps_its_whole_answer(tokenizer):
     long = tiny.traces(1)[0].model_copy(update={"thinking": "I count rows. " * 60})
-    cut, was_cut = fit_trace(tokenizer, long, 128)
-    assert was_cut
+    fitted = fit_trace(tokenizer, long, 128)
+    cut = fitted.example
+    assert fitted.cut
     assert cut is not None
     assert len(encode(tokenizer, trace_messages(cut), 2**30).ids) <= 128
     thinking, response = split_answer(trace_messages(cut)[-1]["content"])
@@ -71,9 +73,11 @@ def test_a_long_trace_loses_reasoning_and_keeps_its_whole_answer(tokenizer):
 
 def test_a_short_trace_stays_as_it_is(tokenizer):
     trace = tiny.traces(1)[0]
-    assert fit_trace(tokenizer, trace, 512) == (trace, False)
+    fitted = fit_trace(tokenizer, trace, 512)
+    assert (fitted.example, fitted.cut, fitted.reason) == (trace, False, None)
 
 
 def test_a_trace_whose_answer_alone_is_too_long_is_none(tokenizer):
     trace = tiny.traces(1)[0].model_copy(update={"response": "many words " * 200})
-    assert fit_trace(tokenizer, trace, 128) == (None, True)
+    fitted = fit_trace(tokenizer, trace, 128)
+    assert (fitted.example, fitted.reason) == (None, "too_long")

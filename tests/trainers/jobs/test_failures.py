@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import resource
 import shutil
@@ -63,11 +64,17 @@ def test_a_changed_empty_or_truncated_dataset_fails_the_job(job, change, reason)
     assert recovers(job)
 
 
-def test_an_example_that_breaks_a_rule_of_the_job_fails_it(job):
+def test_a_job_whose_examples_all_break_its_rules_fails(job):
     request = json.loads((job / "job.json").read_bytes())
     request["settings"]["rules"]["min_reward_gap"] = 1.9
     (job / "job.json").write_text(json.dumps(request))
-    assert "breaks the rule" in failed(job)
+    unstamped = [pair.model_copy(update={"chosen_by": None}).to_json() for pair in tiny.pairs(12)]
+    data = b"".join(line + b"\n" for line in unstamped)
+    (job / "dataset.jsonl").write_bytes(data)
+    request["dataset_sha256"] = hashlib.sha256(data).hexdigest()
+    (job / "job.json").write_text(json.dumps(request))
+    assert "no example" in (reason := failed(job))
+    assert "breaks the rule small_gap" in reason
 
 
 @pytest.mark.parametrize("name", ["/nowhere/model", "no-such-package", "./gone"])
@@ -160,7 +167,7 @@ def test_what_nobody_foresaw_is_a_crash():
 
 
 def test_a_job_of_which_everything_is_held_out_says_so(tiny_base, tmp_path):
-    held = split(tiny.pairs(40), 4).held_out
+    held = split(tiny.pairs(40), tiny.ONE_IN).held_out
     assert "are held out" in failed(tiny.job(tmp_path, "dpo", held, tiny.settings(tiny_base)))
 
 

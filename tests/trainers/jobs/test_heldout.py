@@ -1,7 +1,18 @@
 import json
 
+import pytest
+
+from schemas.events import Turn, flat_prompt
 from tests.trainers.jobs import tiny
-from trainers.jobs.heldout import held_out_pairs, held_out_traces, prompt_hash, prompts_of, split, use_of
+from trainers.jobs.heldout import (
+    earlier_prompts_of,
+    held_out_pairs,
+    held_out_traces,
+    prompt_hash,
+    prompts_of,
+    split,
+    use_of,
+)
 
 SETTINGS = tiny.settings("nowhere")
 
@@ -9,6 +20,43 @@ SETTINGS = tiny.settings("nowhere")
 def test_case_and_white_space_make_no_other_prompt():
     assert prompt_hash("Turn  ON\nthe light ") == prompt_hash("turn on the light")
     assert prompt_hash("turn on the light") != prompt_hash("turn off the light")
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        "Why is Jan's caf\u00e9 hot",
+        "why is jan\u2019s cafe\u0301 hot?",
+        "WHY is Jan's  caf\u00c9 hot!?",
+        " why is\u200b jan's caf\u00e9 hot . ",
+    ],
+)
+def test_a_prompt_is_one_however_it_is_spelt(spelt):
+    assert prompt_hash(spelt) == prompt_hash("Why is Jan's caf\u00e9 hot?")
+    assert prompt_hash("?!") != prompt_hash("")
+
+
+def test_the_turns_of_one_talk_fall_on_one_side():
+    first = Turn(role="user", content="Hello, pump 3 is loud")
+    turns = [first]
+    sides = set()
+    for number in range(6):
+        talk = tiny.traces(1)[0].model_copy(
+            update={"trace_id": f"talk-{number}", "messages": tuple(turns), "prompt": flat_prompt(turns)}
+        )
+        sides.add((prompts_of(talk), use_of(talk, 2)))
+        turns += [Turn(role="assistant", content=f"answer {number}"), Turn(role="user", content=f"more {number}")]
+    assert len(sides) == 1
+
+
+def test_what_an_earlier_releases_lineage_names_is_held_out_no_more(tmp_path):
+    """It spelt prompts apart that are one now."""
+    everyone = [one for one in tiny.traces(40) if use_of(one, 2) == "held_out"]
+    tiny.job(tmp_path, "sft", everyone, tiny.settings("no base needed"))
+    before = frozenset(earlier_prompts_of(everyone[0]))
+    assert before != frozenset(prompts_of(everyone[0]))
+    kept = held_out_traces(tmp_path, 2, 100, before)
+    assert [one.trace_id for one in kept] == [one.trace_id for one in everyone[1:]]
 
 
 def test_no_held_out_prompt_is_ever_trained_on():

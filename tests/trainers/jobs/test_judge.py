@@ -1,48 +1,83 @@
-"""The gate's figures on likelihoods that are given."""
+"""What the gate reads off likelihoods that are given: the arithmetic, without a model."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from trainers.jobs.judge import judge_dpo, judge_sft
+from tests.trainers.jobs import tiny
+from trainers.jobs.encode import Likelihood
+from trainers.jobs.gate import decide
+from trainers.jobs.judge import Judge, judge_sft
 
 
-class Given:
-    """Rates each text by figures that stand in it: loss under the candidate, and under the version in use."""
+@dataclass
+class Scripted:
+    """A judge to which each conversation is a pair of losses: of the candidate, and of the version in use."""
 
-    def sides(self, pairs: list[Any]) -> tuple[list[Any], list[Any], list[Any]]:
-        return pairs, [pair.good for pair in pairs], [pair.bad for pair in pairs]
+    own: list[tuple[float, float]]
+    elsewhere: list[list[tuple[float, float]]]
 
-    def conversations(self, traces: list[Any]) -> tuple[list[Any], list[Any]]:
-        return traces, [trace.losses for trace in traces]
+    def conversations(self, traces: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """Return the traces as they are."""
+        return list(traces), list(self.own)
 
-    def both(self, encoded: list[Any]) -> tuple[list[Any], list[Any]]:
-        return tuple([SimpleNamespace(loss=of[n], logprob=-of[n]) for of in encoded] for n in (0, 1))  # type: ignore[return-value]
+    def after_others(self, traces: Sequence[Any]) -> list[list[Any]]:
+        """Return the losses after other prompts."""
+        return self.elsewhere
 
+    def sides(self, pairs: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+        """Return no pairs."""
+        return [], [], []
 
-@pytest.fixture(autouse=True)
-def _names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainers.jobs.judge.id_of", lambda example: example.name)
-    monkeypatch.setattr("trainers.jobs.judge.prompts_of", lambda example: [example.name])
-
-
-PAIRS: Any = [SimpleNamespace(name=name, good=(1.0, 2.0), bad=(3.0, 2.5)) for name in "ab"]
-TRACES: Any = [SimpleNamespace(name=name, losses=losses) for name, losses in (("c", (2.0, 1.5)), ("d", (1.0, 0.8)))]
-JUDGE: Any = Given()
-
-
-def test_what_the_other_tiers_text_loses_by_a_dpo_job_is_a_regression_above_zero() -> None:
-    judged = judge_dpo(JUDGE, PAIRS, TRACES, 0.5, 0.95)
-    assert judged.regression == pytest.approx(0.35)
-    # beta times (gap of 2 nats under the candidate less 0.5 under the version in use)
-    assert [row["margin"] for row in judged.rows] == [pytest.approx(0.75)] * 2
+    def both(self, encoded: Sequence[Any]) -> tuple[list[Likelihood], list[Likelihood]]:
+        """Return the losses as likelihoods of one token."""
+        return [Likelihood(-one, 1) for one, _ in encoded], [Likelihood(-before, 1) for _, before in encoded]
 
 
-def test_what_good_answers_gain_by_an_sft_job_is_a_regression_below_zero() -> None:
-    judged = judge_sft(JUDGE, TRACES, PAIRS, 0.95)
-    assert judged.regression == pytest.approx(-1.0)
-    assert judged.improvement is not None
-    assert judged.improvement.mean == pytest.approx(-0.35)
+def judged(more: float) -> Any:
+    """Judge eight answers that gain 0.3 after others' prompts and `more` beyond after their own."""
+    jitter = [0.01 * n for n in range(8)]
+    own = [(1.7 - more - j, 2.0) for j in jitter]
+    elsewhere = [[(2.7 - j, 3.0), (1.7 - j, 2.0)] for j in jitter]
+    return judge_sft(cast(Judge, Scripted(own, elsewhere)), tiny.traces(8), [], 0.95)
+
+
+@pytest.mark.parametrize(("more", "promoted"), [(0.05, True), (0.0, False), (-0.05, False)])
+def test_shuffled_answers_gain_by_their_form_and_are_not_promoted(more, promoted):
+    found = judged(more)
+    assert found.improvement.mean == pytest.approx(0.335 + more)
+    assert found.improvement.low > 0
+    assert found.beyond_form.mean == pytest.approx(more, abs=1e-9)
+    verdict = decide(found.improvement, 0.0, found.regression, 0.1, "nats a token", beyond_form=found.beyond_form)
+    assert verdict.promoted is promoted
+    assert ("by more than its answers' form" in verdict.reason) is not promoted
+    assert [row["gain_after_others"] for row in found.rows] == pytest.approx([0.3 + 0.01 * n for n in range(8)])
+
+
+def test_an_answer_that_fits_after_no_other_prompt_is_no_observation():
+    jitter = [0.01 * n for n in range(8)]
+    scripted = Scripted([(1.5 - j, 2.0) for j in jitter], [[] for _ in jitter])
+    found = judge_sft(cast(Judge, scripted), tiny.traces(8), [], 0.95)
+    assert found.beyond_form is None
+    assert found.rows[0]["gain_after_others"] is None
+
+
+def test_an_answer_is_looked_at_after_a_few_other_prompts_and_never_after_its_own(tiny_base):
+    from trainers.jobs.lora import load_tokenizer
+    from trainers.jobs.work import BaseModel
+
+    tokenizer = load_tokenizer(BaseModel("tiny", tiny_base, "0" * 64))
+    policy = SimpleNamespace(eval=lambda: None)
+    traces = tiny.traces(5)
+    traces.append(traces[0].model_copy(update={"trace_id": "again", "response": "Other words."}))
+    found = Judge(cast(Any, policy), tokenizer, None, 128).after_others(traces)
+    assert [len(rows) for rows in found] == [3] * 6
+    for trace, rows in zip(traces, found, strict=True):
+        texts = [tokenizer.decode(row.ids) for row in rows]
+        assert all(trace.response in text for text in texts)
+        assert not any(f"user\n{trace.prompt}<|im_end|>" in text for text in texts)

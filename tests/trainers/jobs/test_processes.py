@@ -56,7 +56,7 @@ def test_a_jobs_process_reports_as_it_goes_and_ends_with_its_result(tiny_base, t
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     stages = list(dict.fromkeys(line["metrics"]["stage"] for line in lines))
-    assert stages == ["checking the dataset", "train", "gate", "done"]
+    assert stages == ["checking the dataset", "fitting the examples", "train", "gate", "done"]
     assert lines[0]["metrics"]["settings"]["training"]["lora_rank"] == 4
     steps = [line["metrics"]["step"] for line in lines if "step" in line["metrics"]]
     assert steps == list(range(1, result(folder)["metrics"]["steps"] + 1))

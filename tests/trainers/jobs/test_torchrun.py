@@ -49,14 +49,14 @@ def test_two_processes_train_what_one_trains_with_twice_the_passes_and_resume(ti
     """Killed once, with checkpoints. What two processes see in a step one sees in two passes, within an epoch."""
     examples = tiny.pairs(40) if tier == "dpo" else tiny.traces(40)
     alone = tiny.job(
-        tmp_path / "alone", tier, examples, tiny.settings(tiny_base, max_steps=6, batch_size=2, gradient_accumulation=2)
+        tmp_path / "alone", tier, examples, tiny.settings(tiny_base, max_steps=4, batch_size=2, gradient_accumulation=2)
     )
-    wanted = tiny.settings(tiny_base, max_steps=6, batch_size=2, gradient_accumulation=1, checkpoint_interval=1e-6)
+    wanted = tiny.settings(tiny_base, max_steps=4, batch_size=2, gradient_accumulation=1, checkpoint_interval=1e-6)
     folder = tiny.job(tmp_path / "together", tier, examples, wanted)
     with subprocess.Popen(command(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("{") and json.loads(line)["metrics"].get("step", 0) >= 3:
+            if line.startswith("{") and json.loads(line)["metrics"].get("step", 0) >= 2:
                 os.kill(process.pid, signal.SIGKILL)
                 break
     assert not (folder / "result.json").exists()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from schemas.events import PreferencePair
 from tests.trainers.jobs import tiny
 from tests.trainers.jobs.running import TIERS, read_lines, run
 from trainers.jobs import dpo, process, sft
@@ -69,17 +70,21 @@ def test_a_version_says_what_it_was_made_of(finished, tier):
     record = store.get(tier, result["version"])
     job = json.loads((finished["data_dir"] / "jobs" / str(record.job_id) / "job.json").read_bytes())
     assert record.dataset_sha256 == job["dataset_sha256"]
-    assert record.settings == {**job["settings"], "format_version": 1}
+    effective = record.settings["effective"]
+    assert record.settings == {**job["settings"], "effective": effective, "format_version": 1}
     assert {"torch", "trl", "peft", "transformers", "python"} <= set(record.libraries)
     assert (record.parent_version, record.seed) == (None, 0)
     lines = read_lines(store.folder(tier, record.version) / "lineage.jsonl")
     examples = tiny.pairs(40) if tier == "dpo" else tiny.traces(40)
-    parts = split(examples, 4)
+    parts = split(examples, tiny.ONE_IN)
     wanted = {"training": len(parts.training), "held_out": len(parts.held_out)}
     assert {use: sum(line["use"] == use for line in lines) for use in wanted} == wanted
-    assert lines[0]["experience_ids"] == (["good-0", "bad-0"] if tier == "dpo" else ["good-0"])
-    if tier == "dpo":
-        assert lines[0]["feedback_ids"] == ["good-0/judged", "bad-0/judged"]
+    first = parts.training[0]
+    if isinstance(first, PreferencePair):
+        assert lines[0]["experience_ids"] == [first.chosen_experience_id, first.rejected_experience_id]
+        assert lines[0]["feedback_ids"] == [f"{name}/judged" for name in lines[0]["experience_ids"]]
+    else:
+        assert lines[0]["experience_ids"] == [first.experience_id]
 
 
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
@@ -123,9 +128,8 @@ def test_one_process_that_sees_two_gpus_trains_on_one(tiny_base, tmp_path, monke
     monkeypatch.setattr(module, name, seeing_two)
     examples = tiny.pairs(12) if tier == "dpo" else tiny.traces(12)
     work = TIERS[tier].prepare(tiny.job(tmp_path, tier, examples, tiny.settings(tiny_base)))
-    tokenizer = load_tokenizer(work.base)
     # TRL refuses a trainer for several GPUs in one process.
-    trainer = TIERS[tier].trainer(work, load_policy(work.base, None, work.training), tokenizer)
+    trainer = TIERS[tier].trainer(work, load_policy(work.base, None, work.training), work.received())
     assert trainer.args.n_gpu == 1
 
 
@@ -141,10 +145,10 @@ def test_nothing_of_a_held_out_prompt_reaches_the_trainer(tiny_base, tmp_path):
     folder = tiny.job(tmp_path, "dpo", tiny.pairs(40), tiny.settings(tiny_base))
     work = dpo.DPO.prepare(folder)
     tokenizer = load_tokenizer(work.base)
-    trainer = dpo.dpo_trainer(work, load_policy(work.base, None, work.training), tokenizer)
+    trainer = dpo.dpo_trainer(work, load_policy(work.base, None, work.training), work.received())
     seen = "".join(map(tokenizer.decode, trainer.train_dataset["prompt_ids"]))
     held = [pair.prompt + "<|im_end|>" for pair in work.examples.held_out]
-    assert len(held) == 14
+    assert len(held) == len(split(tiny.pairs(40), tiny.ONE_IN).held_out) > 5
     assert not [prompt for prompt in held if prompt in seen]
     assert all(pair.prompt + "<|im_end|>" in seen for pair in work.examples.training)
 
@@ -153,7 +157,7 @@ def test_the_loss_of_sft_is_on_the_assistants_words_alone(tiny_base, tmp_path):
     folder = tiny.job(tmp_path, "sft", tiny.traces(12), tiny.settings(tiny_base))
     work = sft.SFT.prepare(folder)
     tokenizer = load_tokenizer(work.base)
-    trainer = sft.sft_trainer(work, load_policy(work.base, None, work.training), tokenizer)
+    trainer = sft.sft_trainer(work, load_policy(work.base, None, work.training), work.received())
     for row, trace in zip(trainer.train_dataset, work.examples.training, strict=True):
         learned = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100]
         assert tokenizer.decode(learned) == trace_messages(trace)[-1]["content"] + "<|im_end|>"
@@ -169,8 +173,8 @@ def test_a_second_job_continues_from_the_version_in_use_which_is_its_reference(t
     second = tiny.job(tmp_path, "dpo", tiny.pairs(40, start=40), wanted)
     work = dpo.DPO.prepare(second)
     assert work.parent == first["version"]
-    tokenizer, parent = load_tokenizer(work.base), work.adapter(work.parent)
-    trainer = dpo.dpo_trainer(work, load_policy(work.base, parent, work.training), tokenizer)
+    parent = work.adapter(work.parent)
+    trainer = dpo.dpo_trainer(work, load_policy(work.base, parent, work.training), work.received())
     batch = next(iter(trainer.get_train_dataloader()))
     reference = torch.cat(trainer.compute_ref_log_probs(trainer.model, batch))
 
@@ -192,18 +196,20 @@ def test_a_second_job_is_judged_against_the_first_and_never_on_what_that_was_tra
     metrics = second["metrics"]
     assert metrics["judged_against"] == first["version"]
     assert metrics["losses"][0] == pytest.approx(0.693147, abs=1e-5)
-    assert metrics["held_out"] == len(split(tiny.pairs(80), 4).held_out)
-    assert metrics["accuracy_in_use"] == first["metrics"]["accuracy"]
+    assert metrics["held_out"] == len(split(tiny.pairs(80), tiny.ONE_IN).held_out)
     store = VersionStore(tmp_path)
+    before = {row["id"]: row["gap"] for row in read_lines(store.folder("dpo", first["version"]) / "gate.jsonl")}
+    again = {row["id"]: row["gap_in_use"] for row in read_lines(store.folder("dpo", second["version"]) / "gate.jsonl")}
+    assert {name: again[name] for name in before} == pytest.approx(before, abs=1e-4)
     assert store.get("dpo", second["version"]).parent_version == first["version"]
     rows = read_lines(store.folder("dpo", second["version"]) / "gate.jsonl")
-    trained = {p for pair in split(tiny.pairs(80), 4).training for p in prompts_of(pair)}
+    trained = {p for pair in split(tiny.pairs(80), tiny.ONE_IN).training for p in prompts_of(pair)}
     assert trained.isdisjoint(row["prompt"] for row in rows)
 
 
 def test_another_adapter_form_than_the_version_in_uses_does_not_start(tiny_base, tmp_path):
-    _, first = run(tiny.job(tmp_path, "sft", tiny.traces(12), tiny.settings(tiny_base)))
-    folder = tiny.job(tmp_path, "sft", tiny.traces(12, start=12), tiny.settings(tiny_base, lora_rank=8))
+    _, first = run(tiny.job(tmp_path, "sft", tiny.traces(24), tiny.settings(tiny_base)))
+    folder = tiny.job(tmp_path, "sft", tiny.traces(12, start=24), tiny.settings(tiny_base, lora_rank=8))
     code, result = run(folder)
     assert (code, result["state"]) == (1, "failed")
     assert f"jobs.sft.lora_rank = 8, but version {first['version']} in use has 4" in result["error"]
@@ -226,7 +232,7 @@ def test_a_version_that_is_no_better_is_kept_and_rejected(tiny_base, tmp_path, t
 
 def test_a_version_that_is_worse_is_rejected(tiny_base, tmp_path):
     """Trained to prefer the bad answers, and judged on held-out pairs as they are."""
-    good = split(tiny.pairs(40), 4)
+    good = split(tiny.pairs(40), tiny.ONE_IN)
     swapped = [
         pair
         for pair in tiny.pairs(40, swapped=True)
@@ -278,7 +284,7 @@ def killed_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
 def test_a_killed_job_goes_on_as_if_nothing_had_been(tiny_base, tmp_path, monkeypatch, tier):
     examples = tiny.pairs(24) if tier == "dpo" else tiny.traces(24)
-    wanted = tiny.settings(tiny_base, checkpoint_interval=1e-6, epochs=2)
+    wanted = tiny.settings(tiny_base, checkpoint_interval=1e-6, epochs=3)
     whole = run(tiny.job(tmp_path / "whole", tier, examples, wanted))[1]
     folder = tiny.job(tmp_path / "killed", tier, examples, wanted)
     for step in (3, 6):

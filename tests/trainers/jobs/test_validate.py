@@ -107,19 +107,42 @@ def test_what_is_missing_or_changed_fails_with_one_line(tmp_path, capsys, spoil,
 @pytest.mark.parametrize(
     ("tier", "events", "reason"),
     [
-        ("dpo", [*pairs(1), *pairs(1)], "a second time"),
+        ("dpo", [*pairs(1), *pairs(1)], "example 2 repeats"),
         ("dpo", [pairs(1)[0].model_copy(update={"shared_domains": ()})], "breaks the rule no_shared_domain"),
         ("dpo", [pairs(1)[0].model_copy(update={"evaluation_confidence": 0.1})], "chosen_low_confidence"),
         ("dpo", traces(1), "example 1 is no PreferencePair"),
-        ("dpo", [make_pair(answer("g", 0.9), answer(b, -0.9), SETTINGS.pairs) for b in "xy"], "a second time"),
-        ("sft", traces(1, thinking=None), "is limited: no_thinking"),
-        ("sft", traces(1, stop_reason="length"), "is unusable: truncated"),
+        ("sft", traces(1, thinking=None), "breaks the rule no_thinking"),
+        ("sft", traces(1, stop_reason="length"), "breaks the rule truncated"),
         ("sft", [*traces(1), *traces(1)], "example 2 repeats t0"),
     ],
 )
-def test_an_example_that_breaks_a_rule_fails_the_job_by_name(tmp_path, capsys, tier, events, reason):
+def test_a_dataset_without_a_usable_example_fails_the_job_by_name(tmp_path, capsys, tier, events, reason):
     assert main([str(prepare(tmp_path, tier, events))]) == 1
     assert reason in capsys.readouterr().err
+
+
+def test_an_example_that_breaks_its_rules_is_dropped_and_counted(tmp_path):
+    """A rule that is made stricter, one_to_one too, while examples wait takes none of the others with it."""
+    close = make_pair(answer("g9", 0.2), answer("b9", -0.15), SETTINGS.pairs).model_copy(update={"chosen_by": None})
+    twice = [make_pair(answer("g", 0.9), answer(b, -0.9), SETTINGS.pairs) for b in "xy"]
+    rules = {**SETTINGS.pairs.model_dump(), "min_reward_gap": 0.5}
+    folder = prepare(tmp_path, "dpo", [*pairs(3), close, *twice], settings={"rules": rules})
+    assert main([str(folder)]) == 0
+    metrics = result(folder)["metrics"]
+    assert metrics["dropped"] == {"small_gap": 1, "answer_used_twice": 1}
+    assert (metrics["examples"], metrics["kinds"]) == (6, {"voice": 4})
+
+
+def test_an_example_is_judged_by_the_rules_that_it_was_chosen_by(tmp_path):
+    """The settings became stricter after the choice: those of the job rule them out, their own do not."""
+    loose = SETTINGS.pairs.model_copy(update={"min_reward_gap": 0.1, "one_to_one": False})
+    close = [make_pair(answer("g", 0.2), answer(b, -0.15), loose) for b in "xy"]
+    strict = {**SETTINGS.pairs.model_dump(), "min_reward_gap": 0.5}
+    folder = prepare(tmp_path, "dpo", close, settings={"rules": strict})
+    assert main([str(folder)]) == 0
+    assert result(folder)["metrics"] == {"examples": 2, "kinds": {"voice": 2}}
+    limited = traces(2, thinking=None, chosen_by={"require_thinking": False, "max_tokens": 8192, "of_later": 1})
+    assert main([str(prepare(tmp_path / "sft", "sft", limited))]) == 0
 
 
 def test_a_count_that_is_not_the_jobs_fails(tmp_path, capsys):

@@ -156,3 +156,44 @@ def test_contents_are_compared_whatever_their_order_and_the_size_of_their_number
     assert substance(plan(a=1, b=2)) == substance(plan(b=2, a=1))
     assert substance(plan(a=2**70, b=1)) == substance(plan(b=1, a=2**70)) != substance(plan(a=2**70 + 1, b=1))
     assert substance(plan(a=1)) != substance(plan(a=True))
+
+
+def widget(**fields):
+    return [{"widget_id": "w", "widget_type": "gauge", "text": "Temp\u00e9rature of pump 1", **fields}]
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        widget(text="  temp\u00e9rature  OF pump 1"),
+        widget(text="Tempe\u0301rature of pump 1"),
+        widget(text="Temp\u00e9rature\u200b of pump 1"),
+        widget(params={}),
+        widget(params=None),
+        widget(size="", position=[]),
+        widget(widget_id="another"),
+    ],
+)
+def test_the_same_answer_however_it_is_spelt_makes_no_pair(spelt):
+    assert substance(spelt) == substance(widget())
+    assert reject_reason(answer(content=widget()), bad(content=spelt), RULES) == "same_answer"
+
+
+@pytest.mark.parametrize("other", [widget(params={"a": 0}), widget(params={"a": False}), widget(size="small")])
+def test_what_says_something_else_is_another_answer(other):
+    assert substance(other) != substance(widget())
+
+
+def test_the_same_reply_however_it_is_spelt():
+    assert substance("It\u2019s  on ") == substance("it's on") != substance("it's off")
+
+
+def test_a_pair_carries_the_rules_that_it_was_made_under():
+    made = make_pair(answer(), bad(), PairsSettings(min_reward_gap=0.7, one_to_one=False))
+    assert made.chosen_by == {
+        "chosen_reward_above": 0.1,
+        "rejected_reward_below": -0.1,
+        "min_evaluation_confidence": 0.5,
+        "min_reward_gap": 0.7,
+        "one_to_one": False,
+    }

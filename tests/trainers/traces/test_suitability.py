@@ -33,6 +33,25 @@ def trace(**changes):
         ({}, "excellent", ()),
         ({"thinking": None}, "limited", ("no_thinking",)),
         ({"thinking": " \n"}, "limited", ("no_thinking",)),
+        ({"thinking": None, "thinking_omitted": True}, "limited", ("thinking_omitted",)),
+        ({"redacted_thinking": 1}, "limited", ("redacted_thinking",)),
+        ({"thinking": None, "redacted_thinking": 1}, "limited", ("no_thinking", "redacted_thinking")),
+        ({"stop_reason": "end_turn"}, "excellent", ()),
+        ({"stop_reason": "stop_sequence"}, "excellent", ()),
+        ({"stop_reason": "eos"}, "excellent", ()),
+        ({"stop_reason": None}, "excellent", ()),
+        ({"stop_reason": "tool_use"}, "unusable", ("tool_use",)),
+        ({"stop_reason": "tool_calls"}, "unusable", ("tool_use",)),
+        ({"stop_reason": "refusal"}, "unusable", ("unfinished",)),
+        ({"stop_reason": "pause_turn"}, "unusable", ("unfinished",)),
+        ({"stop_reason": "model_context_window_exceeded"}, "unusable", ("unfinished",)),
+        ({"stop_reason": "content_filter"}, "unusable", ("unfinished",)),
+        ({"stop_reason": "error"}, "unusable", ("unfinished",)),
+        ({"stop_reason": "whatever comes next"}, "unusable", ("unfinished",)),
+        ({"thinking": None, "response": "<think>let me see</think>because"}, "excellent", ()),
+        ({"thinking": None, "response": "<think></think>because"}, "limited", ("no_thinking",)),
+        ({"thinking": None, "response": "<think>let me see"}, "limited", ("no_thinking",)),
+        ({"thinking": None, "response": "<think>let me see</think> "}, "unusable", ("empty",)),
         ({"response": " "}, "unusable", ("empty",)),
         ({"prompt": ""}, "unusable", ("empty",)),
         ({"stop_reason": "length"}, "unusable", ("truncated",)),
@@ -45,6 +64,13 @@ def trace(**changes):
 def test_a_trace_is_graded_with_its_reasons(changes, grade, reasons):
     found = assess(trace(**changes), SETTINGS)
     assert (found.grade, found.reasons) == (grade, reasons)
+
+
+def test_reasoning_within_the_answer_is_parted_from_it():
+    found = trace(thinking=None, response="\n<think>\nlet me see\n</think>\n\nbecause")
+    assert (found.thinking, found.response) == ("let me see", "because")
+    kept = trace(thinking="mine", response="<think>a tag</think> said")
+    assert (kept.thinking, kept.response) == ("mine", "<think>a tag</think> said")
 
 
 def test_tokens_are_the_reported_ones_else_a_quarter_of_the_characters():

@@ -26,7 +26,8 @@ from schemas.records import (
     features_size,
 )
 
-WIRE = ["feedback", "e1", "f1", ["feedback", 2, 7], 1700000000.25, "00ff00ff00ff00ff", "status"] + [
+WIRE = ["feedback", "e1", "f1", ["feedback", 2, 7], 1700000000.25, "00ff00ff00ff00ff", "status"]
+WIRE += [
     ["w0", "voice"],
     ["widget", "voice"],
     [0.5, None],

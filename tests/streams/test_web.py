@@ -1,4 +1,4 @@
-"""The web servers on real loopback ports, a worker's and a role's: what is open, what needs the token, what they say."""
+"""The web servers on real loopback ports, a worker's and a role's: what is open, what needs the token, what is said."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ BROUGHT = joined(*(arrival_of(entry(number)) for number in range(20)))
 
 @asynccontextmanager
 async def scorer_behind_a_gate(folder: Path, **scorer: Any) -> AsyncIterator[tuple[ScorerAgent, KeptPublisher, Gate]]:
-    """Yield a scorer that has scored some arrivals, with three feedbacks in its log, and the gate before its updates."""
+    """Yield a scorer that has scored some arrivals, with three feedbacks in its log, and the gate before updates."""
     async with scorer_in(folder, **scorer) as (app, agent, kept):
         await hand_over(app, BROUGHT)
         kept.log.append(*(feedbacks(number) for number in range(3)))
@@ -270,12 +270,11 @@ def test_a_record_that_cannot_be_read_stops_the_scorer_and_names_its_offset(tmp_
             await hand_over(app, BROUGHT)
             bad = kept.log.append(b"not of ours")
             kept.log.append(feedbacks(1))
+            if starting:
+                scorer.forget()
+            met = scorer.start_offset(bad + 2) if starting else scorer.process(kept.log.batch(bad))
             with pytest.raises(LogError, match=f"a record at offset {bad} that cannot be read: .* nothing of it may"):
-                if starting:
-                    scorer.forget()
-                    await scorer.start_offset(bad + 2)
-                else:
-                    await scorer.process(kept.log.batch(bad))
+                await met
             assert scorer._state.next_offset == bad
             assert "feedback_learned" not in reasons(kept)
 

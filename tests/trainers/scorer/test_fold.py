@@ -189,7 +189,7 @@ def test_settings_without_effect_on_learning_are_not_in_the_log() -> None:
 
 
 def test_settings_of_another_program_are_refused() -> None:
-    with pytest.raises(LogError, match="settings that this program does not know: .'warmth'"):
+    with pytest.raises(LogError, match=r"settings that this program does not know: .'warmth'"):
         ScorerFold({**learning_settings(SMALL), "warmth": 3})
 
 

@@ -22,7 +22,7 @@ from benchmarks.throughput_run import Bench
 
 VARIABLES = {"TIERSTREAM_KAFKA__SESSION_TIMEOUT": "60s"}
 """The worker stands still for seconds."""
-LOGS = ("experiences-*", "scorer-entries-*", "*-changelog-*")
+LOGS = ("experiences-*", "scorer-log-*", "*-changelog-*")
 """The broker's folders of what an experience leaves in topics."""
 
 
@@ -44,7 +44,7 @@ class History:
     topic_bytes: float
     """An experience, in the topic `experiences`."""
     entry_bytes: float
-    """In `scorer-entries`, features included."""
+    """In `scorer-log`, features included."""
     changelog_bytes: float
     """In the changelogs of the join's tables."""
     state_bytes: float
@@ -87,7 +87,7 @@ def main(sizes: Sequence[int], feedbacks: int, rate: float, seconds: float, json
         "p50 / p99, ms": "{0.p50_ms:.0f} / {0.p99_ms:.0f}",
         "restart until ready, s": "{0.restart_seconds:.1f}",
         "bytes an experience in its topic": "{0.topic_bytes:,.0f}",
-        "… in scorer-entries": "{0.entry_bytes:,.0f}",
+        "… in scorer-log": "{0.entry_bytes:,.0f}",
         "… in the join's changelogs": "{0.changelog_bytes:,.0f}",
         "… in local state": "{0.state_bytes:,.0f}",
     }
@@ -105,9 +105,7 @@ async def _measure(size: int, feedbacks: int, rate: float, seconds: float, conso
         try:
             arriving = await bench.stage()
             logs = folder / "data" / "broker"
-            disk = [
-                _bytes_of(logs, pattern) / size for pattern in ("experiences-*", "scorer-entries-*", "*-changelog-*")
-            ]
+            disk = [_bytes_of(logs, pattern) / size for pattern in ("experiences-*", "scorer-log-*", "*-changelog-*")]
             saturation = await bench.resume(feedbacks)
             if saturation.updates != feedbacks:
                 raise CommandFailedError(f"{saturation.updates} of {feedbacks} feedbacks have a score update")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.load import Load, feedback_id
 from benchmarks.open_loop import OpenLoop, open_loop, publisher_of
-from benchmarks.processes import cpu_seconds, peak_bytes, resident_bytes
+from benchmarks.processes import cpu_seconds, family, resident_bytes
 from benchmarks.system import START_TIMEOUT_SECONDS, Command, CommandFailedError, last_line, settings_of
 from benchmarks.topics import ends, read_all, reader, wait_until_processed
 from schemas.events import ScoreUpdate
@@ -120,13 +120,13 @@ class Bench:
         self.stop_workers()
         self._say(f"publishing {feedbacks:,} feedbacks for a worker to come")
         await self._publish_feedback(feedbacks)
-        joined, scored = await ends(self.settings, topology.SCORER_ENTRIES), await self._score_ends()
+        joined, scored = await ends(self.settings, topology.SCORER_LOG), await self._score_ends()
         await self.start_workers()
         before = self._cpu_seconds()
         await self._wait()
         spent = self._cpu_seconds() - before
         self._processed = feedbacks
-        async with reader(self.settings, topology.SCORER_ENTRIES, joined) as consumer:
+        async with reader(self.settings, topology.SCORER_LOG, joined) as consumer:
             first = (await consumer.getone()).timestamp
         return await self._saturation(feedbacks, scored, first / 1000, spent)
 
@@ -175,8 +175,8 @@ class Bench:
         return Saturation(feedbacks, len(distinct), last - first, spent, broker)
 
     def _tell(self, number: signal.Signals) -> None:
-        for worker in self.workers:
-            worker.process.send_signal(number)
+        for process in [one for worker in self.workers for one in family(worker.process.pid)]:
+            process.send_signal(number)
 
     def _cpu_seconds(self) -> float:
         return sum(cpu_seconds(worker.process.pid) for worker in self.workers)

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer
 
 from schemas.settings import Settings
 from streams.kafka_options import client_options
-from streams.lag import PartitionLag, measure_lag
+from streams.lag import PartitionLag, measure_lag, trainer_group
 
 _FETCH_BYTES = 4 * 1024 * 1024
 _POLL_MS = 100
@@ -89,7 +89,7 @@ async def wait_until_processed(
         TimeoutError: it still has lag after the time.
     """
     deadline = time.monotonic() + timeout_seconds
-    while behind := [row for row in await measure_lag(settings) if row.group == settings.group_id and row.lag]:
+    while behind := [row for row in await measure_lag(settings) if row.group != trainer_group(settings) and row.lag]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"lag after {timeout_seconds:g} s: {_named(behind)}")
         say(_named(behind))

@@ -131,7 +131,7 @@ _OURS = Engine(
 
 ENGINES: Mapping[str, Engine] = {
     OURS: _OURS,
-    UNPAIRED: replace(_OURS, module="without_pairs", pairs=False),
+    UNPAIRED: replace(_OURS, pairs=False, options=("--roles", "join,scorer")),
     **_MEMORY,
     TWO_HOPS: Engine("two_hops", _IN_MEMORY, "as above, and again for the topic in between", _LOST),
     ACKNOWLEDGED: Engine(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -59,8 +58,6 @@ class RunningEngine:
         worker = ["worker", "--bootstrap-servers", bootstrap, "--data-dir", str(data), *options]
         if module is None:
             self._command = command_line(worker)
-        elif name == UNPAIRED:
-            self._command = [sys.executable, "-m", f"benchmarks.peers.{module}", *worker]
         else:
             arguments = [bootstrap, prefix, str(data), str(session_seconds), *options]
             self._command = [python, "-m", f"benchmarks.peers.{module}", *arguments]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.load import Load, feedback_id
 from benchmarks.open_loop import OpenLoop, open_loop, publisher_of
-from benchmarks.processes import cpu_seconds, family, resident_bytes
+from benchmarks.processes import cpu_seconds, family, peak_bytes, resident_bytes
 from benchmarks.system import START_TIMEOUT_SECONDS, Command, CommandFailedError, last_line, settings_of
 from benchmarks.topics import ends, read_all, reader, wait_until_processed
 from schemas.events import ScoreUpdate

@@ -128,6 +128,10 @@ class NewCluster:
             for name, new in self.topics.items()
         ]
 
+    async def describe_configs(self, _: list[Any]) -> list[Any]:
+        """Tell nothing, as a broker does that does not let us look."""
+        return []
+
     async def create_topics(self, new: list[Any]) -> Any:
         """Create them all."""
         self.topics |= {one.name: one for one in new}
@@ -328,7 +332,7 @@ def trained(settings: Settings, consumer: Requests, *command: str) -> list[JobUp
     """Return what a trainer tells of jobs whose process is `command`."""
     producer = KeptUpdates()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "AIOKafkaConsumer", consumer)
+        patch.setattr(trainer, "Consumer", consumer)
         patch.setattr(trainer, "Producer", producer)
         patch.setattr("streams.training.runner.POLL_SECONDS", 0.01)
         asyncio.run(trainer.work(settings, lambda tier, folder: list(command)))

@@ -33,7 +33,6 @@ from streams.kafka_options import broker_errors, client_options
 from streams.lag import trainer_group
 from streams.manifest import check_state
 from streams.model_versions import publish_changes
-from streams.process import yield_to_tier_1
 from streams.topology import DEAD_LETTERS, JOB_UPDATES, JOBS, MODEL_VERSIONS, topic_specs
 from streams.training.controls import renewed
 from streams.training.display import display
@@ -61,7 +60,6 @@ def run(settings: Settings) -> None:
         StateError: the data directory was written under other settings.
         JobError: the launcher that is set cannot be used.
     """
-    yield_to_tier_1()
     with display(settings.stream.log_level) as show:
         asyncio.run(_run_until_told(settings, show))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -68,4 +69,5 @@ def _prepare(folder: Path) -> DpoWork:
 DPO = Tier("dpo", "implicit reward", _prepare, dpo_trainer, judge, lambda work: float(work.gate.dpo_margin))
 
 if __name__ == "__main__":
+    os.nice(10)  # what takes hours leaves the cores to what takes milliseconds
     sys.exit(main(DPO, sys.argv[1:]))

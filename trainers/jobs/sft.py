@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -61,4 +62,5 @@ def _prepare(folder: Path) -> SftWork:
 SFT = Tier("sft", "nats a token", _prepare, sft_trainer, judge, lambda work: float(work.gate.sft_margin))
 
 if __name__ == "__main__":
+    os.nice(10)  # what takes hours leaves the cores to what takes milliseconds
     sys.exit(main(SFT, sys.argv[1:]))

@@ -95,8 +95,7 @@ def learn(
     for share in SHARES:
         until = round(share * len(seen))
         for start in range(done, until, groups):
-            chunk = [(n, seen[n].entry) for n in range(start, min(start + groups, until))]
-            learner.apply(chunk, learner.plan(chunk, 1))
+            learner.apply(start, [one.entry for one in seen[start : min(start + groups, until)]])
         done = until
         found.append(accuracies(unseen, [learner.score(one.entry).tolist() for one in unseen]))
     return found

@@ -18,6 +18,7 @@ from schemas.records import Origin
 from schemas.settings import ScorerSettings
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.learner import OnlineLearner
+from trainers.scorer.snapshot import Snapshot
 
 POINTS = (1_000, 10_000, 100_000, 1_000_000)
 """Samples in the scorer's life."""
@@ -36,17 +37,16 @@ def measure(examples: Sequence[Example], folder: Path, most: int, progress: Prog
     for point in (point for point in POINTS if point <= most):
         while learner.life.samples_learned < point:
             chunk = [
-                (offset + n, replace(next(stream), origin=Origin("feedback", 0, offset + n)))
-                for n in range(settings.groups_per_step)
+                replace(next(stream), origin=Origin("feedback", 0, offset + n)) for n in range(settings.groups_per_step)
             ]
             offset += len(chunk)
             begun = time.perf_counter()
-            learner.apply(chunk, learner.plan(chunk, 1))
+            learner.apply(offset, chunk)
             times.append((time.perf_counter() - begun) / max(1, len(chunk)))
             if offset % TOLD_EVERY == 0:
                 progress(f"{learner.life.samples_learned:,} samples", learner.life.samples_learned / most)
         begun = time.perf_counter()
-        path = store.save(learner.snapshot(1, learner.step))
+        path = store.save(Snapshot.of(learner))
         found.append(
             {
                 "samples": point,

@@ -67,8 +67,7 @@ def curve(seed: int) -> list[float]:
     found, done = [], 0
     for point in POINTS:
         while done < point:
-            chunk = [(done, next(stream))]
-            learner.apply(chunk, learner.plan(chunk, 1))
+            learner.apply(done, [next(stream)])
             done += 1
         found.append(within_plan_accuracy(unseen, learner))
     return found

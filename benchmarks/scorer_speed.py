@@ -44,11 +44,11 @@ def _stream(settings: ScorerSettings, examples: Sequence[Example], groups: int) 
     learner, times, done = OnlineLearner(settings), [], 0
     entries = [example.entry for example in examples]
     while done < WARM + TIMED:
-        chunk = [(n, entries[n]) for n in range(done, done + groups)]
+        chunk = entries[done : done + groups]
         if done >= WARM and not times:
             before = learner.life.as_dict()
         begun, step = time.perf_counter(), learner.step
-        learner.apply(chunk, learner.plan(chunk, 1))
+        learner.apply(done, chunk)
         seconds = time.perf_counter() - begun
         done += groups
         if done > WARM and learner.step > step:

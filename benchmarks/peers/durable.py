@@ -19,6 +19,7 @@ from schemas.events import FeedbackSource
 from schemas.settings import Settings
 from trainers.reward import Judgement
 from trainers.scorer.checkpoint import CheckpointStore
+from trainers.scorer.snapshot import Snapshot
 
 CHANGELOG = "changelog"
 _known = msgspec.msgpack.Decoder(Known)
@@ -137,9 +138,9 @@ class CheckpointedLearner(OurLearner):
         super().__init__()
         settings = Settings().scorer
         self._store, self._every = CheckpointStore(folder, settings), settings.checkpoint_every_steps
-        snapshot = self._store.load_latest()
+        snapshot = self._store.load()
         if snapshot is not None:
-            self.learner.restore(snapshot)
+            snapshot.write_into(self.learner)
         self._saved = self.learner.step
         self._pool = ThreadPoolExecutor(1)
         self._saving: Future[Path] | None = None
@@ -151,7 +152,7 @@ class CheckpointedLearner(OurLearner):
             if self._saving is not None:
                 self._saving.result()
             self._saved = self.learner.step
-            self._saving = self._pool.submit(self._store.save, self.learner.snapshot(1, 0))
+            self._saving = self._pool.submit(self._store.save, Snapshot.of(self.learner))
         return updates
 
     def close(self) -> None:

@@ -148,8 +148,8 @@ class OurLearner:
     def learn(self, joined: list[Joined]) -> Messages:
         """Return the score updates, after steps of up to 32 feedbacks each."""
         first = self.learner.next_offset
-        entries = [(number, entry_of(one, number)) for number, one in enumerate(joined, start=first)]
-        scored = self.learner.apply(entries, self.learner.plan(entries, 1))
+        entries = [entry_of(one, number) for number, one in enumerate(joined, start=first)]
+        scored = self.learner.apply(first + len(entries) - 1, entries)
         now = time.time()
         return [(one.entry.experience_id.encode(), encode_update(one, 1, "peer", now)) for one in scored]
 

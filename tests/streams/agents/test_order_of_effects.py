@@ -11,6 +11,7 @@ import pytest
 from schemas.events import Experience, Feedback, PreferencePair
 from schemas.settings import Settings
 from streams import topology
+from streams.app import TierstreamApp
 from streams.transport.batch import RecordBatch
 from tests.contract.test_contract import V1
 from tests.streams.agents.test_traces import trace
@@ -31,6 +32,12 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
+def agent_of(app: TierstreamApp, name: str) -> Any:
+    agent = getattr(app.agents_of_ours, name)
+    assert agent is not None
+    return agent
+
+
 def assert_outputs_come_first(kept: KeptPublisher, output: str) -> None:
     """Fail where a record of a changelog was published before the last output."""
     names = [message.topic for message in kept.messages]
@@ -49,25 +56,25 @@ def events() -> list[Any]:
 
 
 def test_the_join_keeps_an_experience_and_a_judgement_once_they_are_handed_on(settings: Settings) -> None:
-    with offline_app(settings) as (app, kept):
+    with offline_app(settings, "join") as (app, kept):
         for name, event in zip((topology.EXPERIENCES, topology.FEEDBACK), events(), strict=True):
             kept.messages.clear()
-            asyncio.run(app.agents_of_ours.join.process(batch(name, event)))
-            assert_outputs_come_first(kept, topology.SCORER_ENTRIES)
+            asyncio.run(agent_of(app, "join").process(batch(name, event)))
+            assert_outputs_come_first(kept, topology.SCORER_LOG)
         assert topology.ANSWERS in [message.topic for message in kept.messages]
 
 
 def test_answers_are_used_once_their_pair_is_published(settings: Settings) -> None:
-    with offline_app(settings) as (app, kept):
+    with offline_app(settings, "pairs") as (app, kept):
         records = [record(answer(1, good).to_json(), offset) for offset, good in enumerate((True, False))]
-        asyncio.run(app.agents_of_ours.pairs.process(RecordBatch(topology.ANSWERS, 0, records)))
+        asyncio.run(agent_of(app, "pairs").process(RecordBatch(topology.ANSWERS, 0, records)))
         assert_outputs_come_first(kept, topology.PAIRS)
 
 
 def test_pairs_are_used_once_their_job_is_published(settings: Settings) -> None:
     line = (V1 / "PreferencePair.jsonl").read_bytes().splitlines()[0]
-    with offline_app(settings) as (app, kept):
-        asyncio.run(app.agents_of_ours.dpo.process(batch(topology.PAIRS, PreferencePair.from_json(line))))
+    with offline_app(settings, "pairs") as (app, kept):
+        asyncio.run(agent_of(app, "dpo").process(batch(topology.PAIRS, PreferencePair.from_json(line))))
         assert_outputs_come_first(kept, topology.JOBS)
 
 
@@ -79,8 +86,8 @@ def test_a_trace_is_stored_once_it_is_handed_on(settings: Settings, monkeypatch:
         return []
 
     monkeypatch.setattr(KeptPublisher, "publish", publish)
-    with offline_app(settings) as (app, _):
-        asyncio.run(app.agents_of_ours.traces.process(RecordBatch(topology.TRACES, 0, [record(trace(1).to_json())])))
-        app.agents_of_ours.traces.forget()
+    with offline_app(settings, "traces") as (app, _):
+        asyncio.run(agent_of(app, "traces").process(RecordBatch(topology.TRACES, 0, [record(trace(1).to_json())])))
+        agent_of(app, "traces").forget()
     assert stored == [0]
     assert len(list(TraceStore(Path(settings.data_dir) / "traces").read())) == 1

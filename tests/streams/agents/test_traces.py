@@ -30,11 +30,12 @@ def trace(number: int, **fields: Any) -> Trace:
 def test_a_repeated_trace_is_counted_and_handed_on_once(tmp_path: Path) -> None:
     settings = Settings.model_validate({"data_dir": str(tmp_path), "topics": {"partitions": 1}})
     assert partition_for(b"t1", 1) == 0
-    with offline_app(settings) as (app, kept):
+    with offline_app(settings, "traces") as (app, kept):
         traces = [trace(1), trace(1), trace(2, thinking=None)]
         first = [record(one.to_json(), offset) for offset, one in enumerate(traces)]
         again = [record(one.to_json(), offset) for offset, one in enumerate(traces, start=3)]
         agent = app.agents_of_ours.traces
+        assert agent is not None
         for records in (first, again):
             asyncio.run(agent.process(RecordBatch(settings.topic(topology.TRACES), 0, records)))
         counts = app.services.metrics.totals()[topology.TRACES]

@@ -275,8 +275,8 @@ def test_batches_of_any_size_count_the_same():
 def test_the_progressive_window_holds_the_scores_from_before_they_were_learned() -> None:
     learner = OnlineLearner(SMALL)
     for number in range(4):
-        stream = [(number, entry(number, (1.0, -1.0)))]
-        before = learner.score(stream[0][1]).tolist()
-        learner.apply(stream, learner.plan(stream, 1))
-        assert learner.score(stream[0][1]).tolist() != before
+        judged = entry(number, (1.0, -1.0))
+        before = learner.score(judged).tolist()
+        apply(learner, judged)
+        assert learner.score(judged).tolist() != before
         assert learner.window.rows[-2:, 0].tolist() == pytest.approx(before, rel=1e-5)

@@ -71,6 +71,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
     package.mkdir()
     (package / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     def set_to(code: str) -> None:
         (package / "role.py").write_text(code)

@@ -268,3 +268,9 @@ def test_what_is_no_number_is_null_in_free_forms_too(number: str) -> None:
     read = Widget.model_validate_json(widget)
     assert (read.position, read.params) == ([None, 1], {"a": {"b": None}})
     assert Widget.model_validate_json(read.model_dump_json()) == read
+
+
+@pytest.mark.parametrize("turns", [5, "text", {"role": "user"}, [1], [], [{"role": "robot", "content": "x"}], [{}]])
+def test_turns_that_are_none_are_refused_and_never_crash_the_reader(turns: Any) -> None:
+    without_prompt = {name: value for name, value in TRACE.items() if name != "prompt"}
+    assert refusal(Trace, {**without_prompt, "messages": turns})

@@ -35,6 +35,11 @@ def flat_prompt(turns: Any) -> str:
     return "\n\n".join(f"{part.get('role')}: {part.get('content')}" for part in parts)
 
 
+def _are_turns(value: Any) -> bool:
+    """Whether a value that nothing has validated yet can be read as turns."""
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(one, (dict, Turn)) for one in value)
+
+
 def _device_from_string(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
@@ -207,7 +212,7 @@ class Trace(Event):
         if not isinstance(fields, dict):
             return fields
         turns, response = fields.get("messages"), fields.get("response")
-        if turns and "prompt" not in fields:
+        if "prompt" not in fields and _are_turns(turns):
             fields = {**fields, "prompt": flat_prompt(turns)}
         if isinstance(response, str) and not fields.get("thinking"):
             match = _THINK.fullmatch(response)

@@ -293,3 +293,9 @@ def test_what_is_no_number_is_null_in_free_forms_too(number: str) -> None:
 @pytest.mark.parametrize("version", [True, False, 2, "1", None])
 def test_a_schema_version_is_the_number_that_is_known(version: Any) -> None:
     assert refusal(Experience, {**EXPERIENCE, "schema_version": version}) == ["schema_version"]
+
+
+@pytest.mark.parametrize("turns", [5, "text", {"role": "user"}, [1], [], [{"role": "robot", "content": "x"}], [{}]])
+def test_turns_that_are_none_are_refused_and_never_crash_the_reader(turns: Any) -> None:
+    without_prompt = {name: value for name, value in TRACE.items() if name != "prompt"}
+    assert refusal(Trace, {**without_prompt, "messages": turns})

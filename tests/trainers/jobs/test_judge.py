@@ -42,7 +42,7 @@ class Scripted:
 def judged(more: float) -> Any:
     """Judge eight answers that gain 0.3 after others' prompts and `more` beyond after their own."""
     jitter = [0.01 * n for n in range(8)]
-    own = [(1.7 - more - j, 2.0) for j in jitter]
+    own = [(1.7 - more - j + (-1) ** n * 1e-3, 2.0) for n, j in enumerate(jitter)]
     elsewhere = [[(2.7 - j, 3.0), (1.7 - j, 2.0)] for j in jitter]
     return judge_sft(cast(Judge, Scripted(own, elsewhere)), tiny.traces(8), [], 0.95)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -66,7 +68,13 @@ class Outcome:
     """How often the engine ended by itself, and had to be started again."""
 
 
-def check(published: Iterable[str], effects: Sequence[Effect], kills: Sequence[float], learns: bool) -> Outcome:
+def check(
+    published: Iterable[str],
+    effects: Sequence[Effect],
+    kills: Sequence[float],
+    learns: bool,
+    deaths: Sequence[float] = (),
+) -> Outcome:
     """Compare what was published with what came of it.
 
     Args:
@@ -74,15 +82,16 @@ def check(published: Iterable[str], effects: Sequence[Effect], kills: Sequence[f
         effects: all records about them, of all lives of the engine.
         kills: times of the kills, in epoch seconds.
         learns: whether the engine learns.
+        deaths: times at which it ended by itself.
     """
     ids = set(published)
     first: dict[str, float] = {}
-    for effect in sorted(effects):
+    for effect in sorted(effects, key=lambda effect: effect.at):
         first.setdefault(effect.feedback_id, effect.at)
     after = {name for name in ids if first.get(name, kills[0]) >= kills[0]}
     if learns:
-        kept = _kept(effects)
-        twice = sum(len(steps) > 1 for steps in kept.values())
+        kept = Counter(name for _, name in _kept(effects, sorted((*kills, *deaths))))
+        twice = sum(count > 1 for count in kept.values())
         forgotten = len({effect.feedback_id for effect in effects if effect.step is not None} - kept.keys())
     else:
         twice, forgotten = len(effects) - len(first), 0
@@ -94,28 +103,24 @@ def check(published: Iterable[str], effects: Sequence[Effect], kills: Sequence[f
         forgotten=forgotten,
         joined=len(after & first.keys()),
         to_join=len(after),
+        deaths=len(deaths),
     )
 
 
-def _kept(effects: Iterable[Effect]) -> dict[str, set[int]]:
-    """Return the steps of each feedback that are in what the learner was in the end.
+def _kept(effects: Iterable[Effect], ends: Sequence[float]) -> set[tuple[int, str]]:
+    """Return the steps, each with a feedback, that are in what the learner was in the end.
 
-    Steps only grow. One that comes again, with a feedback that it did not have, was taken by a learner that had gone
-    back: the earlier steps from there on are gone. The same step with the same feedback is a repetition.
+    Steps only grow within a life. A life that takes a step which there was before, with a feedback that this did not
+    have, has gone back: what came from that step on is gone, unless this life tells the same of it again.
     """
-    line: list[tuple[int, str]] = []
-    in_line: set[tuple[int, str]] = set()
-    # Within a millisecond the partitions' order is not known: there the smaller step comes first.
-    ordered = sorted((effect.at, effect.step, effect.feedback_id) for effect in effects if effect.step is not None)
-    for _, step, feedback_id in ordered:
-        if (step, feedback_id) in in_line:
-            continue
-        if line and step < line[-1][0]:
-            while line and line[-1][0] >= step:
-                in_line.remove(line.pop())
-        line.append((step, feedback_id))
-        in_line.add(line[-1])
-    kept: dict[str, set[int]] = {}
-    for step, feedback_id in line:
-        kept.setdefault(feedback_id, set()).add(step)
-    return kept
+    lives: list[set[tuple[int, str]]] = [set() for _ in range(len(ends) + 1)]
+    for effect in effects:
+        if effect.step is not None:
+            lives[bisect_right(ends, effect.at)].add((effect.step, effect.feedback_id))
+    line: set[tuple[int, str]] = set()
+    for life in lives:
+        top = max((step for step, _ in line), default=0)
+        if again := [step for step, _ in life - line if step <= top]:
+            line = {one for one in line if one[0] < min(again) or one in life}
+        line |= life
+    return line

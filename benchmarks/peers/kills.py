@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from benchmarks.load import Load, feedback_id
 from benchmarks.peers.effects import Effect, Outcome, check, effects_in
@@ -23,7 +22,7 @@ PATIENCE_SECONDS = 180.0
 SETTLE_SECONDS = 3.0
 """In which repetitions come that are still under way."""
 MOST_DEATHS = 5
-"""By itself, one after the other."""
+"""By itself, in one run."""
 AT_ONCE, PAUSE_SECONDS = 20, 0.02
 """Published at once, and the pause after it: feedback still flows when a kill comes."""
 AGAIN = 100
@@ -47,7 +46,7 @@ async def outcome_of(engine: RunningEngine, experiences: int, feedbacks: int) ->
     await wait_for(engine, {}, EXPERIENCES, experiences)
     messages = load.feedback(0, feedbacks)
     ids = [feedback_id(number) for number in range(feedbacks)]
-    deaths = 0
+    deaths: list[float] = []
     watching = asyncio.create_task(_watch(engine, effects))
     try:
         for number in range(KILLS + 1):
@@ -56,18 +55,18 @@ async def outcome_of(engine: RunningEngine, experiences: int, feedbacks: int) ->
                 publish(engine.settings, messages[max(0, first - AGAIN) : end], AT_ONCE, PAUSE_SECONDS)
             )
             if number < KILLS:
-                deaths += await _until_seen(engine, effects, ids[: (first + end) // 2])
+                await _until_seen(engine, effects, deaths, ids[: (first + end) // 2])
                 engine.kill()
                 kills.append(time.time())
                 engine.start()
             await sending
-            deaths += await _until_seen(engine, effects, ids[:end])
+            await _until_seen(engine, effects, deaths, ids[:end])
         await asyncio.sleep(SETTLE_SECONDS)
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
     learns = engine.engine.output == topology.SCORE_UPDATES
-    return replace(check(ids, effects, kills, learns=learns), deaths=deaths)
+    return check(ids, effects, kills, learns, deaths)
 
 
 async def _watch(engine: RunningEngine, effects: list[Effect]) -> None:
@@ -79,26 +78,26 @@ async def _watch(engine: RunningEngine, effects: list[Effect]) -> None:
                     effects += effects_in(output, record.timestamp / 1000, record.value)
 
 
-async def _until_seen(engine: RunningEngine, effects: Sequence[Effect], ids: Sequence[str]) -> int:
+async def _until_seen(
+    engine: RunningEngine, effects: Sequence[Effect], deaths: list[float], ids: Sequence[str]
+) -> None:
     """Wait until something came of these feedbacks, or nothing new has come for long.
 
-    Returns:
-        How often the engine ended by itself meanwhile; a supervisor would start it again, and so does this.
+    An engine that ended by itself is started again, as a supervisor would, and the time is put into `deaths`.
 
     Raises:
         CommandFailedError: it ended too often.
     """
-    wanted, since, count, deaths = set(ids), time.monotonic(), 0, 0
+    wanted, since, count = set(ids), time.monotonic(), 0
     while wanted and time.monotonic() < since + PATIENCE_SECONDS:
         await asyncio.sleep(0.02)
         try:
             engine.check()
         except CommandFailedError:
-            deaths += 1
-            if deaths > MOST_DEATHS:
+            if len(deaths) >= MOST_DEATHS:
                 raise
+            deaths.append(time.time())
             engine.start()
         if len(effects) > count:
             wanted.difference_update(effect.feedback_id for effect in effects[count:])
             since, count = time.monotonic(), len(effects)
-    return deaths

@@ -97,6 +97,8 @@ class RunningEngine:
     def kill(self) -> None:
         """End it and what it started by SIGKILL."""
         _end(self._alive())
+        if self._process is not None:
+            self._process.wait()
 
     def stop(self) -> None:
         """End it as Ctrl-C would; whatever is left of it after a while, by SIGKILL."""
@@ -107,7 +109,8 @@ class RunningEngine:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
-        _end([*those, *self._alive()])
+        _end(those)
+        self.kill()
 
     def _alive(self) -> list[psutil.Process]:
         return family(self.pid) if self._process is not None and self._process.poll() is None else []

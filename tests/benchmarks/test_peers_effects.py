@@ -59,6 +59,19 @@ def test_an_engine_that_goes_back_without_repeating_counts_by_what_it_kept() -> 
     assert (found.twice, found.forgotten) == (0, 1)
 
 
+def test_a_step_that_is_told_to_its_end_after_the_kill_is_not_gone_back_to() -> None:
+    before = [Effect(1, "a", 1), Effect(2, "b", 2), Effect(2, "d", 3)]
+    after = [Effect(11, "b", 2), Effect(11, "c", 2), Effect(11, "d", 3), Effect(12, "e", 4)]
+    found = after_a_kill([*before, *after], "a", "b", "c", "d", "e")
+    assert (found.lost, found.twice, found.forgotten) == (0, 0, 0)
+
+
+def test_an_end_of_its_own_counts_as_one() -> None:
+    effects = [Effect(1, "a", 1), Effect(2, "b", 2), Effect(6, "c", 2)]
+    found = check(["a", "b", "c"], effects, [10.0], learns=True, deaths=[5.0])
+    assert (found.forgotten, found.deaths) == (1, 1)
+
+
 def test_where_nothing_learns_each_further_record_counts() -> None:
     effects = [Effect(1, "a", None), Effect(2, "a", None), Effect(3, "b", None)]
     assert after_a_kill(effects, "a", "b", learns=False).twice == 1

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.live
 def read_metrics(worker: Process) -> None:
     """What the dashboard and the rules ask for is there, and tells of this day."""
     deadline = time.monotonic() + 30
-    alive = f'tierstream_consumers{{group="{worker.settings.group_id}"}} 1.0'
+    alive = f'tierstream_consumers{{group="{worker.settings.group_id}-pairs"}} 1.0'
     while alive not in (text := worker.get("/metrics")[1].decode()):
         assert time.monotonic() < deadline, "the broker was not observed since the worker joined"
         time.sleep(0.5)

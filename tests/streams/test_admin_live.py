@@ -72,7 +72,7 @@ async def read_all(settings: Settings, topic: str) -> list[Any]:
 
 
 async def commit(settings: Settings, offsets: dict[int, int]) -> None:
-    consumer = AIOKafkaConsumer(**client_options(settings), group_id=settings.group_id, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**client_options(settings), group_id=f"{settings.group_id}-join", enable_auto_commit=False)
     await consumer.start()
     try:
         by_partition = {TopicPartition(settings.topic("feedback"), p): o for p, o in offsets.items()}
@@ -213,7 +213,7 @@ def test_lag_names_the_groups_of_workers_and_trainers(settings: Settings) -> Non
     asyncio.run(ensure_topics(settings, topic_specs(settings)))
     groups = {(row.group, row.topic) for row in asyncio.run(measure_lag(settings))}
     assert (f"{settings.group_id}-trainer", settings.topic("training-jobs")) in groups
-    assert (settings.group_id, settings.topic("scorer-entries")) in groups
+    assert (f"{settings.group_id}-scorer", settings.topic("scorer-log")) in groups
 
 
 def test_produce_names_bad_lines_and_sends_the_good_ones(

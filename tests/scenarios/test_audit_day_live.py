@@ -29,11 +29,11 @@ def read_metrics(worker: Process) -> None:
     expressions += [rule["expr"] for rule in RULES]
     assert set().union(*map(asked, expressions)) <= sample_names(text)
     found = values(text)
-    assert found["tierstream_pending_examples", ("dpo",)] == 15
-    assert found["tierstream_pairs", ("widget",)] == 13
-    assert found["tierstream_pair_answers", ("dropped_chosen_no_confidence", "widget")] == 130
-    assert found["tierstream_scorer_parameters", ()] == 7145
-    assert found["tierstream_feedback_to_score_seconds_count", ()] > 0
+    assert found["tierstream_pending_examples", ("dpo", "pairs")] == 15
+    assert found["tierstream_pairs", ("pairs", "widget")] == 13
+    assert found["tierstream_pair_answers", ("dropped_chosen_no_confidence", "pairs", "widget")] == 130
+    assert found["tierstream_scorer_parameters", ("scorer",)] == 7145
+    assert found["tierstream_feedback_to_score_seconds_count", ("scorer",)] > 0
 
 
 def read_audit(stream: Deployment, worker: Process) -> None:

@@ -82,14 +82,16 @@ def test_events_go_all_the_way_and_secrets_stay_where_they_are(
         live.wait_for("job-updates", lambda found: len(found) > 0)
         live.wait_for("dead-letters", lambda found: len(found) == 1)
         lags = json.loads(command("lag", "--json").stdout)
-        assert {row["group"] for row in lags} == {f"{prefix}tierstream", f"{prefix}tierstream-trainer"}
+        assert {row["group"] for row in lags} == {
+            f"{prefix}tierstream-{name}" for name in ("join", "scorer", "pairs", "traces", "trainer")
+        }
         report = json.loads(command("doctor", "--json").stdout)
         assert report["settings"]["web.token"]["value"] == "**********"
         assert {check["verdict"] for check in report["checks"] if check["name"] == "broker"} == {"ok"}
         command("doctor")
         said += [worker.get(path)[1] for path in ("/", "/status", "/metrics")]
         assert worker.get("/status")[0] == 401
-        topics = ("training-jobs", "job-updates", "dead-letters", "score-updates", "scorer-steps")
+        topics = ("training-jobs", "job-updates", "dead-letters", "score-updates", "scorer-log")
         said += [record.value or b"" for topic in topics for record in live.records(live.settings.topic(topic))]
     written = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "password.txt"]
     assert len(written) > 10

@@ -30,6 +30,7 @@ import streams
 import trainers
 from schemas import job_settings
 from schemas.config import load, setting_fields
+from schemas.errors import ArchitectureMismatchError
 from schemas.events import Experience, Feedback, Trace
 from schemas.records import Answer
 from schemas.settings import Settings
@@ -38,10 +39,10 @@ from streams.legacy import import_legacy_traces
 from streams.transport.batch import RecordBatch
 from tests.effects.learning import trace
 from tests.scenarios.audit_day import write_legacy_traces
-from tests.streams.offline import KeptPublisher, batch, offline_app, record
+from tests.streams.offline import KeptPublisher, batch, hand_over, joined, offline_app, record
 from tests.test_every_setting_has_an_effect import EFFECTS
 from tests.trainers.scorer.making import arrival_of, entry
-from trainers.scorer.network import ArchitectureMismatchError, ScorerNetwork
+from trainers.scorer.network import ScorerNetwork
 from trainers.traces import store as trace_store
 from trainers.traces.store import TraceStore
 
@@ -51,13 +52,16 @@ from trainers.traces.store import TraceStore
 def scorer_of(app: TierstreamApp, checkpoint: bool = False) -> dict[str, Any]:
     """Let the scorer's agent learn one feedback, and return its own account."""
 
+    scorer = app.agents_of_ours.scorer
+    assert scorer is not None
+
     async def run() -> None:
-        await app.agents_of_ours.scorer.process(batch("scorer-entries", entry(0).encode()))
+        await hand_over(app, joined(arrival_of(entry(0))), joined(entry(0)))
         if checkpoint:
-            await app.agents_of_ours.scorer.checkpoint()
+            await scorer.checkpoint()
 
     asyncio.run(run())
-    status = app.agents_of_ours.scorer.status()
+    status = scorer.status()
     assert status is not None
     return status
 
@@ -70,10 +74,10 @@ def of_rank(rank: int | None, folder: Path) -> Settings:
 
 @pytest.mark.parametrize(("rank", "parameters"), [(None, 28_193), (8, 7_145), (32, 28_193), (3, 2_760)])
 def test_the_rank_that_is_set_is_the_rank_that_learns(rank: int | None, parameters: int, tmp_path: Path) -> None:
-    with offline_app(of_rank(rank, tmp_path), [arrival_of(entry(0))]) as (app, kept):
+    with offline_app(of_rank(rank, tmp_path), "scorer") as (app, kept):
         status = scorer_of(app)
         assert (status["rank"], status["parameters"], status["groups_learned"]) == (rank or 32, parameters, 1)
-        [update] = map(json.loads, kept.values("score-updates"))
+        [_, update] = map(json.loads, kept.values("score-updates"))
         assert update["scorer_version"].startswith(f"online-r{rank or 32}-")
 
 
@@ -83,21 +87,22 @@ def test_a_network_of_another_rank_than_the_settings_stops_the_start(
     """As if the network were built in a place that does not read the settings."""
     monkeypatch.setattr("trainers.scorer.network.ScorerNetwork", lambda rank, seed: ScorerNetwork(8, seed))
     with pytest.raises(ArchitectureMismatchError, match=r"rank = 32 means 28,193 .* rank 8 and 7,145"):
-        build_app(of_rank(32, tmp_path))
+        build_app(of_rank(32, tmp_path), "scorer")
 
 
 def test_a_checkpoint_of_another_rank_stops_the_start_and_stays_as_it_was(tmp_path: Path) -> None:
     """The replaced system said "rank changed: 32 -> 8, starting fresh" and went on."""
-    with offline_app(of_rank(8, tmp_path), [arrival_of(entry(0))]) as (app, _):
+    with offline_app(of_rank(8, tmp_path), "scorer") as (app, _):
         scorer_of(app, checkpoint=True)
     [path] = tmp_path.rglob("*.safetensors")
     content = path.read_bytes()
     with pytest.raises(ArchitectureMismatchError) as refused:
-        build_app(of_rank(32, tmp_path))
+        build_app(of_rank(32, tmp_path), "scorer")
     for words in ("rank 8", "parameters 7145", "rank 32", "parameters 28193", "set it back", "tierstream retrain"):
         assert words in str(refused.value)
     assert path.read_bytes() == content
-    assert build_app(of_rank(8, tmp_path))
+    with offline_app(of_rank(8, tmp_path).model_copy(update={"state_dir": str(tmp_path / "other")}), "scorer"):
+        pass
 
 
 def callables() -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -143,7 +148,7 @@ texts = st.text(max_size=12)
 @given(written=st.lists(st.tuples(st.integers(0, 8), texts, texts, st.none() | texts), max_size=8))
 def test_every_trace_that_the_agent_stores_is_found(written: list[tuple[int, str, str, str | None]]) -> None:
     traces = [trace(f"t{n}", prompt=p, response=r, thinking=thinking) for n, p, r, thinking in written]
-    with TemporaryDirectory() as folder, offline_app(in_memory(Path(folder))) as (app, _):
+    with TemporaryDirectory() as folder, offline_app(in_memory(Path(folder)), "traces") as (app, _):
         if traces:
             asyncio.run(app.agents_of_ours.traces.process(batch("claude-traces", *traces)))
         app.agents_of_ours.forget()
@@ -183,7 +188,7 @@ def test_the_two_traces_of_the_replaced_system_come_in_through_the_stream_once(
     monkeypatch.setattr(published, "stop", nothing)
     monkeypatch.setattr("streams.legacy.Publisher", lambda options: published)
     assert asyncio.run(import_legacy_traces(chosen)) == 3
-    with offline_app(chosen) as (app, kept):
+    with offline_app(chosen, "traces") as (app, kept):
         asyncio.run(app.agents_of_ours.traces.process(batch("claude-traces", *published.values("claude-traces"))))
         eligible = [Trace.from_json(value).output_tokens for value in kept.values("eligible-traces")]
     assert sorted(eligible, key=str) == [5, 504]
@@ -246,21 +251,26 @@ ENDS_OF_FEEDBACK = {"joined", "unusable", "superseded", "duplicate_feedback", "e
 
 def through_the_agents(events: list[Experience | Feedback | bytes], folder: Path, **sections: Any) -> Any:
     """Run events through join and pairing, one record a batch; return counts, answers handed on, and the funnel."""
-    with offline_app(in_memory(folder, **sections)) as (app, kept):
+    chosen = in_memory(folder, **sections)
+    with offline_app(chosen, "join") as (app, kept):
+        join = app.agents_of_ours.join
+        assert join is not None
 
-        async def run() -> None:
-            agents = app.agents_of_ours
+        async def decide() -> None:
             for offset, event in enumerate(events):
                 topic = "experiences" if isinstance(event, Experience) else "feedback"
-                await agents.join.process(batch(topic, event, start=offset))
-            values = kept.values("answers")
-            if values:
-                records = [record(value, offset) for offset, value in enumerate(values)]
-                await agents.pairs.process(RecordBatch("answers", 0, records))
+                await join.process(batch(topic, event, start=offset))
 
-        asyncio.run(run())
-        answers = [answer for value in kept.values("answers") for answer, _ in Answer.each_from(value)]
-        return app.services.metrics.totals(), answers, app.agents_of_ours.pairs.funnel(0), kept
+        asyncio.run(decide())
+        values, counts = kept.values("answers"), app.services.metrics.totals()
+    answers = [answer for value in values for answer, _ in Answer.each_from(value)]
+    with offline_app(chosen, "pairs") as (app, _):
+        pairs = app.agents_of_ours.pairs
+        assert pairs is not None
+        if values:
+            records = [record(value, offset) for offset, value in enumerate(values)]
+            asyncio.run(pairs.process(RecordBatch("answers", 0, records)))
+        return counts | app.services.metrics.totals(), answers, pairs.funnel(0), kept
 
 
 @settings(max_examples=120, deadline=None)

@@ -6,16 +6,18 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from streams.exposition import StateCollector
+from streams.exposition import StateCollector, deployment_families, of_roles, role_families
 from streams.metrics import LATENCY_BUCKETS, Metrics
 from trainers.pairs.funnel import empty_funnel
 
@@ -34,7 +36,7 @@ SUFFIXES = {
 COUNTS = {"waiting": 15, "threshold": 80, "distinct": 15, "jobs": 0}
 JOB = {"job_id": "dpo-1", "tier": "dpo", "state": "running", "progress": 0.5, "metrics": {"loss": 0.6}, "seconds": None}
 LAG = {
-    "group": "tierstream",
+    "group": "tierstream-join",
     "topic": "feedback",
     "partition": 0,
     "committed": 1,
@@ -45,7 +47,7 @@ LAG = {
 
 
 def status(**changes: Any) -> dict[str, Any]:
-    """A worker's status with everything in it."""
+    """What all roles tell, as if they were one, and what was observed beside them."""
     scorer = {
         "steps": 31,
         "learning_rate": 1e-3,
@@ -61,7 +63,7 @@ def status(**changes: Any) -> dict[str, Any]:
     observed = {
         "at": 100.0,
         "lag": [LAG],
-        "members": {"tierstream": 1, "tierstream-trainer": 0},
+        "members": {"tierstream-join": 1, "tierstream-trainer": 0},
         "jobs": [JOB, {**JOB, "job_id": "dpo-0", "state": "failed", "seconds": 12.5}],
         "checkpoint": {"name": "c", "size_bytes": 7, "written_at": 90.0},
     }
@@ -69,10 +71,20 @@ def status(**changes: Any) -> dict[str, Any]:
     return {**whole, "observed": observed, **changes}
 
 
-def exposed(account: dict[str, Any]) -> str:
-    registry: CollectorRegistry = Metrics().registry
-    registry.register(StateCollector(lambda: account))
-    return generate_latest(registry).decode()  # type: ignore[no-any-return, no-untyped-call]
+def exposed(account: dict[str, Any], role: str = "any") -> str:
+    """Return what a worker exposes of one role with this status, and of the deployment."""
+    own: CollectorRegistry = Metrics().registry
+    own.register(StateCollector(lambda: role_families(account)))
+    of_role = generate_latest(own).decode()  # type: ignore[no-untyped-call]
+
+    def families() -> Iterator[Metric]:
+        yield from of_roles({role: of_role})
+        if "observed" in account:
+            yield from deployment_families(account["observed"])
+
+    whole = CollectorRegistry()
+    whole.register(StateCollector(families))
+    return generate_latest(whole).decode()  # type: ignore[no-any-return, no-untyped-call]
 
 
 def sample_names(text: str) -> set[str]:
@@ -104,25 +116,25 @@ def test_rules_and_dashboard_ask_for_nothing_that_is_not_exposed() -> None:
 
 
 def test_the_state_comes_out_as_it_is() -> None:
-    found = values(exposed(status()))
-    assert found["tierstream_ready", ()] == 1
-    assert found["tierstream_scorer_steps_total", ()] == 31
-    assert found["tierstream_scorer_decays_total", ("at_floor",)] == 6
-    assert found["tierstream_scorer_score", ("0.5",)] == 0.25
-    assert found["tierstream_pending_examples", ("dpo",)] == 15
-    assert found["tierstream_consumer_lag_records", ("0", "feedback", "tierstream")] == 2
-    assert found["tierstream_consumer_lag_seconds", ("0", "feedback", "tierstream")] == 4.5
+    found = values(exposed(status(), "r"))
+    assert found["tierstream_ready", ("r",)] == 1
+    assert found["tierstream_scorer_steps_total", ("r",)] == 31
+    assert found["tierstream_scorer_decays_total", ("at_floor", "r")] == 6
+    assert found["tierstream_scorer_score", ("0.5", "r")] == 0.25
+    assert found["tierstream_pending_examples", ("dpo", "r")] == 15
+    assert found["tierstream_consumer_lag_records", ("0", "feedback", "tierstream-join")] == 2
+    assert found["tierstream_consumer_lag_seconds", ("0", "feedback", "tierstream-join")] == 4.5
     assert found["tierstream_consumers", ("tierstream-trainer",)] == 0
     assert found["tierstream_jobs", ("dpo", "running")] == found["tierstream_jobs", ("dpo", "failed")] == 1
     assert found["tierstream_job_seconds_sum", ("dpo", "failed")] == 12.5
     assert found["tierstream_job_progress_ratio", ("dpo", "dpo-1")] == 0.5
     assert found["tierstream_scorer_checkpoint_timestamp_seconds", ()] == 90.0
-    assert ("tierstream_scorer_validation_loss", ()) not in found
+    assert ("tierstream_scorer_validation_loss", ("r",)) not in found
 
 
-def test_a_worker_that_is_not_ready_says_only_what_it_knows() -> None:
-    found = values(exposed({"ready": False, "reason": "recovering tables", "scorer": None}))
-    assert found["tierstream_ready", ()] == 0
+def test_a_role_that_is_not_ready_says_only_what_it_knows() -> None:
+    found = values(exposed({"ready": False, "reason": "recovering tables", "scorer": None}, "r"))
+    assert found["tierstream_ready", ("r",)] == 0
     assert not any(name.startswith("tierstream_scorer") for name, _ in found)
 
 

@@ -36,7 +36,7 @@ def letter(value: bytes | None = GOOD, offset: int = 0, topic: str = "p-feedback
     ("found", "words"),
     [
         (letter(), None),
-        (letter(b"anything", topic="p-scorer-log"), None),
+        (letter(b"anything", topic="p-answers"), None),
         (letter(b"{}"), "still no Feedback: feedback_id: Field required (and 3 more)"),
         (letter(None), "it had no value"),
         (letter(b"x" * (MAX_VALUE_BYTES + 1)), "its value of 262,145 bytes was cut at 256 KiB: publish it again from"),

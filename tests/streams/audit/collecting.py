@@ -15,7 +15,8 @@ from schemas.settings import Settings
 from streams.audit.collect import Arrival, Collected, FromBroker
 from streams.audit.disk import OnDisk
 from streams.audit.reading import TableContent
-from streams.lag import PartitionLag
+from streams.lag import PartitionLag, trainer_group
+from streams.topology import ROLES, group
 from tests.scenarios import audit_day as audit
 from tests.scenarios.test_audit_day import in_order, joined
 from trainers.jobs.accumulate import RunBook
@@ -34,12 +35,13 @@ def checkpoint(settings: Settings, rank: int, **counts: Any) -> CheckpointFile:
     """A checkpoint of a scorer that has learned a little, of any rank."""
     figures = {"steps": 60, "groups_learned": 600, "groups_held_out": 130, "samples_learned": 2000, "decays": 3}
     return CheckpointFile(
-        path=Path("scorer-00000001-000000000060.safetensors"),
+        path=Path("scorer-000000000060.safetensors"),
         size_bytes=8_000_000,
         written_at=NOW - 5,
         meta={
             "epoch": 1,
             "step": 60,
+            "next_offset": 60,
             "seed": 0,
             "architecture": {**architecture(settings.scorer), "rank": rank},
             "decay": {"start": settings.scorer.learning_rate, "learning_rate": 1.25e-4, "best": 0.07},
@@ -65,8 +67,8 @@ def on_broker(settings: Settings, answers: Sequence[Answer]) -> FromBroker:
         for pair in decision.pairs:
             examples.update((k, v) for k, v in runs.add(pair.pair_id, pair.to_json(), offset).writes if v is not None)
             broker.pairs.append(Arrival(pair.pair_id, NOW - 86_400 * (15 - len(broker.pairs)), pair.kind))
-    broker.lag = [PartitionLag("tierstream", "scorer-entries", 0, 10, 10, 0, 0.0)]
-    broker.members = {"tierstream": 1, "tierstream-trainer": 1}
+    broker.lag = [PartitionLag("tierstream-scorer", "scorer-log", 0, 10, 10, 0, 0.0)]
+    broker.members = dict.fromkeys((*(group(settings, role) for role in ROLES), trainer_group(settings)), 1)
     return broker
 
 

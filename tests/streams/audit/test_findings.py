@@ -40,13 +40,13 @@ def counted(**counts: int) -> Change:
     return lambda found: disk(checkpoint=checkpoint(found.settings, 32, **counts))(found)
 
 
-def waiting(seconds: float, group: str = "tierstream", topic: str = "feedback") -> list[PartitionLag]:
+def waiting(seconds: float, group: str = "tierstream-join", topic: str = "feedback") -> list[PartitionLag]:
     return [PartitionLag(group, topic, 0, 1, 8, 7, seconds)]
 
 
 def old_checkpoint(found: Collected) -> Collected:
     file = replace(checkpoint(found.settings, 32), written_at=NOW - 3600)
-    return broker(lag=waiting(1.0, topic="scorer-entries"))(disk(checkpoint=file)(found))
+    return broker(lag=waiting(1.0, "tierstream-scorer", "scorer-log"))(disk(checkpoint=file)(found))
 
 
 def worse_validation(found: Collected) -> Collected:
@@ -59,6 +59,8 @@ def no_validation(found: Collected) -> Collected:
     return disk(checkpoint=replace(file, meta={**file.meta, "validated": {"validation_loss": None}}))(found)
 
 
+RUNNING = dict.fromkeys(("tierstream-join", "tierstream-scorer", "tierstream-pairs", "tierstream-traces"), 1)
+
 CASES: list[tuple[str, str, Change]] = [
     ("broker_unreachable", "critical", lambda f: replace(f, broker=None, broker_error="cannot be reached")),
     ("no_topics", "critical", broker(lag=[])),
@@ -68,7 +70,8 @@ CASES: list[tuple[str, str, Change]] = [
     ("no_worker", "warning", broker(members={})),
     ("worker_not_ready", "critical", worker(ready=False, reason="no progress on feedback[0]")),
     ("behind", "warning", broker(lag=waiting(900.0))),
-    ("no_trainer", "critical", broker(members={"tierstream": 1}, lag=waiting(1.0, "tierstream-trainer"))),
+    ("no_trainer", "critical", broker(members=RUNNING, lag=waiting(1.0, "tierstream-trainer"))),
+    ("no_role", "critical", broker(members={**RUNNING, "tierstream-pairs": 0})),
     ("not_validated_yet", "info", no_validation),
     ("validation_worse", "warning", worse_validation),
     ("learning_rate_at_floor", "info", counted(decays_at_floor=6)),
@@ -105,6 +108,18 @@ def test_without_a_cause_there_is_nothing_critical(tmp_path: Path) -> None:
         "traces_not_eligible",
         "more_traces_needed",
     }
+
+
+def test_a_role_that_nobody_runs_is_named_with_the_command_that_runs_it(tmp_path: Path) -> None:
+    members = {**RUNNING, "tierstream-pairs": 0, "tierstream-traces": 0, "tierstream-trainer": 1}
+    report = make_report(broker(members=members)(collected(tmp_path, few=True)))
+    [found] = [one for one in report.findings if one.code == "no_role"]
+    assert (found.text, found.remedy) == (
+        "no process of role pairs, traces is running",
+        "tierstream worker --roles pairs,traces",
+    )
+    assert report.deployment["workers"] == 1
+    assert report.deployment["roles"] == {"join": 1, "scorer": 1, "pairs": 0, "traces": 0}
 
 
 def test_the_rank_mismatch_is_critical_and_names_both_and_the_source(tmp_path: Path) -> None:

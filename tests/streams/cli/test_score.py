@@ -25,7 +25,9 @@ def run(*arguments: str) -> int:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    CheckpointStore(tmp_path / "data" / "scorer", SMALL).save(learned(SMALL).snapshot())
+    scorer = learned(SMALL)
+    scorer.epoch = 2
+    CheckpointStore(tmp_path / "data" / "scorer", SMALL).save(scorer.snapshot())
     (tmp_path / "request.json").write_text(json.dumps(REQUEST, indent=2))
     answer = {"query": "q", "intent": {"type": "status"}, "voice_reply": "yes"}
     (tmp_path / "many.jsonl").write_text(f"{json.dumps(REQUEST)}\n\n{json.dumps(answer)}\n")

@@ -72,7 +72,9 @@ async def read_all(settings: Settings, topic: str) -> list[Any]:
 
 
 async def commit(settings: Settings, offsets: dict[int, int]) -> None:
-    consumer = AIOKafkaConsumer(**client_options(settings), group_id=f"{settings.group_id}-join", enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        **client_options(settings), group_id=f"{settings.group_id}-join", enable_auto_commit=False
+    )
     await consumer.start()
     try:
         by_partition = {TopicPartition(settings.topic("feedback"), p): o for p, o in offsets.items()}

@@ -22,7 +22,10 @@ def test_an_eligible_trace_carries_the_rules_that_it_was_counted_by(tmp_path: Pa
     )
 
     async def body(app: TierstreamApp) -> None:
-        await app.agents_of_ours.traces.process(batch("claude-traces", trace("a", thinking=None)))
+        agent = app.agents_of_ours.traces
+        assert agent is not None
+        await agent.process(batch("claude-traces", trace("a", thinking=None)))
+        agent.forget()
 
-    (value,) = work(settings, body)[1].values("eligible-traces")
+    (value,) = work(settings, "traces", body)[1].values("eligible-traces")
     assert Trace.from_json(value).chosen_by == {"require_thinking": False, "max_tokens": 900}

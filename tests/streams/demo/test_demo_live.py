@@ -24,6 +24,9 @@ SMALL = {
     "TIERSTREAM_SCORER__RANK": "8",
     "TIERSTREAM_DEMO__DPO_STEPS": "2",
     "TIERSTREAM_DEMO__SFT_STEPS": "2",
+    # The small base model's context.
+    "TIERSTREAM_JOBS__DPO__MAX_LENGTH": "512",
+    "TIERSTREAM_JOBS__SFT__MAX_LENGTH": "512",
 }
 START_SECONDS = 90.0
 

@@ -14,6 +14,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from streams.topology import topic_specs
 from tests.live import Deployment
 from tests.streams.test_stream_live import checkpointed, experience, feedback, folded_weights, of_feedback
 
@@ -38,8 +39,12 @@ def lay_out(stream: Deployment) -> None:
     async def run() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=stream.bootstrap)
         await admin.start()
+        configs = {spec.name: dict(spec.configs) for spec in topic_specs(stream.settings)}
         await admin.create_topics(
-            [NewTopic(prefix + name, topic["partitions"], 1) for name, topic in recorded["topics"].items()]
+            [
+                NewTopic(prefix + name, topic["partitions"], 1, topic_configs=configs.get(prefix + name))
+                for name, topic in recorded["topics"].items()
+            ]
         )
         await admin.close()
         async with AIOKafkaProducer(bootstrap_servers=stream.bootstrap, max_request_size=2**23) as producer:

@@ -113,6 +113,16 @@ def prefix() -> str:
     return f"t{uuid.uuid4().hex[:10]}-"
 
 
+@pytest.fixture(autouse=True)
+def _safe_path_of_a_command_ends_with_its_test() -> Iterator[None]:
+    """A command takes the working directory from the path of all that this process starts later: other tests, too."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    yield
+    os.environ.pop("PYTHONSAFEPATH", None)
+    if before is not None:
+        os.environ["PYTHONSAFEPATH"] = before
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say which broker the live tests ran on."""
     terminalreporter.write_line(f"live tests ran on: {config.stash.get(BROKER_KEY, 'no broker')}")

@@ -6,7 +6,6 @@ import ctypes
 import gc
 import logging
 import os
-import signal
 import sys
 from typing import NoReturn
 
@@ -21,7 +20,6 @@ GC_THRESHOLDS = (50_000, 50, 100)
 """Our data has no cycles; what has, such as the tasks of asyncio, is few beside it."""
 
 _M_ARENA_MAX = -8
-_PR_SET_PDEATHSIG = 1
 
 
 def limit_arenas() -> None:
@@ -78,13 +76,3 @@ def refuse(error: Exception) -> NoReturn:
         os.write(_Refusals.descriptor, line.encode())
     logging.shutdown()
     os._exit(EXIT_REFUSED)
-
-
-def end_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it ends, should it hang or be paused then.
-
-    Linux only. Elsewhere it ends as soon as it reads the end of its connection.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "prctl"):
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

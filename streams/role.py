@@ -22,7 +22,6 @@ from schemas.settings import Settings
 from streams import topology
 from streams.app import build_app
 from streams.process import (
-    end_with_parent,
     freeze_collector,
     keep_output_for_refusals,
     limit_arenas,
@@ -31,6 +30,7 @@ from streams.process import (
     yield_to_tier_1,
 )
 from streams.topology import Role
+from trainers.parent import end_with_parent
 
 log = logging.getLogger("tierstream")
 
@@ -61,6 +61,7 @@ def _end_by_force(seconds: float) -> None:
 
 def main() -> None:
     """Run until SIGTERM, or until the worker has gone."""
+    # Without it, it ends as soon as it reads the end of its connection.
     end_with_parent()
     keep_output_for_refusals()
     role, listener = cast(Role, sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))

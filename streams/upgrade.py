@@ -117,11 +117,15 @@ async def upgrade(settings: Settings, progress: Progress) -> Upgraded:
 async def _copy(settings: Settings, publisher: Publisher, progress: Progress) -> int:
     """Copy the old log's entries behind what an upgrade before has copied; return how many there are."""
     async with LogReader(settings) as reader:
-        there = [item async for items in reader.read(0, None) for item in items]
-    if not there:
+        # Counted as they come: together with their features they may not fit into memory.
+        entries_of = [
+            len(item.record.entries) if isinstance(item.record, Joined) else 0
+            async for items in reader.read(0, None)
+            for item in items
+        ]
+    if not entries_of:
         await publish_control(settings, publisher, Configure(learning_settings(settings.scorer)))
-    copied = sum(len(item.record.entries) for item in there if isinstance(item.record, Joined))
-    topic, count = settings.topic(topology.SCORER_LOG), 0
+    topic, copied, count = settings.topic(topology.SCORER_LOG), sum(entries_of), 0
     async for entries, end in _old_entries(settings):
         fresh = entries[max(0, copied - count) :]
         count += len(entries)

@@ -9,18 +9,28 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from schemas.settings import Settings
+from schemas.settings import Settings, WebSettings
 from trainers.files import write_atomically
 
 RUNNING = "run"
 """Folder of the data directory."""
 
 
+def url_here(web: WebSettings, port: int) -> str:
+    """Return where a worker on this machine answers."""
+    host = "127.0.0.1" if web.host in ("0.0.0.0", "::") else web.host
+    return f"http://{host}:{port}"
+
+
 @contextlib.contextmanager
 def announce(settings: Settings, roles: Sequence[str], port: int) -> Iterator[None]:
     """Say where this worker answers, as long as it runs."""
-    host = "127.0.0.1" if settings.web.host in ("0.0.0.0", "::") else settings.web.host
-    about = {"url": f"http://{host}:{port}", "host": socket.gethostname(), "pid": os.getpid(), "roles": list(roles)}
+    about = {
+        "url": url_here(settings.web, port),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "roles": list(roles),
+    }
     path = Path(settings.data_dir) / RUNNING / f"{about['host']}-{about['pid']}.json"
     write_atomically(path, json.dumps(about).encode())
     try:

@@ -147,13 +147,6 @@ def judge_answer(
     return AnswerJudgement(blended, next((c for c in sure if c is not None), None), "user" in said)
 
 
-def answer_reward(
-    judgements: Judgements, kind: PairKind, settings: RewardSettings, item_ids: Collection[str] | None = None
-) -> float | None:
-    """Return the blended reward of a whole answer, None where nobody judged it; see `judge_answer`."""
-    return judge_answer(judgements, kind, settings, item_ids).reward
-
-
 def blended_from(judgements: Judgements) -> list[str]:
     """Return the feedbacks that rewards and confidence follow from: the latest of each source that counts."""
     explicit = [judged for source, judged in judgements.items() if source != "implicit"]

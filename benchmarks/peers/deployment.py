@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks.system import settings_of
 from schemas.settings import Settings
 from streams.admin import ensure_topics
-from streams.process import end_with_parent
 from streams.topology import TopicSpec
+from trainers.parent import end_with_parent
 
 PARTITIONS = 4
 

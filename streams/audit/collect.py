@@ -29,7 +29,7 @@ from streams.lag import PartitionLag, group_members, measure_lag
 from streams.status import together
 from streams.topology import changelog
 from streams.web_token import bearer
-from streams.workers import announced
+from streams.workers import announced, url_here
 
 WORKER_TIMEOUT_SECONDS = 5.0
 
@@ -129,8 +129,7 @@ async def ask_workers(settings: Settings) -> tuple[dict[str, Any] | None, str | 
 
     Each says in the data directory where it answers, whatever its port; one elsewhere is looked for at `web.port`.
     """
-    host = "127.0.0.1" if settings.web.host in ("0.0.0.0", "::") else settings.web.host
-    urls = {f"http://{host}:{settings.web.port}": None} | dict.fromkeys(announced(settings))
+    urls = {url_here(settings.web, settings.web.port): None} | dict.fromkeys(announced(settings))
     answers = await asyncio.gather(*(_ask(url, bearer(settings.web)) for url in urls))
     accounts = [account for account in answers if isinstance(account, dict)]
     if not accounts:

@@ -8,7 +8,6 @@ from schemas.events import Feedback
 from schemas.settings import RewardSettings
 from trainers.reward import (
     Judgement,
-    answer_reward,
     blend,
     blended_from,
     is_newer,
@@ -68,7 +67,7 @@ def test_every_reward_setting_changes_the_blend():
     assert blend(0.1, -1.0, 1.0, RewardSettings(floor=0.2)) == 0.2
     assert blend(None, 1.0, None, RewardSettings(default_confidence=0.9)) == 0.9
     alone = {"implicit": feedback("implicit", reward=1.0)}
-    assert answer_reward(alone, "widget", RewardSettings(implicit_weight=0.6)) == 0.6
+    assert judge_answer(alone, "widget", RewardSettings(implicit_weight=0.6)).reward == 0.6
 
 
 def test_an_item_has_its_own_reward_else_the_answers():
@@ -92,10 +91,10 @@ def test_items_blend_each_source_by_the_same_rule():
 
 def test_implicit_feedback_counts_only_alone():
     implicit = feedback("implicit", reward=-1.0)
-    assert answer_reward({"implicit": implicit}, "widget", SETTINGS) == pytest.approx(-0.3)
+    assert judge_answer({"implicit": implicit}, "widget", SETTINGS).reward == pytest.approx(-0.3)
     with_user = {"implicit": implicit, "user": feedback(voice_reward=0.5)}
-    assert answer_reward(with_user, "voice", SETTINGS) == 0.5
-    assert answer_reward(with_user, "widget", SETTINGS) is None
+    assert judge_answer(with_user, "voice", SETTINGS).reward == 0.5
+    assert judge_answer(with_user, "widget", SETTINGS).reward is None
 
 
 def test_rewards_follow_from_the_latest_judgement_of_each_source_that_counts():
@@ -108,21 +107,21 @@ def test_rewards_follow_from_the_latest_judgement_of_each_source_that_counts():
 def test_a_widget_plan_has_its_reward_else_the_mean_of_its_widgets():
     whole = {"user": feedback(widgets=[("a", -1.0)], reward=0.5)}
     parts = {"user": feedback(widgets=[("a", -1.0), ("b", 0.5)], voice_reward=1.0)}
-    assert answer_reward(whole, "widget", SETTINGS) == 0.5
-    assert answer_reward(parts, "widget", SETTINGS) == -0.25
+    assert judge_answer(whole, "widget", SETTINGS).reward == 0.5
+    assert judge_answer(parts, "widget", SETTINGS).reward == -0.25
 
 
 def test_a_reply_has_its_voice_reward_else_the_reward():
-    assert answer_reward({"user": feedback(reward=0.5, voice_reward=-0.5)}, "voice", SETTINGS) == -0.5
-    assert answer_reward({"user": feedback(reward=0.5)}, "voice", SETTINGS) == 0.5
-    assert answer_reward({"user": feedback(widgets=[("a", 1.0)])}, "voice", SETTINGS) is None
+    assert judge_answer({"user": feedback(reward=0.5, voice_reward=-0.5)}, "voice", SETTINGS).reward == -0.5
+    assert judge_answer({"user": feedback(reward=0.5)}, "voice", SETTINGS).reward == 0.5
+    assert judge_answer({"user": feedback(widgets=[("a", 1.0)])}, "voice", SETTINGS).reward is None
 
 
 def test_widgets_that_the_plan_lacks_are_named_and_left_out_of_the_mean():
     said = feedback(widgets=[("a", 1.0), ("ghost", -1.0)])
     assert unknown_widgets(said, ["a", "voice"]) == ("ghost",)
-    assert answer_reward({"user": said}, "widget", SETTINGS, ["a", "voice"]) == 1.0
-    assert answer_reward({"user": said}, "widget", SETTINGS, ["other"]) is None
+    assert judge_answer({"user": said}, "widget", SETTINGS, ["a", "voice"]).reward == 1.0
+    assert judge_answer({"user": said}, "widget", SETTINGS, ["other"]).reward is None
 
 
 def sure(kind, **judgements):

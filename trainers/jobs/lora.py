@@ -22,7 +22,7 @@ from schemas.job_settings import TrainingSettings
 from trainers.jobs.base_model import BaseModel
 from trainers.jobs.chat_template import mark_assistant
 from trainers.jobs.encode import first_line
-from trainers.jobs.room import is_for_want_of_room
+from trainers.jobs.room import want_of_room
 from trainers.jobs.snapshot import RETRY
 
 POLICY = "default"
@@ -144,7 +144,7 @@ def _loaded(kind: Any, base: BaseModel, **options: Any) -> Any:
     try:
         return kind.from_pretrained(str(base.path), local_files_only=True, **options)
     except Exception as error:  # whatever it is, the model's files are its cause
-        if is_for_want_of_room(error):
+        if want_of_room(error) is not None:
             raise
         raise JobError(
             f"base model {base.name} cannot be loaded: {first_line(error)}",

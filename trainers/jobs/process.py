@@ -238,7 +238,8 @@ def _add_judged(tier: Tier, work: AnyWork, policy: PeftModel, trained: Trained) 
     say(TRAINING_SHARE[1], stage="gate")
     in_use = work.store.in_use(tier.name).version
     judge = Judge(policy, work.tokenizer, work.adapter(in_use), work.training.max_length)
-    known = trained_prompts(work.store, tier.name, in_use) | trained_prompts(work.store, tier.name, work.parent)
+    # Mostly the same one: its ancestors' lineages are read once.
+    known = frozenset().union(*(trained_prompts(work.store, tier.name, one) for one in {in_use, work.parent}))
     judgement = tier.judge(work, judge, known)
     verdict = decide(
         judgement.improvement,

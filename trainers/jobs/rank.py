@@ -6,7 +6,6 @@ next attempt. The kernel is asked to end them with it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import runpy
 import signal
@@ -14,16 +13,7 @@ import sys
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent() -> None:
-    """Have this process killed when the one that started it ends; only Linux can."""
-    if not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # it was too late
-        os.kill(os.getpid(), signal.SIGKILL)
+from trainers.parent import end_with_parent
 
 
 @record
@@ -34,5 +24,7 @@ def run(module: str) -> None:
 
 if __name__ == "__main__":
     end_with_parent()
+    if sys.platform.startswith("linux") and os.getppid() == 1:  # it was too late
+        os.kill(os.getpid(), signal.SIGKILL)
     sys.argv = sys.argv[1:]
     run(sys.argv[0])

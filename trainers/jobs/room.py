@@ -24,11 +24,6 @@ def want_of_room(error: BaseException) -> str | None:
     return None
 
 
-def is_for_want_of_room(error: BaseException) -> bool:
-    """Whether the disk was full or memory ran out."""
-    return want_of_room(error) is not None
-
-
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error

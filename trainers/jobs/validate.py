@@ -22,6 +22,7 @@ from schemas.errors import JobError
 from schemas.events import PreferencePair, Trace, TrainingJob
 from schemas.settings import PairsSettings, TracesSettings
 from trainers.files import write_atomically
+from trainers.jobs.heldout import id_of
 from trainers.jobs.snapshot import JOB_NAME, RESULT_NAME
 from trainers.pairs.rules import broken_rule
 from trainers.traces.suitability import assess, is_eligible
@@ -113,7 +114,7 @@ def check_examples(job: TrainingJob, data: bytes, report: Report) -> Checked:
     kinds: Counter[str] = Counter()
     first = ""
     for number, (example, kind, broken) in enumerate(_judged(job, lines), start=1):
-        name = example.trace_id if isinstance(example, Trace) else example.pair_id
+        name = id_of(example)
         if name in seen:
             raise JobError(f"example {number} repeats {name}")
         seen.add(name)

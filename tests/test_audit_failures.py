@@ -34,9 +34,10 @@ from schemas.errors import ArchitectureMismatchError
 from schemas.events import Experience, Feedback, Trace
 from schemas.records import Answer
 from schemas.settings import Settings
-from streams.app import TierstreamApp, build_app
-from streams.legacy import import_legacy_traces
+from streams.history.legacy import import_legacy_traces
 from streams.transport.batch import RecordBatch
+from streams.worker.app import build_app
+from streams.worker.role_app import TierstreamApp
 from tests.effects.learning import trace
 from tests.scenarios.audit_day import write_legacy_traces
 from tests.streams.offline import KeptPublisher, batch, hand_over, joined, offline_app, record
@@ -129,7 +130,10 @@ def test_nothing_that_takes_settings_can_be_built_without_them() -> None:
         if str(parameter.annotation).removesuffix(" | None") in sections
     }
     assert [name for name, needed in taking.items() if not needed] == []
-    assert {"trainers.scorer.learner.OnlineLearner(settings)", "streams.app.build_app(settings)"} <= taking.keys()
+    assert {
+        "trainers.scorer.learner.OnlineLearner(settings)",
+        "streams.worker.app.build_app(settings)",
+    } <= taking.keys()
     assert all(p.default is p.empty for p in inspect.signature(ScorerNetwork).parameters.values())
 
 
@@ -186,7 +190,7 @@ def test_the_two_traces_of_the_replaced_system_come_in_through_the_stream_once(
 
     monkeypatch.setattr(published, "start", nothing)
     monkeypatch.setattr(published, "stop", nothing)
-    monkeypatch.setattr("streams.legacy.Publisher", lambda options: published)
+    monkeypatch.setattr("streams.history.legacy.Publisher", lambda options: published)
     assert asyncio.run(import_legacy_traces(chosen)) == 3
     with offline_app(chosen, "traces") as (app, kept):
         asyncio.run(app.agents_of_ours.traces.process(batch("claude-traces", *published.values("claude-traces"))))

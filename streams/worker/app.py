@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +29,6 @@ from streams.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from streams.agents.scorer import ScorerAgent
-
-log = logging.getLogger("tierstream")
 
 MAX_FETCH_BYTES = 2 * 1024 * 1024
 GATHER_MS, GATHER_BYTES = 500, 64 * 1024

@@ -67,9 +67,10 @@ def ends_with(code: int) -> str:
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return what sets the program of every role: a role is `-m streams.worker.role`, which is found here first."""
-    package = tmp_path / "streams"
-    package.mkdir()
-    (package / "__init__.py").touch()
+    package = tmp_path / "streams" / "worker"
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.conftest import LiveBroker
+    from tests.broker import LiveBroker
     from tests.streams.transport.conftest import Bench
 
 pytestmark = pytest.mark.live

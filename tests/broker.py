@@ -25,9 +25,6 @@ from streams.broker.launch import free_port
 from streams.broker.probe import is_ready
 from tests import reaper
 
-_started: list[subprocess.Popen[bytes]] = []
-"""Held for as long as this process runs: nobody here waits for its end."""
-
 KAFKA_IMAGE = "apache/kafka:4.3.1"
 
 
@@ -80,15 +77,13 @@ def broker_in_use() -> LiveBroker | None:
 
 def _start(folder: Path) -> LiveBroker:
     with (folder / "log").open("wb") as log:
-        _started.append(
-            process := subprocess.Popen(
-                [sys.executable, "-m", "tests.broker", str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd=Path(__file__).parents[1],
-                process_group=0,
-            )
+        process = reaper.Outliving(
+            [sys.executable, "-m", "tests.broker", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=Path(__file__).parents[1],
+            process_group=0,
         )
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -31,6 +31,8 @@ from streams.kafka.admin import ensure_topics
 READY_SECONDS = 60.0
 WAIT_SECONDS = 90.0
 POLL_MS = 50
+SHORT_SESSION = {"session_timeout": 2.0}
+"""`kafka` settings for tests that kill: the broker holds a dead member's partitions for so long."""
 OWN_PROCESS = {"worker", "trainer"}
 
 

@@ -18,14 +18,19 @@ import psutil
 FOLDER = "TIERSTREAM_TEST_RUN"
 """Variable that names the run's folder."""
 _STOP_SECONDS = 15
-_outlive_us: list[subprocess.Popen[bytes]] = []
-"""Held, since nobody waits for the end of a process that ends after this one."""
+
+
+class Outliving(subprocess.Popen[bytes]):
+    """A process that ends after this one: that nobody here waits for its end is no fault to be told."""
+
+    def __del__(self) -> None:
+        """Leave it."""
 
 
 def start() -> None:
     """Mark whatever this process starts from here on, and have it ended once this process is gone."""
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="tierstream-tests-")
-    reaper = subprocess.Popen(
+    Outliving(
         [sys.executable, "-m", "tests.reaper", str(os.getpid()), os.environ[FOLDER]],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -33,7 +38,6 @@ def start() -> None:
         cwd=Path(__file__).parents[1],
         process_group=0,  # Ctrl-C is for the run: its processes still need what is ended here
     )
-    _outlive_us.append(reaper)
 
 
 def run_folder() -> Path:

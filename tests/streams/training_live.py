@@ -28,12 +28,12 @@ WAIT_SECONDS = 180.0
 """A busy machine takes half a minute for a job's imports alone."""
 
 
-def live_settings(bootstrap: str, prefix: str, data_dir: Path) -> Settings:
-    """Return settings of a trainer, its topics made."""
+def live_settings(bootstrap: str, prefix: str, data_dir: Path, session_timeout: float = 6.0) -> Settings:
+    """Return settings of a trainer, its topics made; where it is killed, the next has the job after its session."""
     settings = Settings.model_validate(
         {
             "data_dir": str(data_dir),
-            "kafka": {"bootstrap_servers": bootstrap, "session_timeout": 6},
+            "kafka": {"bootstrap_servers": bootstrap, "session_timeout": session_timeout},
             "topics": {"prefix": prefix},
         }
     )
@@ -118,7 +118,7 @@ class Trainer:
         command = [script, *environment] if program else ["-m", "streams.cli", "trainer", *flags]
         set_here = {
             "TIERSTREAM_TOPICS__PREFIX": settings.topics.prefix,
-            "TIERSTREAM_KAFKA__SESSION_TIMEOUT": "6s",
+            "TIERSTREAM_KAFKA__SESSION_TIMEOUT": str(settings.kafka.session_timeout),
             "TIERSTREAM_JOBS__RETRY_DELAY": "100ms",
         }
         self.process = subprocess.Popen(

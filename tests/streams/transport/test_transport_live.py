@@ -18,7 +18,9 @@ pytestmark = pytest.mark.live
 def kill_and_restart(bench: Bench, records: int, under_way: int = 1) -> None:
     bench.create("a", "b")
     bench.produce(records)
-    worker = bench.start(batch_records=100, body_seconds=0.02, under_way=under_way)
+    # Short, since the broker gives the partitions of a killed worker to the next one only after it.
+    session = {"session_seconds": 2.0}
+    worker = bench.start(batch_records=100, body_seconds=0.02, under_way=under_way, **session)
     bench.wait_for_records(records // 4)
     worker.kill()
     worker.wait()
@@ -26,7 +28,7 @@ def kill_and_restart(bench: Bench, records: int, under_way: int = 1) -> None:
     committed = bench.offsets()
     bench.output.unlink()
     bench.output.touch()
-    bench.start(batch_records=100)
+    bench.start(batch_records=100, **session)
     bench.wait("commits reach the end", bench.everything_committed)
     after = bench.seen()
     for (topic, partition), (offset, end) in committed.items():
@@ -97,7 +99,7 @@ def test_workers_that_come_and_go_lose_and_repeat_nothing(bench: Bench) -> None:
 def test_topics_that_are_not_batched_come_record_by_record(bench: Bench) -> None:
     bench.create("a", "b")
     bench.produce(3000)
-    worker = bench.start(batched=False)
+    worker = bench.start(batched=False, session_seconds=2.0)
     bench.wait_for_records(800)
     worker.kill()
     bench.start(batched=False)

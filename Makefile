@@ -1,6 +1,6 @@
 # Every command of the project: `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow chaos check format real throughput bench-peers fuzz mutants clean
+.PHONY: help demo up test test-unit test-slow chaos check format real throughput bench-peers fuzz mutants clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,10 +28,18 @@ demo: $(READY) ## Run all three tiers on a simulated control room, then the audi
 up: $(READY) ## Run the whole system on this machine
 	$(BIN)/tierstream up
 
-test: $(READY) ## Run the tests that take minutes at most, as CI does
-	$(BIN)/python -m pytest
+# Processes of a test run; three keep two cores at work, since a live test waits more than it works.
+TEST_WORKERS ?= 3
+PARALLEL := -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY) ## Run the long tests: crash storms
+test: $(READY) ## Run the tests that take minutes at most, as CI does
+	$(BIN)/python -m pytest $(PARALLEL)
+
+test-unit: $(READY) ## Run the tests that need no broker
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not live and not slow'
+
+test-slow: $(READY) ## Run the long tests: crash storms, and ten times the examples of each property
+	$(BIN)/python -m pytest $(PARALLEL) -m 'hypothesis and not live' --hypothesis-profile=thorough
 	$(BIN)/python -m pytest -m slow --timeout=3600
 
 chaos: $(READY) ## Break a running deployment for half an hour: kills, pauses, cuts, full disks

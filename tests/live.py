@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
@@ -11,21 +12,28 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import orjson
 import psutil
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.base import Event
 from schemas.settings import Settings
 from streams import topics
 from streams.broker.launch import free_port
+from streams.cli.main import main
 from streams.kafka.admin import ensure_topics
 
 READY_SECONDS = 60.0
 WAIT_SECONDS = 90.0
+POLL_MS = 50
+SHORT_SESSION = {"session_timeout": 2.0}
+"""`kafka` settings for tests that kill: the broker holds a dead member's partitions for so long."""
+OWN_PROCESS = {"worker", "trainer"}
 
 
 class Deployment:
@@ -90,24 +98,7 @@ class Deployment:
 
     def records(self, name: str) -> list[Any]:
         """Read the raw records of a topic from its start to its end."""
-
-        async def run() -> list[Any]:
-            async with AIOKafkaConsumer(
-                bootstrap_servers=self.bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
-            ) as consumer:
-                while not (partitions := consumer.partitions_for_topic(name)):
-                    await consumer._client.force_metadata_update()
-                    await consumer.topics()
-                tps = [TopicPartition(name, partition) for partition in sorted(partitions)]
-                consumer.assign(tps)
-                found: list[Any] = []
-                for _ in range(2):  # the second, empty round sees the end
-                    while fetched := await consumer.getmany(*tps, timeout_ms=500):
-                        for records in fetched.values():
-                            found += records
-                return found
-
-        return asyncio.run(run())
+        return records_of(name, bootstrap_servers=self.bootstrap)
 
     def wait_for(
         self, topic: str, enough: Callable[[list[dict[str, Any]]], bool], seconds: float = WAIT_SECONDS
@@ -126,16 +117,13 @@ class Deployment:
         return values
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the command line against this deployment, with further variables."""
-        variables = {"TIERSTREAM_DATA_DIR": str(self.data_dir), **self.variables(), **environment}
-        return subprocess.run(
-            [sys.executable, "-m", "streams.cli", *arguments],
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        """Run a command of the command line against this deployment, with further variables.
+
+        In this process, but for those that set a process up for themselves.
+        """
+        variables = {**self.variables(), **environment}
+        run = command_in_a_process if arguments[0] in OWN_PROCESS else command_here
+        return run(arguments, variables)
 
     def variables(self) -> dict[str, str]:
         """Return the settings of this deployment as variables."""
@@ -144,6 +132,60 @@ class Deployment:
     def logs(self) -> str:
         """Return the ends of the processes' logs."""
         return "\n".join(f"--- {p.log.name}\n{p.log.read_text()[-3000:]}" for p in self.processes)
+
+
+def records_of(name: str, **options: Any) -> list[Any]:
+    """Read the raw records of a topic from its start to its end, partition by partition."""
+
+    async def run() -> list[Any]:
+        async with AIOKafkaConsumer(
+            **options, enable_auto_commit=False, auto_offset_reset="earliest", fetch_max_wait_ms=POLL_MS
+        ) as consumer:
+            while not (partitions := consumer.partitions_for_topic(name)):
+                await consumer._client.force_metadata_update()
+                await consumer.topics()
+            tps = [TopicPartition(name, partition) for partition in sorted(partitions)]
+            consumer.assign(tps)
+            found: dict[TopicPartition, list[Any]] = {tp: [] for tp in tps}
+            while waiting := [tp for tp in tps if not await _at_the_end(consumer, tp)]:
+                for tp, records in (await consumer.getmany(*waiting, timeout_ms=POLL_MS)).items():
+                    found[tp] += records
+            return [record for tp in tps for record in found[tp]]
+
+    return asyncio.run(run())
+
+
+async def _at_the_end(consumer: AIOKafkaConsumer, tp: TopicPartition) -> bool:
+    """What a fetch says of the end is true on every broker; lite's answer to whoever asks for it falls short."""
+    end = consumer.highwater(tp)
+    return end is not None and await consumer.position(tp) >= end
+
+
+def command_here(arguments: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of the command line in this process: what it prints and how it ends are as in one of its own."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+    code = ended.value.code
+    assert isinstance(code, int)
+    texts = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return subprocess.CompletedProcess(arguments, code, *texts)
+
+
+def command_in_a_process(arguments: Sequence[str], variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command of the command line as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "streams.cli", *arguments],
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def _variables(values: Mapping[str, Any], name: str) -> Iterator[tuple[str, str]]:

@@ -277,7 +277,6 @@ def through_the_agents(events: list[Experience | Feedback | bytes], folder: Path
         return counts | app.services.metrics.totals(), answers, pairs.funnel(0), kept
 
 
-@settings(max_examples=120, deadline=None)
 @given(events=stream_strategy, one_to_one=st.booleans(), bucket_size=st.sampled_from([1, 500]))
 def test_every_event_and_every_answer_has_a_counted_reason(
     events: list[Experience | Feedback | bytes], one_to_one: bool, bucket_size: int

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -131,7 +131,6 @@ PLACES: tuple[Callable[[Path, str], None], ...] = (
 
 @pytest.mark.parametrize("place", PLACES)
 @given(name=NAMES)
-@settings(max_examples=60, deadline=None)
 def test_no_name_leads_out(place: Callable[[Path, str], None], name: str) -> None:
     with data_dir() as folder, suppress(TierstreamError, ValidationError):
         place(folder, name)
@@ -160,7 +159,6 @@ def test_no_job_runs_outside_of_its_folder(name: str) -> None:
 @given(path=NAMES)
 @example(path="../../../../etc/passwd")
 @example(path="/etc/passwd")
-@settings(max_examples=60, deadline=None)
 def test_a_job_reads_no_dataset_but_its_own(path: str) -> None:
     from trainers.jobs.validate import main
 

@@ -122,7 +122,13 @@ async def measure_lag(settings: Settings) -> list[PartitionLag]:
         }
         if not committed:
             return []
-        consumer = Consumer(**client_options(settings), max_partition_fetch_bytes=1, enable_auto_commit=False)
+        consumer = Consumer(
+            **client_options(settings),
+            max_partition_fetch_bytes=1,
+            # A partition that nothing waits in has to be asked for its end all the same.
+            fetch_max_wait_ms=_POLL_MS,
+            enable_auto_commit=False,
+        )
         try:
             await consumer.start()
             # Groups may read the same topic from different offsets, and a consumer has one position in each.

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted([str(path.relative_to(DOCS.parent)) for path in DOCS.rglob("*.md")] + ["README.md"])
 GUIDES = ("quickstart", "producers", "consumers", "operations")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SLEEP = re.compile(r"sleep \d+; ")
+WAIT_SECONDS = 60.0
 EXIT = re.compile(r"\s+# exit (\d)$")
 
 
@@ -79,10 +82,12 @@ def test_guide_runs_as_it_stands(guide: str, environment: dict[str, str], tmp_pa
     for language, body in blocks:
         if language == "console":
             for command, expected, code in commands(body):
-                done = run(["bash", "-c", command], environment, tmp_path)
-                assert (done.returncode, done.stderr.strip() if code == 0 else "") == (code, ""), (command, done)
-                shown = (done.stdout + done.stderr).splitlines()
-                assert set(expected.splitlines()) <= set(shown), (command, done.stdout, done.stderr)
+                waits, began = SLEEP.match(command), time.monotonic()
+                command = command[waits.end() :] if waits else command
+                # Where a reader is told to wait a few seconds, what should then be there is waited for.
+                while not behaves(done := run(["bash", "-c", command], environment, tmp_path), expected, code):
+                    assert waits, (command, expected, done)
+                    assert time.monotonic() - began < WAIT_SECONDS, (command, expected, done)
                 ran += 1
         elif language == "python":
             done = run([sys.executable, "-W", "error", "-c", body], environment, tmp_path)
@@ -107,6 +112,13 @@ def commands(body: str) -> list[tuple[str, str, int]]:
             else:
                 found.append((command, f"{expected}{line}\n", code))
     return found
+
+
+def behaves(done: subprocess.CompletedProcess[str], expected: str, code: int) -> bool:
+    """Whether a command ended as its guide says, printed what stands below it, and complained of nothing."""
+    shown = (done.stdout + done.stderr).splitlines()
+    quiet = code != 0 or not done.stderr.strip()
+    return done.returncode == code and quiet and set(expected.splitlines()) <= set(shown)
 
 
 def run(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:

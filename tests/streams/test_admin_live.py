@@ -12,7 +12,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from streams.topics import TopicSpec, topic_specs
 
 from schemas.errors import TopicsError
 from schemas.events import Feedback
@@ -22,6 +21,8 @@ from streams.client import Producer
 from streams.kafka.admin import admin_client, check_cluster, ensure_topics, topic_states
 from streams.kafka.lag import PartitionLag, measure_lag
 from streams.kafka.options import client_options
+from streams.topics import TopicSpec, topic_specs
+from tests.live import records_of
 
 pytestmark = pytest.mark.live
 
@@ -54,21 +55,6 @@ async def publish(settings: Settings, count: int) -> None:
     async with Producer(settings) as producer:
         for number in range(count):
             await producer.send("feedback", feedback(number))
-
-
-async def read_all(settings: Settings, topic: str) -> list[Any]:
-    partitions = [TopicPartition(settings.topic(topic), p) for p in range(2)]
-    consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
-    await consumer.start()
-    try:
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        records = []
-        while batch := await consumer.getmany(timeout_ms=1000):
-            records += [record for part in batch.values() for record in part]
-    finally:
-        await consumer.stop()
-    return records
 
 
 async def commit(settings: Settings, offsets: dict[int, int]) -> None:
@@ -234,7 +220,7 @@ def test_produce_names_bad_lines_and_sends_the_good_ones(
     assert shown.out == "3 delivered, 2 bad\n"
     assert [line.partition(":")[0] for line in shown.err.splitlines()] == ["line 2", "line 5"]
     assert "no reward" in shown.err
-    records = asyncio.run(read_all(settings, "feedback"))
+    records = records_of(settings.topic("feedback"), **client_options(settings))
     assert sorted((record.key, record.value) for record in records) == sorted(
         (f"e{n}".encode(), good[n].encode()) for n in range(3)
     )

@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from streams.kafka.publisher import MessageTooLargeError, Outgoing, Publisher, PublishError, Receipt
 
 if TYPE_CHECKING:
-    from tests.conftest import LiveBroker
+    from tests.broker import LiveBroker
 
 pytestmark = pytest.mark.live
 

@@ -40,6 +40,7 @@ def test_whatever_prints_in_a_command_prints_neutral_text(
         print(HOSTILE, file=sys.stderr)
         sys.stdout.writelines([HOSTILE, "\n"])
         log = logging.getLogger("hostile")
+        log.propagate = False  # half of a character cannot be told from one process of the tests to another
         log.addHandler(logging.StreamHandler())
         log.warning("%s", HOSTILE)
         raise click.ClickException(HOSTILE)

@@ -64,7 +64,10 @@ def test_repeated_requests_run_each_job_once(settings: Settings) -> None:
     assert sorted(final) == sorted([*(job.job_id for job in jobs)] * 2 + [jobs[0].job_id])
 
 
-def test_job_of_a_killed_trainer_is_finished_by_the_next_and_run_once(settings: Settings) -> None:
+def test_job_of_a_killed_trainer_is_finished_by_the_next_and_run_once(
+    bootstrap: str, prefix: str, tmp_path: Path
+) -> None:
+    settings = live_settings(bootstrap, prefix, tmp_path, session_timeout=2.0)
     job = make_job(settings, 1)
     folder = Path(settings.data_dir) / "jobs" / job.job_id
     request(settings, job)

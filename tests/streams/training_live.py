@@ -11,16 +11,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from streams.topics import topic_specs
-
 from schemas.events import JobAction, JobControl, JobUpdate, Trace, TrainingJob
 from schemas.settings import Settings
 from streams.client import Producer
 from streams.kafka.admin import ensure_topics
 from streams.kafka.lag import measure_lag
 from streams.kafka.options import client_options
+from streams.topics import topic_specs
 from streams.training.log import parse_progress
+from tests.live import records_of
 from tests.trainers.jobs.tiny import NOON
 from trainers.jobs.accumulate import CompletedRun
 from trainers.jobs.snapshot import freeze_job
@@ -29,12 +28,12 @@ WAIT_SECONDS = 180.0
 """A busy machine takes half a minute for a job's imports alone."""
 
 
-def live_settings(bootstrap: str, prefix: str, data_dir: Path) -> Settings:
-    """Return settings of a trainer, its topics made."""
+def live_settings(bootstrap: str, prefix: str, data_dir: Path, session_timeout: float = 6.0) -> Settings:
+    """Return settings of a trainer, its topics made; where it is killed, the next has the job after its session."""
     settings = Settings.model_validate(
         {
             "data_dir": str(data_dir),
-            "kafka": {"bootstrap_servers": bootstrap, "session_timeout": 6},
+            "kafka": {"bootstrap_servers": bootstrap, "session_timeout": session_timeout},
             "topics": {"prefix": prefix},
         }
     )
@@ -76,21 +75,7 @@ def control(settings: Settings, job_id: str, action: JobAction) -> None:
 
 
 def records(settings: Settings, topic: str) -> list[bytes]:
-    async def read() -> list[bytes]:
-        consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False)
-        await consumer.start()
-        try:
-            tp = TopicPartition(settings.topic(topic), 0)
-            consumer.assign([tp])
-            await consumer.seek_to_beginning(tp)
-            values: list[bytes] = []
-            while batch := await consumer.getmany(timeout_ms=300):
-                values += [record.value for record in batch[tp]]
-            return values
-        finally:
-            await consumer.stop()
-
-    return asyncio.run(read())
+    return [record.value for record in records_of(settings.topic(topic), **client_options(settings))]
 
 
 def updates(settings: Settings) -> list[tuple[str, str]]:
@@ -133,7 +118,7 @@ class Trainer:
         command = [script, *environment] if program else ["-m", "streams.cli", "trainer", *flags]
         set_here = {
             "TIERSTREAM_TOPICS__PREFIX": settings.topics.prefix,
-            "TIERSTREAM_KAFKA__SESSION_TIMEOUT": "6s",
+            "TIERSTREAM_KAFKA__SESSION_TIMEOUT": str(settings.kafka.session_timeout),
             "TIERSTREAM_JOBS__RETRY_DELAY": "100ms",
         }
         self.process = subprocess.Popen(

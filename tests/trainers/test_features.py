@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import Device, Experience, Intent, Widget
@@ -92,7 +92,6 @@ anything = st.text(max_size=60)
 names = st.text(min_size=1, max_size=12).filter(lambda text: "\x00" not in text)
 
 
-@settings(max_examples=150)
 @given(
     query=anything,
     reply=st.none() | anything,

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.records import Answer, Origin
@@ -224,7 +224,6 @@ EVENTS = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
 @given(order=st.permutations(range(len(EVENTS))), crash_at=st.integers(0, len(EVENTS) - 1), survives=st.integers(0, 3))
 def test_a_crash_between_output_and_state_loses_nothing_and_learns_nothing_twice(
     order: list[int], crash_at: int, survives: int
@@ -251,7 +250,6 @@ def test_a_crash_between_output_and_state_loses_nothing_and_learns_nothing_twice
     }
 
 
-@settings(max_examples=150, deadline=None)
 @given(order=st.permutations(range(len(EVENTS))), lost=st.sets(st.integers(0, len(EVENTS) - 1)))
 def test_what_is_remembered_of_earlier_batches_changes_no_decision(order: list[int], lost: set[int]) -> None:
     remembering, forgetful = Partition(), Partition()
@@ -288,7 +286,6 @@ def test_what_one_owner_kept_as_early_is_learned_from_the_next_one_that_joins_it
     assert sorted(name for _, name, _ in applied(partition.entries) if name) == ["f1", "f2"]
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     data=st.data(),
     topics=st.permutations(["experiences"] * 3 + ["feedback"] * 5),

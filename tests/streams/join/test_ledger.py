@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import Experience, Feedback, FeedbackSource
@@ -190,7 +190,6 @@ TICK = st.builds(Step, st.just(()), WAITS, st.none() | st.integers(0, 6))
 STEPS = st.lists(batches(JUDGING) | batches(JUDGING) | batches(ARRIVING) | TICK, max_size=14)
 
 
-@settings(max_examples=200, deadline=None)
 @given(steps=STEPS)
 def test_whatever_comes_and_crashes_a_model_that_keeps_everything_decides_the_same(steps: list[Step]) -> None:
     owner, model, at, offset = Owner(), Model(), 1000.0, 0

@@ -41,6 +41,7 @@ class Spec(TypedDict, total=False):
     gate: str
     start_offsets: dict[str, int]
     bound_file: str
+    session_seconds: float
     latencies: str
 
 
@@ -53,8 +54,8 @@ def build(spec: Spec) -> faust.App:
         datadir=spec["datadir"],
         topic_disable_leader=True,
         topic_partitions=spec.get("partitions", 2),
-        broker_session_timeout=6.0,
-        broker_heartbeat_interval=1.0,
+        broker_session_timeout=spec.get("session_seconds", 6.0),
+        broker_heartbeat_interval=spec.get("session_seconds", 6.0) / 6,
         broker_commit_interval=0.5,
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=True,

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainers.jobs.accumulate import BatchAccumulator
@@ -69,7 +69,6 @@ def test_content_of_any_text_comes_back_as_it_was():
     assert rebuilt(table, 2).add("b", b"{}", 1).completed.contents == (line, b"{}")
 
 
-@settings(max_examples=120, deadline=None)
 @given(st.lists(st.sampled_from("abcdefghijkl"), max_size=30), st.integers(1, 5), st.data())
 def test_a_crash_anywhere_gives_the_same_runs_and_the_same_state(ids, threshold, data):
     whole_book, whole_table, whole_runs = feed(ids, threshold)

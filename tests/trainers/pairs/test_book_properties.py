@@ -2,7 +2,7 @@
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.records import Answer
@@ -62,7 +62,6 @@ def obeys_every_rule(good, bad):
     )
 
 
-@settings(max_examples=120, deadline=None)
 @given(st.lists(answers_strategy, max_size=30), rules_strategy)
 def test_pairs_obey_every_rule_and_no_answer_is_used_twice(answers, rules):
     book, latest, pairs = PairBook(rules), {}, []
@@ -84,7 +83,6 @@ def test_pairs_obey_every_rule_and_no_answer_is_used_twice(answers, rules):
         assert len(set(used)) == len(used)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(answers_strategy, max_size=30, unique_by=lambda one: (one.kind, one.experience_id)))
 def test_no_two_waiting_answers_could_be_paired(answers):
     book, pairs, _, _ = feed(answers)
@@ -114,7 +112,6 @@ def best_of(waiting, comer, offset):
     return min(able)[-1] if able else None
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(answers_strategy, max_size=40))
 def test_the_partner_is_the_one_that_a_search_through_all_finds(answers):
     waiting, used, expected = {}, set(), []
@@ -158,7 +155,6 @@ def test_a_table_value_is_read_back_as_it_was(entry):
     assert ("answer" in json.loads(value)) == (entry.answer is not None)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(answers_strategy, max_size=25), rules_strategy, st.data())
 def test_a_crash_anywhere_changes_neither_pairs_nor_state(answers, rules, data):
     """Chunks publish their pairs, then write; a crash keeps a prefix of the writes and redelivers the chunk."""

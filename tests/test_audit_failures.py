@@ -274,7 +274,7 @@ def through_the_agents(events: list[Experience | Feedback | bytes], folder: Path
         if values:
             records = [record(value, offset) for offset, value in enumerate(values)]
             asyncio.run(pairs.process(RecordBatch("answers", 0, records)))
-        return counts | app.services.metrics.totals(), answers, pairs.funnel(0), kept
+        return counts | app.services.metrics.totals(), answers, pairs.funnel(0, 0.0), kept
 
 
 @settings(max_examples=120, deadline=None)

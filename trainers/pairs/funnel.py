@@ -57,7 +57,8 @@ class Tally:
             self._pairs[kind] += entry.partner is not None
             if before is not None:
                 self._outcomes[kind, before.outcome] -= 1
-        self._changed[kind] += entry.changes - (0 if before is None else before.changes)
+        if entry.changes and not (before and before.changes):
+            self._changed[kind] += 1
 
     def funnel(self, waiting: Mapping[Bucket, SideIndex], settings: PairsSettings, now: float) -> Funnel:
         """Return the funnel at a broker time, of which answers wait being given."""

@@ -169,17 +169,13 @@ class PairMatcher:
         entry = Entry(offset, WAITING, answer.reward, since=since, answer=encoded)
         candidate, bucket = self._candidates.prepare(key, answer, offset, since)
         partner = self._candidates.best_partner(candidate, bucket, None if self._settings.patience else EVER)
-        pairs: list[PreferencePair] = []
-        writes: list[Write] = []
-        if partner is None:
+        if partner is None or not self._settings.one_to_one:
             self._candidates.add(candidate, bucket)
-            writes.append(self._put(key, entry, known))
+        if partner is None:
+            pairs, writes = [], [self._put(key, entry, known)]
         else:
-            if not self._settings.one_to_one:
-                self._candidates.add(candidate, bucket)
-            made, written = self._pair(key, entry, known, answer, partner)
-            pairs.append(made)
-            writes += written
+            pair, writes = self._pair(key, entry, known, answer, partner)
+            pairs = [pair]
         more, left = self._make_room(bucket)
         return Decision((*pairs, *more), (*writes, *left), WAITING if partner is None else PAIRED)
 
@@ -206,20 +202,20 @@ class PairMatcher:
         other = Answer.from_json(taken.answer or b"")
         is_chosen = side_of(answer.reward, self._settings) == "chosen"
         pair = make_pair(*((answer, other) if is_chosen else (other, answer)), self._settings)
-        paired = entry._replace(outcome=PAIRED, partner=other.experience_id)
-        if self._settings.one_to_one:
-            self._candidates.remove(key)
-            paired = paired.without_answer()
+        paired = self._used(key, entry, partner=other.experience_id)
         return pair, [self._put(key, paired, before), *self._mark_taken(partner.key, taken, answer.experience_id)]
 
     def _mark_taken(self, key: bytes, entry: Entry, by: str) -> tuple[Write, ...]:
         if entry.outcome == PAIRED:
             return ()
-        taken = entry._replace(outcome=PAIRED, taken_by=by)
-        if self._settings.one_to_one:
-            self._candidates.remove(key)
-            taken = taken.without_answer()
-        return (self._put(key, taken, entry),)
+        return (self._put(key, self._used(key, entry, taken_by=by), entry),)
+
+    def _used(self, key: bytes, entry: Entry, **names: str) -> Entry:
+        """Return an answer as paired; where it serves once, it is no candidate any more."""
+        if not self._settings.one_to_one:
+            return entry._replace(outcome=PAIRED, **names)
+        self._candidates.remove(key)
+        return entry._replace(outcome=PAIRED, since=0.0, answer=None, **names)
 
     def _judge_again(self, key: bytes, known: Entry, answer: Answer, offset: int, encoded: bytes | None) -> Decision:
         changed = answer.reward != known.reward

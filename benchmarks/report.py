@@ -77,6 +77,7 @@ def _funnel(funnel: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
                 yield f"{kind} answers dropped: {reason}", count
         for side, count in counts["waiting"].items():
             yield f"{kind} answers waiting, {side}", count
+        yield f"{kind} answers waiting for the same query", counts["waiting_for_same_query"]
         yield f"{kind} answers paired", counts["paired"]
         yield f"{kind} pairs", counts["pairs"]
         for reason, count in counts["comparisons"].items():

@@ -197,8 +197,8 @@ def allowed(field: FieldInfo) -> str:
     if "enum" in schema or "const" in schema:
         return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
     if _is_duration(field):
-        forever = any(getattr(part, "ge", None) == -1 for part in field.metadata)
-        return "a duration above 0 such as 250ms, 90s or 7d" + (', or "forever"' if forever else "")
+        least = next((part.ge for part in field.metadata if hasattr(part, "ge")), 1)
+        return "a duration above 0 such as 250ms, 90s or 7d" + {0: ", or 0", -1: ', or "forever"'}.get(least, "")
     if "description" in schema:
         return str(schema["description"])
     bounds = [words.format(schema[name]) for name, words in _BOUNDS.items() if name in schema]

@@ -155,6 +155,9 @@ def features_size(items: int) -> int:
     return 4 * (384 + items * FEATURES_PER_ITEM)
 
 
+TICK = b"{}"
+"""A record that says nothing but that its broker time has come; on `join-ticks`, and between answers on `answers`."""
+
 _Identifier = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
 
 
@@ -206,10 +209,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def each_from(cls, record: bytes) -> list[tuple[Answer, bytes]]:
         """Return the answers of one record and their JSON, a line each: a feedback mostly judges plan and reply.
 
+        A tick has none.
+
         Raises:
             msgspec.DecodeError: a line is no answer; a `ValueError`.
         """
-        return [(cls.from_json(line), line) for line in record.split(b"\n")]
+        return [] if record == TICK else [(cls.from_json(line), line) for line in record.split(b"\n")]
 
     def to_json(self) -> bytes:
         """Encode as one line of UTF-8 JSON without absent fields."""

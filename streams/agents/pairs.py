@@ -1,10 +1,10 @@
-"""pair-answers: judged answers in, preference pairs out."""
+"""pair-answers: judged answers and ticks in, preference pairs out."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from schemas.records import Answer
+from schemas.records import TICK, Answer
 from streams import topics
 from streams.agents.decoding import letter
 from streams.agents.services import Services
@@ -12,8 +12,8 @@ from streams.kafka.publisher import Outgoing
 from streams.state.tables import write_state
 from streams.state.write_buffer import WriteBuffer
 from streams.transport.batch import RecordBatch
-from trainers.pairs.book import PairBook
 from trainers.pairs.funnel import Funnel
+from trainers.pairs.matcher import PairMatcher
 
 
 class PairAgent:
@@ -22,46 +22,55 @@ class PairAgent:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._table = services.tables[topics.ANSWERS_TABLE]
-        self._books: dict[int, PairBook] = {}
+        self._matchers: dict[int, PairMatcher] = {}
 
     def forget(self) -> None:
         """Drop what was derived from the table: partitions may have moved."""
-        self._books.clear()
+        self._matchers.clear()
 
     async def process(self, batch: RecordBatch) -> None:
-        """Decide one chunk of answers."""
-        book = self._book(batch.partition)
+        """Decide one chunk of answers and ticks."""
+        matcher = self._matcher(batch.partition)
         overlay = WriteBuffer(self._table, batch.partition)
         topic = self._services.settings.topic(topics.PAIRS)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
         letters = []
+        repaired = matcher.repair_after_crash()
+        decisions = [] if repaired is None else [repaired]
         for record in batch.records:
             try:
                 answers = Answer.each_from(record.value or b"")
             except ValueError as error:
                 letters.append(letter(batch, record, "invalid_answer", str(error)))
                 continue
-            for answer, encoded in answers:
-                decision = book.decide(answer, record.offset, encoded)
-                outcomes[decision.outcome] += 1
-                outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]
-                for key, value in decision.writes:
-                    overlay.set(key, value)
+            at = record.timestamp / 1000
+            if record.value == TICK:
+                decisions.append(matcher.tick(record.offset, at))
+            decisions += [matcher.decide(answer, record.offset, at, encoded) for answer, encoded in answers]
+        for decision in decisions:
+            outcomes[decision.outcome] += 1
+            outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]
+            for key, value in decision.writes:
+                overlay.set(key, value)
         outgoing += self._services.dead_letters(letters)
         outcomes["dead_lettered"] = len(letters)
         await self._services.publisher.publish(outgoing)
         await write_state(self._services.publisher, [overlay])
         self._services.metrics.count(topics.ANSWERS, outcomes)
 
-    def funnel(self, partition: int) -> Funnel:
-        """Return the pair funnel of one partition."""
-        return self._book(partition).funnel()
+    def is_due(self, partition: int, now: float) -> bool:
+        """Whether a tick of this time would find answers of the partition that have newly waited long enough."""
+        return self._matcher(partition).is_due(now)
 
-    def _book(self, partition: int) -> PairBook:
-        if partition not in self._books:
-            book = PairBook(self._services.settings.pairs)
+    def funnel(self, partition: int, now: float) -> Funnel:
+        """Return the pair funnel of one partition at a broker time."""
+        return self._matcher(partition).funnel(now)
+
+    def _matcher(self, partition: int) -> PairMatcher:
+        if partition not in self._matchers:
+            matcher = PairMatcher(self._services.settings.pairs)
             for key, value in self._table.items(partition):
-                book.load(key, value)
-            self._books[partition] = book
-        return self._books[partition]
+                matcher.load(key, value)
+            self._matchers[partition] = matcher
+        return self._matchers[partition]

@@ -233,6 +233,7 @@ def _funnel(report: Report) -> Table:
             (f"waiting: {side}", *(text(report.funnel[k]["waiting"][side]) for k in kinds))
             for side in ("chosen", "rejected")
         ),
+        ("waiting for the same query, of these", *(text(report.funnel[k]["waiting_for_same_query"]) for k in kinds)),
         ("paired", *(text(report.funnel[k]["paired"]) for k in kinds)),
         ("pairs made", *(text(report.funnel[k]["pairs"]) for k in kinds)),
         ("judged otherwise after pairing", *(text(report.funnel[k]["reward_changed_after_pairing"]) for k in kinds)),

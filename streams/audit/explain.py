@@ -188,19 +188,29 @@ def _not_paired(found: Gathered, kind: PairKind, entry: Entry, answer: Answer, s
     elif entry.outcome in DROP_REASONS:
         yield f"not paired: it was dropped as {entry.outcome} under earlier rules, until it is judged again"
     elif entry.outcome == WAITING:
-        side = side_of(answer.reward, rules)
-        against = [o for o in found.others[kind] if side_of(o.reward, rules) not in (None, side)]
-        candidates = [other for other in against if drop_reason(other, rules) is None]
-        why = Counter(
-            reject_reason(*((answer, other) if side == "chosen" else (other, answer)), rules) or "paired with another"
-            for other in candidates
-        )
-        told = ", ".join(f"{name} {count}" for name, count in why.most_common())
-        yield f"not paired: it waits as {side}; {len(candidates)} answers of intent {answer.intent_type} are opposite"
-        if told:
-            yield f"why none of them: {told}"
+        yield from _waits(found, kind, entry, answer, settings)
     else:
         yield f"not paired: {entry.outcome}"
+
+
+def _waits(found: Gathered, kind: PairKind, entry: Entry, answer: Answer, settings: Settings) -> Iterator[str]:
+    rules, side = settings.pairs, side_of(answer.reward, settings.pairs)
+    against = [o for o in found.others[kind] if side_of(o.reward, rules) not in (None, side)]
+    candidates = [other for other in against if drop_reason(other, rules) is None]
+    waiting = found.waiting.get(kind, set())
+    why: Counter[str] = Counter()
+    for other in candidates:
+        reason = reject_reason(*((answer, other) if side == "chosen" else (other, answer)), rules)
+        why[reason or ("another query, waits too" if other.experience_id in waiting else "paired with another")] += 1
+    told = ", ".join(f"{name} {count}" for name, count in why.most_common())
+    yield f"not paired: it waits as {side}; {len(candidates)} answers of intent {answer.intent_type} are opposite"
+    if rules.patience:
+        yield (
+            f"it waits for one to the same query until {instant(entry.since + rules.patience)} (pairs.patience), then "
+            "one to another query will do that has waited as long"
+        )
+    if told:
+        yield f"why none of them: {told}"
 
 
 def _rules(settings: Settings) -> str:

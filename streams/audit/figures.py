@@ -17,9 +17,9 @@ from streams.audit.report import Forecast, Looser, Report, TierName, TraceLine
 from streams.audit.tiers import job_tier, scorer_tier
 from streams.kafka.lag import trainer_group
 from streams.topics import ROLES, group
-from trainers.pairs.book import PairBook
 from trainers.pairs.cost import cost_of_rules, judge, looser, pairs_under
 from trainers.pairs.funnel import KINDS, merge
+from trainers.pairs.matcher import PairMatcher
 from trainers.pairs.rules import confidence_of, side_of
 from trainers.traces.suitability import assess, is_eligible
 
@@ -166,10 +166,10 @@ def _histogram(rewards: Sequence[float]) -> list[dict[str, float]]:
 def _funnel(found: Collected, broker: FromBroker) -> dict[str, Any]:
     funnels = []
     for values in broker.answers_table.partitions.values():
-        book = PairBook(found.settings.pairs)
+        matcher = PairMatcher(found.settings.pairs)
         for key, value in values.items():
-            book.load(key, value)
-        funnels.append(book.funnel())
+            matcher.load(key, value)
+        funnels.append(matcher.funnel(found.at))
     return {str(kind): dict(counts) for kind, counts in merge(funnels).items()}
 
 

@@ -26,7 +26,7 @@ from streams.topics import changelog
 from streams.training.jobs_on_disk import read_json
 from trainers.jobs.accumulate import RunRecord
 from trainers.jobs.snapshot import DATASET_NAME, JOB_NAME, RESULT_NAME
-from trainers.pairs.entry import Entry, key_of
+from trainers.pairs.entry import WAITING, Entry, key_of
 from trainers.pairs.funnel import KINDS
 from trainers.traces.store import TraceStore
 from trainers.versions.store import LINEAGE
@@ -64,6 +64,8 @@ class Gathered:
     """The latest judged answer, by kind."""
     others: dict[str, list[Answer]] = field(default_factory=dict)
     """The latest judged answers of other experiences of the same intent, by kind."""
+    waiting: dict[str, set[str]] = field(default_factory=dict)
+    """Which of them wait for a partner, by kind."""
     pairs: list[dict[str, Any]] = field(default_factory=list)
     places: dict[str, Place] = field(default_factory=dict)
     traces: list[str] = field(default_factory=list)
@@ -150,6 +152,10 @@ async def _read_pairing(settings: Settings, reader: TopicReader, found: Gathered
     for kind in KINDS:
         if (value := values.get(key_of(kind, found.experience_id))) is not None:
             found.entries[kind] = Entry.decode(value)
+        known = {answer.experience_id: values.get(key_of(kind, answer.experience_id)) for answer in found.others[kind]}
+        found.waiting[kind] = {
+            name for name, value in known.items() if value and Entry.decode(value).outcome == WAITING
+        }
     async for record in reader.records(settings.topic(topics.PAIRS)):
         pair = fields(record.value)
         if found.experience_id in (pair.get("chosen_experience_id"), pair.get("rejected_experience_id")):

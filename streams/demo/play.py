@@ -105,6 +105,7 @@ def demo_settings(settings: Settings, loaded: LoadedSettings, now: datetime) -> 
             "broker": settings.broker.model_copy(update={"port": port_of("broker")}),
             "web": settings.web.model_copy(update={"port": port_of("web")}),
             "topics": settings.topics.model_copy(update={"prefix": prefix}),
+            "pairs": settings.pairs.model_copy(update={"patience": settings.demo.patience}),
             "jobs": settings.jobs.model_copy(
                 update={
                     "dpo": settings.jobs.dpo.model_copy(update={"max_steps": settings.demo.dpo_steps}),

@@ -176,6 +176,7 @@ def _funnel_table(funnel: Mapping[str, Any]) -> Table:
         row(f"dropped: {reason.replace('_', ' ')}", "dropped", reason)
     for side in ("chosen", "rejected"):
         row(f"waiting for a partner: {side}", "waiting", side)
+    row("waiting for the same query, of these", "waiting_for_same_query")
     row("paired", "paired")
     row("pairs", "pairs")
     return table

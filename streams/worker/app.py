@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from faust.types import TP
 from yarl import URL
 
+from schemas.records import TICK
 from schemas.settings import Settings
 from streams import topics, topology
 from streams.agents import Agents, build_agents
@@ -24,7 +27,7 @@ from streams.transport import TransportOptions
 from streams.worker.exposition import StateCollector, role_families
 from streams.worker.role_app import REFUSED, TierstreamApp, crash_without_ack
 from streams.worker.role_web import RoleWeb
-from streams.worker.status import status
+from streams.worker.status import not_ready, status
 from streams.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -170,17 +173,23 @@ def _keep_time(app: TierstreamApp, agents: Agents) -> None:
 
     app.every(app.watchdog.interval, "watch-progress", app.watchdog.run)
     app.on_partitions_revoked.connect(give_up_partitions, weak=False)
+    interval = app.settings.join.tick_interval
     if agents.join:
-        app.every(app.settings.join.tick_interval, "send-ticks", lambda: _tick(app))
+        app.every(interval, "send-ticks", lambda: _tick(app, topics.TICKS))
+    if pairs := agents.pairs:
+        app.every(interval, "send-ticks", lambda: _tick(app, topics.ANSWERS, pairs.is_due))
     if agents.scorer:
         _keep_scorer(app, agents.scorer)
 
 
-async def _tick(app: TierstreamApp) -> None:
-    ticks = app.settings.topic(topics.TICKS)
-    mine = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == ticks)
-    if not app.rebalancing:
-        await app.services.publisher.publish([Outgoing(ticks, partition, None, b"{}") for partition in mine])
+async def _tick(app: TierstreamApp, topic: str, is_due: Callable[[int, float], bool] | None = None) -> None:
+    """Let broker time pass on our partitions of a topic: our own clock says when to ask, the broker's what is due."""
+    if not_ready(app) is not None:
+        return
+    name, now = app.settings.topic(topic), time.time()
+    mine = sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == name)
+    wanted = [partition for partition in mine if is_due is None or is_due(partition, now)]
+    await app.services.publisher.publish([Outgoing(name, partition, None, TICK) for partition in wanted])
 
 
 def _keep_scorer(app: TierstreamApp, scorer: ScorerAgent) -> None:

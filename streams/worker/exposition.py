@@ -109,13 +109,19 @@ def _funnel(funnel: Mapping[str, Any]) -> Iterator[Metric]:
         labels=["kind", "place"],
     )
     pairs = GaugeMetricFamily("tierstream_pairs", "Pairs made of this role's partitions", labels=["kind"])
+    patient = GaugeMetricFamily(
+        "tierstream_pair_answers_waiting_for_same_query",
+        "Those of the waiting answers that one to another query may not have yet",
+        labels=["kind"],
+    )
     for kind, counts in funnel.items():
         places = {**{f"dropped_{reason}": n for reason, n in counts["dropped"].items()}, "paired": counts["paired"]}
         places |= {f"waiting_{side}": n for side, n in counts["waiting"].items()}
         for place, number in places.items():
             answers.add_metric([kind, place], number)
+        patient.add_metric([kind], counts["waiting_for_same_query"])
         pairs.add_metric([kind], counts["pairs"])
-    yield from (answers, pairs)
+    yield from (answers, patient, pairs)
 
 
 def _thresholds(status: Status) -> Iterator[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,7 +32,7 @@ def status(app: TierstreamApp) -> dict[str, Any]:
     mine = app.consumer.assignment()
     if agents.pairs:
         answers = sorted(tp.partition for tp in mine if tp.topic == settings.topic(topics.ANSWERS))
-        result["pair_funnel"] = merge(agents.pairs.funnel(partition) for partition in answers)
+        result["pair_funnel"] = merge(agents.pairs.funnel(partition, time.time()) for partition in answers)
     for tier, agent, topic in (("dpo", agents.dpo, topics.PAIRS), ("sft", agents.sft, topics.ELIGIBLE_TRACES)):
         if agent and any(tp.topic == settings.topic(topic) for tp in mine):
             result[tier] = agent.status()

@@ -31,14 +31,18 @@ JOBS_SECONDS = 240.0
 SETTLE_SECONDS = 150.0
 """A round whose events are not all learned so long after its fault has hung."""
 
+PATIENCE_SECONDS = 10.0
+"""Answers of different queries are paired after so long, by ticks, in the midst of the faults."""
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "kafka": {"session_timeout": SESSION_SECONDS},
     "scorer": {"checkpoint_every_steps": 10, "groups_per_step": 8, "checkpoint_idle": 1.0},
     "stream": {"stall_timeout": STALL_SECONDS},
+    "join": {"tick_interval": 2.0},
 }
 
 UNTRAINED: dict[str, dict[str, Any]] = {
-    "pairs": {"threshold": 100},
+    "pairs": {"threshold": 100, "patience": PATIENCE_SECONDS},
     "traces": {"threshold": 25},
     # The jobs end at once.
     "jobs": {"base_model": "/nowhere"},
@@ -50,7 +54,7 @@ def trained(folder: Path) -> dict[str, dict[str, Any]]:
     jobs = tiny.settings(tiny.build_model(folder), max_steps=4, checkpoint_interval=0.001).jobs
     fields = {"base_model": True, "dpo": True, "sft": True, "gate": True}
     return {
-        "pairs": {"threshold": 800},
+        "pairs": {"threshold": 800, "patience": PATIENCE_SECONDS},
         "traces": {"threshold": 120},
         "jobs": jobs.model_dump(include=fields, mode="json", exclude_unset=True),
     }

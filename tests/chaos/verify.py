@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.records import Answer, Joined, decode_log
+from schemas.records import TICK, Answer, Joined, decode_log
 from streams import topics
 from tests.chaos.load import Produced
 from tests.live import Deployment
 from trainers.jobs.accumulate import BatchAccumulator
 from trainers.jobs.snapshot import job_id
-from trainers.pairs.book import PairBook
+from trainers.pairs.matcher import PairMatcher
 from trainers.prepare import is_held_out
 from trainers.scorer.entries import Origins
 from trainers.traces.store import TraceStore
@@ -128,13 +128,16 @@ def _check_weights(stream: Deployment, found: Findings) -> None:
 def _check_pairs(stream: Deployment, produced: Produced, found: Findings) -> None:
     """The answers' topic, decided again in one go, gives exactly the pairs that were published."""
     rules = stream.settings.pairs
-    books: defaultdict[int, PairBook] = defaultdict(lambda: PairBook(rules))
+    matchers: defaultdict[int, PairMatcher] = defaultdict(lambda: PairMatcher(rules))
     expected: set[str] = set()
     judged: set[tuple[str, str]] = set()
     for record in stream.records(stream.settings.topic(topics.ANSWERS)):
+        matcher, at = matchers[record.partition], record.timestamp / 1000
+        decisions = [matcher.tick(record.offset, at)] if record.value == TICK else []
         for answer, _ in Answer.each_from(record.value):
             judged.add((answer.kind, answer.experience_id))
-            expected |= {pair.pair_id for pair in books[record.partition].decide(answer, record.offset).pairs}
+            decisions.append(matcher.decide(answer, record.offset, at))
+        expected |= {pair.pair_id for decision in decisions for pair in decision.pairs}
     pairs = {pair["pair_id"]: pair for pair in stream.read(topics.PAIRS)}
     wanted = {(kind, of) for of in produced.of.values() for kind in ("widget", "voice")}
     found.lost["answer never handed to the pairing"] = {f"{kind} of {of}" for kind, of in wanted - judged}

@@ -197,6 +197,7 @@ ANSWERS = [
     answer("bad", -0.9),
     answer("worse", -0.95),
     answer("worst", -1.0),
+    answer("of another query", 0.7, query="another"),
 ]
 
 
@@ -209,7 +210,7 @@ def paired(settings: Settings) -> Seen:
     app, kept = work(settings, "pairs", body)
     pairs = map(PreferencePair.from_json, kept.values("preference-pairs"))
     who = [(one.chosen_experience_id, one.rejected_experience_id) for one in pairs]
-    return who, app.agents_of_ours.pairs.funnel(0)["widget"]
+    return who, app.agents_of_ours.pairs.funnel(0, 0.0)["widget"]
 
 
 def trace(name: str, **changes: Any) -> Trace:

@@ -382,7 +382,16 @@ def job_command(settings: Settings) -> Seen:
 
 def demo_steps(settings: Settings) -> Seen:
     """Return the optimizer steps of the demo's jobs."""
+    jobs = _of_demo(settings).jobs
+    return jobs.dpo.max_steps, jobs.sft.max_steps
+
+
+def demo_patience(settings: Settings) -> Seen:
+    """Return how long the demo's answers wait for one to the same query."""
+    return _of_demo(settings).pairs.patience
+
+
+def _of_demo(settings: Settings) -> Settings:
     sources = {"data_dir": "default", "kafka.bootstrap_servers": "default", "broker.port": "default"}
     loaded = LoadedSettings(settings, {**sources, "web.port": "default"})
-    jobs = demo_settings(settings, loaded, datetime(2026, 1, 1, tzinfo=UTC)).jobs
-    return jobs.dpo.max_steps, jobs.sft.max_steps
+    return demo_settings(settings, loaded, datetime(2026, 1, 1, tzinfo=UTC))

@@ -43,7 +43,7 @@ PINNED = {
     "p-dead-letters": (1, FOREVER),
     "p-join-ticks": (3, {"retention.ms": "86400000"} | DELETED | BROKER_TIME),
     "p-scorer-log": (1, FOREVER),
-    "p-answers": (3, FOREVER),
+    "p-answers": (3, FOREVER | BROKER_TIME),
     "p-eligible-traces": (1, FOREVER),
     "p-group-experiences-changelog": (3, COMPACTED),
     "p-group-judgements-changelog": (3, COMPACTED),

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from schemas.events import PairKind
 from schemas.records import Answer
 from schemas.settings import PairsSettings
-from trainers.pairs.book import PairBook
 from trainers.pairs.compare import close_or_same
+from trainers.pairs.index import EVER
+from trainers.pairs.matcher import PairMatcher
 from trainers.pairs.rules import (
     REJECT_REASONS,
     Side,
@@ -124,12 +125,13 @@ def cost_of_rules(kind: PairKind, answers: Iterable[Judged], settings: PairsSett
 
 
 def pairs_under(answers: Iterable[Sequence[Answer]], settings: PairsSettings) -> Counter[PairKind]:
-    """Return how many pairs of each kind these rules make of the answers, partition by partition."""
+    """Return how many pairs of each kind these rules make of the answers once patience is over, by partition."""
     pairs: Counter[PairKind] = Counter()
     for partition in answers:
-        book = PairBook(settings)
+        matcher = PairMatcher(settings)
         for offset, answer in enumerate(partition):
-            pairs.update(pair.kind for pair in book.decide(answer, offset).pairs)
+            pairs.update(pair.kind for pair in matcher.decide(answer, offset, 0.0).pairs)
+        pairs.update(pair.kind for pair in matcher.tick(len(partition), EVER).pairs)
     return pairs
 
 

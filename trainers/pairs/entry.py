@@ -48,6 +48,8 @@ class Entry(NamedTuple):
     """The experience whose arrival paired this waiting answer."""
     changes: int = 0
     """1 once the answer was judged otherwise than when it was paired, else 0: further changes write nothing."""
+    since: float = 0.0
+    """Broker time in epoch seconds from which on a candidate has waited; 0 in values of before there was patience."""
     answer: bytes | None = None
     """The whole answer as it was sent, while it may be paired."""
 
@@ -55,6 +57,10 @@ class Entry(NamedTuple):
         """Return the table value, a JSON object; the answer goes in as it is, and last."""
         head, answer = _ENCODER.encode(_Head(*self[:-1])), self.answer
         return head if answer is None else b"".join((head[:-1], _ANSWER, answer, b"}"))
+
+    def without_answer(self) -> Self:
+        """Return what is remembered of an answer that may not be paired any more."""
+        return self._replace(answer=None, since=0.0)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -77,6 +83,7 @@ class _Head(Struct, omit_defaults=True):
     partner: str | None = None
     taken_by: str | None = None
     changes: int = 0
+    since: float = 0.0
 
 
 _ENCODER, _DECODER = Encoder(), Decoder(_Head)

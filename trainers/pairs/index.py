@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from trainers.pairs.rules import Side, devices_disagree, gap_is_small, substance
 
 Signature = tuple[frozenset[str], frozenset[str]]
 """Domains and device types: answers that share both are compared with others alike."""
+
+EVER = math.inf
+"""Later than any time."""
 
 _Place = tuple[float, int, bytes]
 """Most extreme reward first, then the one that has waited longest: (rank, offset, table key)."""
@@ -26,14 +30,32 @@ class Candidate(NamedTuple):
     query: str
     reward: float
     offset: int
+    since: float
+    """Broker time in epoch seconds from which on it has waited."""
     substance: bytes
     signature: Signature
 
     @classmethod
-    def of(cls, key: bytes, answer: Answer, reward: float, offset: int) -> Self:
+    def of(cls, key: bytes, answer: Answer, reward: float, offset: int, since: float) -> Self:
         """Prepare an answer for comparisons."""
         signature = (frozenset(answer.domains), frozenset(answer.device_types))
-        return cls(key, answer.query, reward, offset, substance(answer.content), signature)
+        return cls(key, answer.query, reward, offset, since, substance(answer.content), signature)
+
+
+def rank_of_pair(chosen: Candidate, rejected: Candidate) -> tuple[float, ...]:
+    """Return where a pair stands among others, the best one lowest; between candidates no two are equal.
+
+    Seen from either of the two, it is the order in which `SideIndex.best_partner` prefers the other.
+    """
+    return (
+        chosen.query != rejected.query,
+        -len(chosen.signature[0] & rejected.signature[0]),
+        rejected.reward - chosen.reward,
+        -chosen.reward,
+        chosen.offset,
+        rejected.reward,
+        rejected.offset,
+    )
 
 
 @dataclass(slots=True)
@@ -87,15 +109,21 @@ class SideIndex:
         if not group.ranked:
             self._close_group(candidate.signature)
 
-    def oldest(self) -> bytes:
-        """Return the key of the candidate that has waited longest."""
+    def oldest(self) -> Candidate:
+        """Return the candidate that was judged before all others."""
         if not self._in_order:
             self.candidates = dict(sorted(self.candidates.items(), key=lambda item: item[1].offset))
             self._in_order = True
-        return next(iter(self.candidates))
+        return next(iter(self.candidates.values()))
 
-    def best_partner(self, other: Candidate, settings: PairsSettings) -> Candidate | None:
-        """Return the partner for a candidate of the other side: same query, then shared domains, gap, waiting time."""
+    def best_partner(self, other: Candidate, settings: PairsSettings, until: float | None) -> Candidate | None:
+        """Return the partner for a candidate of the other side: same query, then shared domains, gap, waiting time.
+
+        Args:
+            other: whom to find a partner for.
+            settings: the rules.
+            until: who answered another query and has waited since then or longer will do, too; None: nobody.
+        """
         best: tuple[bool, int, _Place] | None = None
         other_domains, other_devices = other.signature
         for (domains, devices), group in self._groups_with(other_domains):
@@ -103,8 +131,8 @@ class SideIndex:
                 continue
             found = self._first_acceptable(group.by_query.get(other.query, ()), other, settings)
             of_another_query = found is None
-            if found is None:
-                found = self._first_acceptable(group.ranked, other, settings)
+            if found is None and until is not None:
+                found = self._first_acceptable(group.ranked, other, settings, until)
             if found is not None:
                 place = (of_another_query, -len(domains & other_domains), found)
                 best = place if best is None else min(best, place)
@@ -116,13 +144,15 @@ class SideIndex:
             return found[0].items()
         return {signature: group for groups in found for signature, group in groups.items()}.items()
 
-    def _first_acceptable(self, places: Iterable[_Place], other: Candidate, settings: PairsSettings) -> _Place | None:
+    def _first_acceptable(
+        self, places: Iterable[_Place], other: Candidate, settings: PairsSettings, until: float = EVER
+    ) -> _Place | None:
         for place in places:
             candidate = self.candidates[place[2]]
             high, low = (candidate, other) if self.side == "chosen" else (other, candidate)
             if gap_is_small(high.reward, low.reward, settings):
                 return None
-            if candidate.substance != other.substance:
+            if candidate.since <= until and candidate.substance != other.substance:
                 return place
         return None
 

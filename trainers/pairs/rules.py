@@ -32,6 +32,7 @@ _STAMPED = (
     "min_evaluation_confidence",
     "min_reward_gap",
     "one_to_one",
+    "patience",
 )
 
 

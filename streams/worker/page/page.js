@@ -72,6 +72,7 @@ function showFunnel(funnel) {
   at("funnel").replaceChildren(...Object.entries(funnel).flatMap(([kind, counts]) => {
     const parts = [["paired", counts.paired, true],
       ...Object.entries(counts.waiting).map(([side, n]) => [`waiting: ${side}`, n, true]),
+      ["waiting for the same query", counts.waiting_for_same_query, true],
       ...Object.entries(counts.dropped).map(([reason, n]) => [`dropped: ${reason}`, n, false])];
     const bars = make("div", undefined, "bars");
     parts.filter(([, n]) => n).forEach(([label, n, kept]) => {

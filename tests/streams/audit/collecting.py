@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from streams.topics import ROLES, group
 
 from schemas.config import setting_fields, setting_value
 from schemas.records import Answer
@@ -17,10 +16,11 @@ from streams.audit.collect import Arrival, Collected, FromBroker
 from streams.audit.disk import OnDisk
 from streams.audit.reading import TableContent
 from streams.kafka.lag import PartitionLag, trainer_group
+from streams.topics import ROLES, group
 from tests.scenarios import audit_day as audit
 from tests.scenarios.test_audit_day import in_order, joined
 from trainers.jobs.accumulate import BatchAccumulator
-from trainers.pairs.book import PairBook
+from trainers.pairs.matcher import PairMatcher
 from trainers.scorer.checkpoint_file import CheckpointFile
 from trainers.scorer.network import architecture, expected_parameters
 from trainers.traces.store import TraceStore
@@ -57,12 +57,12 @@ def checkpoint(settings: Settings, rank: int, **counts: Any) -> CheckpointFile:
 
 def on_broker(settings: Settings, answers: Sequence[Answer]) -> FromBroker:
     """The topics after the day: 15 pairs, two old traces, one of them eligible."""
-    book, runs = PairBook(settings.pairs), BatchAccumulator(settings.pairs.threshold)
+    matcher, runs = PairMatcher(settings.pairs), BatchAccumulator(settings.pairs.threshold)
     broker = FromBroker(answers={0: list(answers)})
     table = broker.answers_table.partitions.setdefault(0, {})
     examples = broker.dpo_examples.partitions.setdefault(0, {})
-    for offset, answer in enumerate(answers):
-        decision = book.decide(answer, offset)
+    decisions = [matcher.decide(answer, offset, NOW - 86_400) for offset, answer in enumerate(answers)]
+    for offset, decision in enumerate([*decisions, matcher.tick(len(answers), NOW)]):
         table.update((key, value) for key, value in decision.writes if value is not None)
         for pair in decision.pairs:
             examples.update((k, v) for k, v in runs.add(pair.pair_id, pair.to_json(), offset).writes if v is not None)

@@ -141,12 +141,24 @@ def test_a_pair_is_told_with_the_feedback_that_reached_it_and_the_rest_is_told_a
 def test_a_waiting_answer_is_told_why_none_of_the_others_fits() -> None:
     others = [answer("a", -0.5, domains=("fans",)), answer("b", -0.5, domains=("fans",)), answer("c", 0.9)]
     found = gathered(
-        entries={"widget": Entry(4, WAITING, 0.7)}, answers={"widget": answer("e1", 0.7)}, others={"widget": others}
+        entries={"widget": Entry(4, WAITING, 0.7, since=1769904000.0)},
+        answers={"widget": answer("e1", 0.7)},
+        others={"widget": others},
     )
     assert lines(found, "widget") == [
         "not paired: it waits as chosen; 2 answers of intent status are opposite",
+        "it waits for one to the same query until 2026-02-01T01:00:00+00:00 (pairs.patience), then one to another "
+        "query will do that has waited as long",
         "why none of them: no_shared_domain 2",
     ]
+    found.others["widget"] += [answer("d", -0.5), answer("e", -0.5), answer("f", -0.5)]
+    found.waiting = {"widget": {"d", "e"}}
+    assert lines(found, "widget")[2] == (
+        "why none of them: no_shared_domain 2, another query, waits too 2, paired with another 1"
+    )
+    impatient = Settings.model_validate({"pairs": {"patience": 0}})
+    told = [line for chapter in compose(found, impatient).chapters for line in chapter.lines]
+    assert not any("pairs.patience" in line for line in told)
 
 
 def test_a_dropped_answer_is_told_its_rule() -> None:

@@ -58,9 +58,15 @@ def test_training_is_cut_short_as_the_demo_says() -> None:
     assert (settings.jobs.dpo.max_steps, settings.jobs.sft.max_steps) == (3, 4)
 
 
+def test_its_answers_wait_for_the_same_query_as_long_as_the_demo_says() -> None:
+    assert effective().pairs.patience == 0
+    assert effective({"TIERSTREAM_DEMO__PATIENCE": "60"}).pairs.patience == 60
+
+
 def test_nothing_else_is_changed() -> None:
     plain, changed = Settings(), effective()
-    apart = {"data_dir", "broker", "web", "topics", "jobs"}
+    apart = {"data_dir", "broker", "web", "topics", "jobs", "pairs"}
     assert changed.model_dump(exclude=apart) == plain.model_dump(exclude=apart)
+    assert changed.pairs.model_dump(exclude={"patience"}) == plain.pairs.model_dump(exclude={"patience"})
     steps = {"dpo": {"max_steps"}, "sft": {"max_steps"}}
     assert changed.jobs.model_dump(exclude=steps) == plain.jobs.model_dump(exclude=steps)

@@ -189,11 +189,12 @@ def test_the_same_reply_however_it_is_spelt():
 
 
 def test_a_pair_carries_the_rules_that_it_was_made_under():
-    made = make_pair(answer(), bad(), PairsSettings(min_reward_gap=0.7, one_to_one=False))
+    made = make_pair(answer(), bad(), PairsSettings(min_reward_gap=0.7, one_to_one=False, patience=60))
     assert made.chosen_by == {
         "chosen_reward_above": 0.1,
         "rejected_reward_below": -0.1,
         "min_evaluation_confidence": 0.5,
         "min_reward_gap": 0.7,
         "one_to_one": False,
+        "patience": 60,
     }

@@ -1,4 +1,4 @@
-"""What the pair book decides, case by case, and what it keeps of it."""
+"""What the pair matcher decides, case by case, and what it keeps of it."""
 
 import json
 import tracemalloc
@@ -7,9 +7,9 @@ import pytest
 
 from schemas.records import Answer
 from schemas.settings import PairsSettings
-from tests.trainers.pairs.books import RULES, SMALL, answer, feed, partners, rebuilt
-from trainers.pairs.book import PairBook
+from tests.trainers.pairs.matchers import AT_ONCE, HOUR, RULES, SMALL, answer, feed, partners, rebuilt
 from trainers.pairs.funnel import merge
+from trainers.pairs.matcher import PairMatcher
 
 
 def test_a_good_and_a_bad_answer_make_a_pair_whichever_comes_first():
@@ -19,9 +19,9 @@ def test_a_good_and_a_bad_answer_make_a_pair_whichever_comes_first():
 
 
 def test_the_arriving_answer_is_written_first_and_names_its_partner():
-    book = PairBook(RULES)
-    book.decide(answer("good"), 0)
-    decision = book.decide(answer("bad", -0.9), 1)
+    matcher = PairMatcher(RULES)
+    matcher.decide(answer("good"), 0, 0.0)
+    decision = matcher.decide(answer("bad", -0.9), 1, 0.0)
     assert [key for key, _ in decision.writes] == [b"widget:bad", b"widget:good"]
     assert json.loads(decision.writes[0][1]) == {
         "offset": 1,
@@ -40,7 +40,7 @@ def test_the_best_partner_has_the_same_query_then_most_domains_then_the_largest_
         answer("same query, better", 0.4),
     ]
     comers = [answer(f"bad {n}", -0.9, domains=("hvac", "power")) for n in range(4)]
-    assert [chosen for chosen, _ in partners(feed([*waiting, *comers])[1])] == [
+    assert [chosen for chosen, _ in partners(feed([*waiting, *comers], AT_ONCE)[1])] == [
         "same query, better",
         "same query",
         "two domains",
@@ -82,16 +82,16 @@ def test_a_dropped_answer_can_become_a_candidate():
 
 def test_a_reward_that_changes_after_pairing_is_counted_and_the_pair_stays():
     answers = [answer("a"), answer("b", -0.9), answer("a", -1.0), answer("c", 0.9), answer("b", -0.9)]
-    book, pairs, _, outcomes = feed(answers)
+    matcher, pairs, _, outcomes = feed(answers)
     assert partners(pairs) == [("a", "b")]
     assert outcomes[2:] == ["reward_changed_after_pairing", "waiting", "judged_again"]
-    assert book.funnel()["widget"]["reward_changed_after_pairing"] == 1
+    assert matcher.funnel(HOUR)["widget"]["reward_changed_after_pairing"] == 1
 
 
 def test_the_oldest_answer_leaves_a_full_side_and_is_counted():
-    book, pairs, table, _ = feed([answer("a"), answer("b"), answer("c"), answer("bad", -0.9)], SMALL)
+    matcher, pairs, table, _ = feed([answer("a"), answer("b"), answer("c"), answer("bad", -0.9)], SMALL)
     assert partners(pairs) == [("b", "bad")]
-    assert book.funnel()["widget"]["dropped"]["evicted"] == 1
+    assert matcher.funnel(HOUR)["widget"]["dropped"]["evicted"] == 1
     assert "answer" not in json.loads(table[b"widget:a"])
     assert json.loads(table[b"widget:a"])["outcome"] == "evicted"
 
@@ -102,34 +102,34 @@ def test_the_contents_of_used_and_dropped_answers_are_not_kept():
 
 
 def test_a_repeated_record_changes_nothing():
-    book, _, table, _ = feed([answer("a"), answer("b", -0.9), answer("c", 0.0)])
-    before = book.funnel()
+    matcher, _, table, _ = feed([answer("a"), answer("b", -0.9), answer("c", 0.0)])
+    before = matcher.funnel(HOUR)
     for offset, one in enumerate([answer("a"), answer("b", -0.9), answer("c", 0.0)]):
-        decision = book.decide(one, offset)
+        decision = matcher.decide(one, offset, 0.0)
         assert (decision.pairs, decision.writes, decision.outcome) == ((), (), "repeated")
-    assert book.funnel() == before
-    assert rebuilt(table).funnel() == before
+    assert matcher.funnel(HOUR) == before
+    assert rebuilt(table).funnel(HOUR) == before
 
 
 def test_an_answer_that_is_dropped_for_the_same_reason_again_writes_nothing():
-    book, _, _, outcomes = feed([answer("a", 0.0), answer("a", 0.05)])
+    matcher, _, _, outcomes = feed([answer("a", 0.0), answer("a", 0.05)])
     assert outcomes == ["neutral", "neutral"]
-    assert book.decide(answer("a", 0.02), 2).writes == ()
-    assert [key for key, _ in book.decide(answer("a", None), 3).writes] == [b"widget:a"]
-    assert book.funnel()["widget"]["dropped"]["no_reward"] == book.funnel()["widget"]["answers"] == 1
+    assert matcher.decide(answer("a", 0.02), 2, 0.0).writes == ()
+    assert [key for key, _ in matcher.decide(answer("a", None), 3, 0.0).writes] == [b"widget:a"]
+    assert matcher.funnel(HOUR)["widget"]["dropped"]["no_reward"] == matcher.funnel(HOUR)["widget"]["answers"] == 1
 
 
 def test_what_other_settings_dropped_is_written_when_it_is_judged_again():
     table = feed([answer("a", 0.5)])[2]
-    book = rebuilt(table, PairsSettings(chosen_reward_above=0.6))
-    table.update(book.decide(answer("a", -0.05), 1).writes)
-    assert rebuilt(table).decide(answer("b", -0.9), 2).outcome == "waiting"
-    assert book.decide(answer("a", -0.05), 2).writes == ()
+    matcher = rebuilt(table, PairsSettings(chosen_reward_above=0.6))
+    table.update(matcher.decide(answer("a", -0.05), 1, 0.0).writes)
+    assert rebuilt(table).decide(answer("b", -0.9), 2, 0.0).outcome == "waiting"
+    assert matcher.decide(answer("a", -0.05), 2, 0.0).writes == ()
 
 
 def test_a_paired_answer_writes_its_first_change_only():
-    book = feed([answer("a"), answer("b", -0.9)])[0]
-    decisions = [book.decide(answer("a", reward), 2 + n) for n, reward in enumerate((0.9, 0.8, 0.7, 0.9))]
+    matcher = feed([answer("a"), answer("b", -0.9)])[0]
+    decisions = [matcher.decide(answer("a", reward), 2 + n, 0.0) for n, reward in enumerate((0.9, 0.8, 0.7, 0.9))]
     assert [len(one.writes) for one in decisions] == [0, 1, 0, 0]
     assert [one.outcome for one in decisions] == [
         "judged_again",
@@ -137,32 +137,32 @@ def test_a_paired_answer_writes_its_first_change_only():
         "reward_changed_after_pairing",
         "judged_again",
     ]
-    assert book.funnel()["widget"]["reward_changed_after_pairing"] == 1
+    assert matcher.funnel(HOUR)["widget"]["reward_changed_after_pairing"] == 1
 
 
 def test_a_waiting_answer_whose_reward_grows_can_find_a_partner():
-    book, pairs, _, _ = feed([answer("a", 0.15), answer("b", -0.12), answer("a", 0.17), answer("a", 0.2)])
+    matcher, pairs, _, _ = feed([answer("a", 0.15), answer("b", -0.12), answer("a", 0.17), answer("a", 0.2)])
     assert partners(pairs) == [("a", "b")]
-    assert book.funnel()["widget"]["paired"] == 2
+    assert matcher.funnel(HOUR)["widget"]["paired"] == 2
 
 
 def test_the_table_holds_the_answer_as_it_was_sent():
     sent = answer("a").to_json().replace(b'{"kind"', b'{ "of a later version": 1, "kind"')
-    decision = PairBook(RULES).decide(Answer.from_json(sent), 0, sent)
+    decision = PairMatcher(RULES).decide(Answer.from_json(sent), 0, 0.0, sent)
     assert sent in decision.writes[0][1]
-    assert partners(rebuilt(dict(decision.writes)).decide(answer("b", -0.9), 1).pairs) == [("a", "b")]
+    assert partners(rebuilt(dict(decision.writes)).decide(answer("b", -0.9), 1, 0.0).pairs) == [("a", "b")]
 
 
 def test_stricter_settings_hold_for_answers_that_wait_already():
     _, _, table, _ = feed([answer("a", 0.5)])
-    book = rebuilt(table, PairsSettings(chosen_reward_above=0.6))
-    assert book.decide(answer("b", -0.9), 1).pairs == ()
-    assert book.funnel()["widget"]["dropped"]["neutral"] == 1
+    matcher = rebuilt(table, PairsSettings(chosen_reward_above=0.6))
+    assert matcher.decide(answer("b", -0.9), 1, 0.0).pairs == ()
+    assert matcher.funnel(HOUR)["widget"]["dropped"]["neutral"] == 1
 
 
 def test_a_table_value_of_another_form_is_refused():
     with pytest.raises((ValueError, TypeError)):
-        PairBook(RULES).load(b"widget:a", b"{")
+        PairMatcher(RULES).load(b"widget:a", b"{")
 
 
 def test_the_funnel_counts_every_answer_under_one_reason():
@@ -182,8 +182,8 @@ def test_the_funnel_counts_every_answer_under_one_reason():
         answer("pump", 0.9, domains=("mine",), device_types=("pump",)),
         answer("fan", -0.9, domains=("mine",), device_types=("fan",)),
     ]
-    book, _, table, _ = feed(answers)
-    funnel = book.funnel()["widget"]
+    matcher, _, table, _ = feed(answers)
+    funnel = matcher.funnel(HOUR)["widget"]
     assert funnel == {
         "answers": 14,
         "dropped": {
@@ -195,6 +195,7 @@ def test_the_funnel_counts_every_answer_under_one_reason():
             "evicted": 0,
         },
         "waiting": {"chosen": 2, "rejected": 5},
+        "waiting_for_same_query": 0,
         "paired": 2,
         "pairs": 1,
         "reward_changed_after_pairing": 0,
@@ -204,32 +205,36 @@ def test_the_funnel_counts_every_answer_under_one_reason():
             "no_shared_device": 1,
             "small_gap": 1,
             "same_answer": 1,
+            "within_patience": 0,
             "possible": 0,
         },
     }
-    assert rebuilt(table, reverse=True).funnel() == book.funnel()
+    assert rebuilt(table, reverse=True).funnel(HOUR) == matcher.funnel(HOUR)
 
 
 def test_the_funnels_of_partitions_add_up():
     left, right = feed([answer("a"), answer("b")])[0], feed([answer("c", -0.9, intent_type="control")])[0]
-    both = merge([left.funnel(), right.funnel()])["widget"]
+    both = merge([left.funnel(HOUR), right.funnel(HOUR)])["widget"]
     assert (both["answers"], both["waiting"]) == (3, {"chosen": 2, "rejected": 1})
     assert both["comparisons"]["different_intent"] == 2
 
 
-def test_a_partner_whose_write_was_lost_is_made_up_for():
-    book = PairBook(RULES)
-    writes = [*book.decide(answer("good"), 0).writes, *book.decide(answer("bad", -0.9), 1).writes]
+def test_a_partner_whose_write_was_lost_is_repaired():
+    matcher = PairMatcher(RULES)
+    writes = [*matcher.decide(answer("good"), 0, 0.0).writes, *matcher.decide(answer("bad", -0.9), 1, 0.0).writes]
     after_crash = rebuilt(dict(writes[:2]))
-    again = after_crash.decide(answer("bad", -0.9), 1)
-    assert (again.pairs, again.writes) == ((), (writes[2],))
-    assert after_crash.decide(answer("late", -0.9), 2).pairs == ()
+    repaired = after_crash.repair_after_crash()
+    assert (repaired.pairs, repaired.writes) == ((), (writes[2],))
+    assert after_crash.repair_after_crash() is None
+    again = after_crash.decide(answer("bad", -0.9), 1, 0.0)
+    assert (again.pairs, again.writes) == ((), ())
+    assert after_crash.decide(answer("late", -0.9), 2, 0.0).pairs == ()
 
 
 def test_state_and_writes_of_an_answer_are_bounded_by_its_bucket():
-    book, table = PairBook(SMALL), {}
+    matcher, table = PairMatcher(SMALL), {}
     for offset in range(300):
-        writes = book.decide(answer(f"a{offset}"), offset).writes
+        writes = matcher.decide(answer(f"a{offset}"), offset, 0.0).writes
         assert len(writes) <= 2
         table.update(writes)
     assert {key for key, value in table.items() if b'"answer"' in value} == {b"widget:a298", b"widget:a299"}
@@ -237,11 +242,11 @@ def test_state_and_writes_of_an_answer_are_bounded_by_its_bucket():
 
 def test_what_is_remembered_of_an_answer_is_small():
     """A serializer's output can hold on to a page of memory, however short it is."""
-    book = PairBook(RULES)
+    matcher = PairMatcher(RULES)
     answers = [answer(f"a{offset}", 0.0) for offset in range(2000)]
     tracemalloc.start()
     for offset, one in enumerate(answers):
-        book.decide(one, offset)
+        matcher.decide(one, offset, 0.0)
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert held / len(answers) < 400

@@ -1,4 +1,4 @@
-"""The book against an independent, brute-force reading of the rules, and against crashes."""
+"""The matcher against an independent, brute-force reading of the rules, and against crashes."""
 
 import json
 
@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from schemas.records import Answer
 from schemas.settings import PairsSettings
-from tests.trainers.pairs.books import answer, feed, partners, rebuilt
-from trainers.pairs.book import PairBook
+from tests.trainers.pairs.matchers import HOUR, answer, decided, feed, partners, rebuilt, timed
 from trainers.pairs.entry import Entry
 from trainers.pairs.funnel import merge
+from trainers.pairs.matcher import PairMatcher
 
 answers_strategy = st.builds(
     lambda name, kind, reward, confidence, query, intent, domains, devices, text: Answer(
@@ -36,7 +36,11 @@ answers_strategy = st.builds(
     st.sampled_from(["one", "two", "three", "four"]),
 )
 rules_strategy = st.builds(
-    PairsSettings, bucket_size=st.sampled_from([1, 2, 500]), one_to_one=st.booleans(), user_confidence=st.none()
+    PairsSettings,
+    bucket_size=st.sampled_from([1, 2, 500]),
+    one_to_one=st.booleans(),
+    user_confidence=st.none(),
+    patience=st.sampled_from([0, 5]),
 )
 
 
@@ -62,14 +66,19 @@ def obeys_every_rule(good, bad):
     )
 
 
-@given(st.lists(answers_strategy, max_size=30), rules_strategy)
-def test_pairs_obey_every_rule_and_no_answer_is_used_twice(answers, rules):
-    book, latest, pairs = PairBook(rules), {}, []
-    for offset, one in enumerate(answers):
-        latest[one.kind, one.experience_id] = one
-        for pair in book.decide(one, offset).pairs:
+times = st.sampled_from([0.0, 1.0, 4.0, 5.0, 6.0, 12.0])
+logs = st.lists(answers_strategy | answers_strategy | times, max_size=30)
+"""Ticks among answers; a broker's clock can step back."""
+
+
+@given(logs, rules_strategy)
+def test_pairs_obey_every_rule_and_no_answer_is_used_twice(log, rules):
+    matcher, latest, pairs = PairMatcher(rules), {}, []
+    for offset, (one, at) in enumerate(timed(log)):
+        if one is not None:
+            latest[one.kind, one.experience_id] = one
+        for pair in decided(matcher, one, offset, at).pairs:
             pairs.append(pair)
-            assert one.experience_id in (pair.chosen_experience_id, pair.rejected_experience_id)
             good = latest[pair.kind, pair.chosen_experience_id]
             bad = latest[pair.kind, pair.rejected_experience_id]
             assert obeys_every_rule(good, bad)
@@ -83,55 +92,81 @@ def test_pairs_obey_every_rule_and_no_answer_is_used_twice(answers, rules):
         assert len(set(used)) == len(used)
 
 
-@given(st.lists(answers_strategy, max_size=30, unique_by=lambda one: (one.kind, one.experience_id)))
-def test_no_two_waiting_answers_could_be_paired(answers):
-    book, pairs, _, _ = feed(answers)
+@given(st.lists(answers_strategy, max_size=30, unique_by=lambda one: (one.kind, one.experience_id)), st.booleans())
+def test_once_patience_is_over_no_two_waiting_answers_could_be_paired(answers, one_to_one):
+    matcher, pairs, _, _ = feed([*answers, HOUR], PairsSettings(one_to_one=one_to_one))
     used = {(p.kind, name) for p in pairs for name in (p.chosen_experience_id, p.rejected_experience_id)}
     free = [one for one in answers if (one.kind, one.experience_id) not in used]
     good = [one for one in free if one.reward and one.reward > 0.1 and (one.evaluation_confidence or 0) >= 0.5]
     bad = [one for one in free if one.reward and one.reward < -0.1]
     assert not any(obeys_every_rule(one, other) for one in good for other in bad)
-    funnel = merge([book.funnel()])
+    funnel = merge([matcher.funnel(HOUR)])
     for kind in ("widget", "voice"):
         counts = funnel[kind]
         assert counts["answers"] == sum(one.kind == kind for one in answers)
         waiting = counts["waiting"]
         assert counts["answers"] == sum(counts["dropped"].values()) + sum(waiting.values()) + counts["paired"]
         assert sum(counts["comparisons"].values()) == waiting["chosen"] * waiting["rejected"]
-        assert counts["comparisons"]["possible"] == 0
+        assert counts["comparisons"]["possible"] == counts["waiting_for_same_query"] == 0
 
 
-def best_of(waiting, comer, offset):
-    """The partner that the description asks for, found by looking at every answer that waits."""
-    good = comer.reward > 0
-    able = [
-        (one.query != comer.query, -len(set(one.domains) & set(comer.domains)), -abs(one.reward - comer.reward), at)
-        for at, one in waiting.items()
-        if (one.reward > 0) != good and obeys_every_rule(*((comer, one) if good else (one, comer)))
-    ]
-    return min(able)[-1] if able else None
+def rank(good, bad, at):
+    """How good a pair is by the description, the best lowest."""
+    shared = len(set(good.domains) & set(bad.domains))
+    return good.query != bad.query, -shared, bad.reward - good.reward, *at
 
 
-@given(st.lists(answers_strategy, max_size=40))
-def test_the_partner_is_the_one_that_a_search_through_all_finds(answers):
+def able(waiting, comer, offset):
+    """The pairs that the rules allow of a comer and those who wait, with their rank."""
+    for at, (one, since) in waiting.items():
+        if (one.reward > 0) != (comer.reward > 0):
+            good, bad = sorted([(offset, comer), (at, one)], key=lambda place: place[1].reward, reverse=True)
+            if obeys_every_rule(good[1], bad[1]):
+                yield rank(good[1], bad[1], (good[0], bad[0])), at, since
+
+
+def pass_time(waiting, until):
+    """The pairs of different queries that are due, best first of all that are possible."""
+    while True:
+        due = {at: one for at, (one, since) in waiting.items() if since <= until}
+        possible = [
+            (ranked, at, other)
+            for at, one in due.items()
+            for ranked, other, _ in able({n: (o, 0) for n, o in due.items() if n != at}, one, at)
+        ]
+        if not possible:
+            return
+        _, *both = min(possible)
+        yield tuple(waiting.pop(at)[0] for at in both)
+
+
+@given(logs, st.sampled_from([0, 5]))
+def test_the_partner_is_the_one_that_a_search_through_all_finds(log, patience):
     waiting, used, expected = {}, set(), []
-    for offset, one in enumerate(answers):
+
+    def pair(*both):
+        used.update((one.kind, one.experience_id) for one in both)
+        expected.append(tuple(one.experience_id for one in sorted(both, key=lambda one: one.reward, reverse=True)))
+
+    for offset, (one, now) in enumerate(timed(log)):
+        if one is None:
+            for both in pass_time(waiting, now - patience):
+                pair(*both)
+            continue
         name = one.kind, one.experience_id
         if name in used:
             continue
-        waiting = {at: other for at, other in waiting.items() if (other.kind, other.experience_id) != name}
+        before = [since for other, since in waiting.values() if (other.kind, other.experience_id) == name]
+        waiting = {at: (o, since) for at, (o, since) in waiting.items() if (o.kind, o.experience_id) != name}
         confident = one.evaluation_confidence is not None and one.evaluation_confidence >= 0.5
         if one.reward is None or abs(one.reward) <= 0.1 or (one.reward > 0 and not confident):
             continue
-        at = best_of(waiting, one, offset)
-        if at is None:
-            waiting[offset] = one
-            continue
-        partner = waiting.pop(at)
-        used |= {name, (partner.kind, partner.experience_id)}
-        pair = (one, partner) if one.reward > 0 else (partner, one)
-        expected.append(tuple(side.experience_id for side in pair))
-    assert partners(feed(answers)[1]) == expected
+        found = [(ranked, at) for ranked, at, _ in able(waiting, one, offset) if not (patience and ranked[0])]
+        if found:
+            pair(one, waiting.pop(min(found)[1])[0])
+        else:
+            waiting[offset] = one, *(before or [now])
+    assert partners(feed(log, PairsSettings(patience=patience))[1]) == expected
 
 
 names = st.text(min_size=1, max_size=30) | st.just(',"answer":{}') | st.just('\\","answer":')
@@ -146,6 +181,7 @@ names = st.text(min_size=1, max_size=30) | st.just(',"answer":{}') | st.just('\\
         st.none() | names,
         st.none() | names,
         st.sampled_from([0, 1]),
+        st.sampled_from([0.0, 1764368446.123]),
         st.none() | st.builds(lambda name: answer(name).to_json(), names),
     )
 )
@@ -155,16 +191,18 @@ def test_a_table_value_is_read_back_as_it_was(entry):
     assert ("answer" in json.loads(value)) == (entry.answer is not None)
 
 
-@given(st.lists(answers_strategy, max_size=25), rules_strategy, st.data())
-def test_a_crash_anywhere_changes_neither_pairs_nor_state(answers, rules, data):
+@given(logs, rules_strategy, st.data())
+def test_a_crash_anywhere_changes_neither_pairs_nor_state(log, rules, data):
     """Chunks publish their pairs, then write; a crash keeps a prefix of the writes and redelivers the chunk."""
-    whole_book, whole_pairs, whole_table, _ = feed(answers, rules)
-    table, published, committed = {}, {}, 0
-    while committed < len(answers):
+    whole, whole_pairs, whole_table, _ = feed(log, rules)
+    records, table, published, committed = timed(log), {}, {}, 0
+    while committed < len(records):
         start = data.draw(st.integers(max(0, committed - 3), committed), label="redelivered from")
-        end = data.draw(st.integers(committed + 1, len(answers)), label="chunk ends before")
-        book = rebuilt(table, rules, reverse=data.draw(st.booleans()))
-        decisions = [book.decide(answers[offset], offset) for offset in range(start, end)]
+        end = data.draw(st.integers(committed + 1, len(records)), label="chunk ends before")
+        matcher = rebuilt(table, rules, reverse=data.draw(st.booleans()))
+        repaired = matcher.repair_after_crash()
+        decisions = [] if repaired is None else [repaired]
+        decisions += [decided(matcher, records[offset][0], offset, records[offset][1]) for offset in range(start, end)]
         published.update((pair.pair_id, pair) for decision in decisions for pair in decision.pairs)
         writes = [write for decision in decisions for write in decision.writes]
         kept = data.draw(st.integers(0, len(writes)), label="writes that survive")
@@ -173,4 +211,4 @@ def test_a_crash_anywhere_changes_neither_pairs_nor_state(answers, rules, data):
             committed = end
     assert published == {pair.pair_id: pair for pair in whole_pairs}
     assert table == whole_table
-    assert rebuilt(table, rules).funnel() == whole_book.funnel()
+    assert rebuilt(table, rules).funnel(12.0) == whole.funnel(12.0)

@@ -6,10 +6,9 @@ from collections import Counter
 
 from schemas.records import Answer
 from streams import topics
-from streams.agents.decoding import letter
+from streams.agents.decoding import DecodedBatch, letter
 from streams.agents.services import Services
 from streams.kafka.publisher import Outgoing
-from streams.state.tables import write_state
 from streams.state.write_buffer import WriteBuffer
 from streams.transport.batch import RecordBatch
 from trainers.pairs.book import PairBook
@@ -35,12 +34,12 @@ class PairAgent:
         topic = self._services.settings.topic(topics.PAIRS)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
-        letters = []
+        decoded: DecodedBatch[Answer] = DecodedBatch()
         for record in batch.records:
             try:
                 answers = Answer.each_from(record.value or b"")
             except ValueError as error:
-                letters.append(letter(batch, record, "invalid_answer", str(error)))
+                decoded.letters.append(letter(batch, record, "invalid_answer", str(error)))
                 continue
             for answer, encoded in answers:
                 decision = book.decide(answer, record.offset, encoded)
@@ -48,11 +47,7 @@ class PairAgent:
                 outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]
                 for key, value in decision.writes:
                     overlay.set(key, value)
-        outgoing += self._services.dead_letters(letters)
-        outcomes["dead_lettered"] = len(letters)
-        await self._services.publisher.publish(outgoing)
-        await write_state(self._services.publisher, [overlay])
-        self._services.metrics.count(topics.ANSWERS, outcomes)
+        await self._services.deliver(batch, decoded, outgoing, [overlay], outcomes)
 
     def funnel(self, partition: int) -> Funnel:
         """Return the pair funnel of one partition."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from schemas.records import Answer
 from streams import topics
@@ -34,7 +35,7 @@ class PairAgent:
         topic = self._services.settings.topic(topics.PAIRS)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
-        decoded: DecodedBatch[Answer] = DecodedBatch()
+        decoded: DecodedBatch[Any] = DecodedBatch()
         for record in batch.records:
             try:
                 answers = Answer.each_from(record.value or b"")

@@ -98,16 +98,13 @@ MUTANTS = (
         "upto = self._next",
         "tests/streams/training/test_trainer.py",
     ),
-    *(
-        Mutant(
-            f"{name} writes its state before its outputs",
-            f"streams/agents/{name}.py",
-            "await self._services.publisher.publish(outgoing)\n",
-            f"await write_state(self._services.publisher, {overlays})\n"
-            "        await self._services.publisher.publish(outgoing)\n",
-            "tests/streams/agents/test_order_of_effects.py",
-        )
-        for name, overlays in (("join", "overlays"), ("pairs", "[overlay]"), ("jobs", "[overlay]"))
+    Mutant(
+        "state is written before outputs",
+        "streams/agents/services.py",
+        "        await self.publisher.publish([*decoded",
+        "        await (asyncio.to_thread(state) if callable(state) else write_state(self.publisher, state))\n"
+        "        await self.publisher.publish([*decoded",
+        "tests/streams/agents/test_order_of_effects.py",
     ),
     Mutant(
         "a user's confidence is ignored",

@@ -11,11 +11,10 @@ from pydantic import ValidationError
 
 from schemas.events import JobTier, PreferencePair, Trace
 from streams import topics
-from streams.agents.decoding import letter
+from streams.agents.decoding import DecodedBatch, letter
 from streams.agents.services import Services
 from streams.kafka.dead_letters import explain
 from streams.kafka.publisher import Outgoing
-from streams.state.tables import write_state
 from streams.state.write_buffer import WriteBuffer
 from streams.transport.batch import RecordBatch
 from trainers.jobs.accumulate import BatchAccumulator, CompletedRun
@@ -43,12 +42,12 @@ class JobAgent:
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
         reached = []
-        letters = []
+        decoded: DecodedBatch[PreferencePair | Trace] = DecodedBatch()
         for record in batch.records:
             try:
                 example = self._model.from_json(record.value or b"")
             except ValidationError as error:
-                letters.append(letter(batch, record, *explain(error)))
+                decoded.letters.append(letter(batch, record, *explain(error)))
                 continue
             added = book.add(self._id_of(example), example.to_json(), record.offset)
             outcomes["repeated" if added.repeated else "pending"] += 1
@@ -58,15 +57,10 @@ class JobAgent:
                 outcomes["jobs"] += 1
                 reached.append(record.timestamp / 1000)
                 outgoing.append(await self._freeze(added.completed, record.timestamp))
-        outgoing += self._services.dead_letters(letters)
-        outcomes["dead_lettered"] = len(letters)
-        await self._services.publisher.publish(outgoing)
+        await self._services.deliver(batch, decoded, outgoing, [overlay], outcomes)
         for at in reached:
             waited = max(0.0, time.time() - at)
             self._services.metrics.threshold_to_job.labels(self._tier).observe(waited)
-        await write_state(self._services.publisher, [overlay])
-        name = batch.topic.removeprefix(self._services.settings.topics.prefix)
-        self._services.metrics.count(name, outcomes)
 
     def book(self) -> BatchAccumulator:
         """Return the count so far, read from the table where it is not at hand."""

@@ -19,7 +19,6 @@ from streams.join.state import EarlyFeedback
 from streams.kafka.consumer import Unreadable
 from streams.kafka.dead_letters import Record, attempt_of, dead_letter
 from streams.kafka.publisher import Outgoing, partition_for
-from streams.state.tables import write_state
 from streams.state.write_buffer import WriteBuffer
 from streams.transport.batch import RecordBatch
 from trainers.embedding import EmbeddingStats, MissingEmbeddingError, build_embedder
@@ -64,25 +63,22 @@ class JoinAgent:
         memory = self._memories[batch.partition]
         joiner = Joiner(self._settings.reward, self._settings.join.retention, experiences, judgements, memory)
         name = batch.topic.removeprefix(self._settings.topics.prefix)
-        outgoing: list[Outgoing] = []
+        decoded: DecodedBatch[Any] = DecodedBatch()
         # What tells whether an experience is known is written last when it comes, and first when it goes.
         overlays = [experiences, judgements]
         if name == topics.EXPERIENCES:
-            outgoing += await self._arrive(batch, joiner)
+            decoded = await self._arrive(batch, joiner)
             overlays.reverse()
         elif name == topics.FEEDBACK:
-            outgoing += await self._judge(batch, joiner)
+            decoded = await self._judge(batch, joiner)
         else:
             self._tick(batch, joiner)
-        outgoing += self._address(joiner.out)
-        await self._services.publisher.publish(outgoing)
-        await write_state(self._services.publisher, overlays)
+        await self._services.deliver(batch, decoded, self._address(joiner.out), overlays, joiner.out.counts)
         if batch.partition in self._expiry:
             for since, key in joiner.out.started:
                 self._expiry[batch.partition].add(since, key)
-        self._services.metrics.count(name, joiner.out.counts)
 
-    async def _arrive(self, batch: RecordBatch, joiner: Joiner) -> list[Outgoing]:
+    async def _arrive(self, batch: RecordBatch, joiner: Joiner) -> DecodedBatch[Experience]:
         partitions = self._settings.topics.partitions
         intake = decode_batch(batch, Experience, lambda event: event.experience_id, partitions)
         fresh = [(record, event) for record, event in intake.events if not joiner.knows(event.experience_id)]
@@ -92,7 +88,7 @@ class JoinAgent:
         intake.letters += letters
         for record, event, items in prepared:
             joiner.arrive(event, query_hash(event.query), items, record.offset, record.timestamp / 1000)
-        return self._set_aside(intake, joiner)
+        return intake
 
     def _prepare(
         self, batch: RecordBatch, experiences: list[tuple[Record, Experience]]
@@ -137,14 +133,14 @@ class JoinAgent:
                 'compare: let all bring theirs ("supplied"), or set "minilm" where they are of all-MiniLM-L6-v2'
             )
 
-    async def _judge(self, batch: RecordBatch, joiner: Joiner) -> list[Outgoing]:
+    async def _judge(self, batch: RecordBatch, joiner: Joiner) -> DecodedBatch[Feedback]:
         partitions = self._settings.topics.partitions
         intake = decode_batch(batch, Feedback, lambda event: event.experience_id, partitions, joiner.owns_key)
         for number, (record, event) in enumerate(intake.events, start=1):
             joiner.judge(event, record.offset, record.timestamp / 1000, attempt_of(record.headers))
             if number % TURN_RECORDS == 0:
                 await asyncio.sleep(0)
-        return self._set_aside(intake, joiner)
+        return intake
 
     def _tick(self, batch: RecordBatch, joiner: Joiner) -> None:
         if batch.partition not in self._expiry:
@@ -153,11 +149,6 @@ class JoinAgent:
         until = max(times, default=0) / 1000 - self._settings.join.retention
         for key in self._expiry[batch.partition].due(until):
             joiner.expire(key, until)
-
-    def _set_aside(self, intake: DecodedBatch[Experience] | DecodedBatch[Feedback], joiner: Joiner) -> list[Outgoing]:
-        joiner.out.counts["forwarded"] += len(intake.forwards)
-        joiner.out.counts["dead_lettered"] += len(intake.letters)
-        return [*intake.forwards, *self._services.dead_letters(intake.letters)]
 
     def _address(self, out: Decisions) -> list[Outgoing]:
         topic, partitions = self._settings.topic, self._settings.topics.partitions

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from schemas.records import TICK, Answer
 from streams import topics
-from streams.agents.decoding import letter
+from streams.agents.decoding import DecodedBatch, letter
 from streams.agents.services import Services
 from streams.kafka.publisher import Outgoing
-from streams.state.tables import write_state
 from streams.state.write_buffer import WriteBuffer
 from streams.transport.batch import RecordBatch
 from trainers.pairs.funnel import Funnel
@@ -35,14 +35,14 @@ class PairAgent:
         topic = self._services.settings.topic(topics.PAIRS)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
-        letters = []
+        decoded: DecodedBatch[Any] = DecodedBatch()
         repaired = matcher.repair_after_crash()
         decisions = [] if repaired is None else [repaired]
         for record in batch.records:
             try:
                 answers = Answer.each_from(record.value or b"")
             except ValueError as error:
-                letters.append(letter(batch, record, "invalid_answer", str(error)))
+                decoded.letters.append(letter(batch, record, "invalid_answer", str(error)))
                 continue
             at = record.timestamp / 1000
             if record.value == TICK:
@@ -53,11 +53,7 @@ class PairAgent:
             outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]
             for key, value in decision.writes:
                 overlay.set(key, value)
-        outgoing += self._services.dead_letters(letters)
-        outcomes["dead_lettered"] = len(letters)
-        await self._services.publisher.publish(outgoing)
-        await write_state(self._services.publisher, [overlay])
-        self._services.metrics.count(topics.ANSWERS, outcomes)
+        await self._services.deliver(batch, decoded, outgoing, [overlay], outcomes)
 
     def is_due(self, partition: int, now: float) -> bool:
         """Whether a tick of this time would find answers of the partition that have newly waited long enough."""

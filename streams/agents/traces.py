@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 
 from schemas.events import Trace
 from streams import topics
@@ -34,25 +35,18 @@ class TraceAgent:
         settings = self._services.settings
         intake = decode_batch(batch, Trace, lambda event: event.trace_id, settings.topics.partitions)
         topic = settings.topic(topics.ELIGIBLE_TRACES)
-        outgoing = [*intake.forwards, *self._services.dead_letters(intake.letters)]
+        outgoing = []
         records = [(record.offset, trace) for record, trace in intake.events]
         new = await asyncio.to_thread(self._unseen, batch.partition, records)
-        outcomes = Counter(
-            forwarded=len(intake.forwards),
-            dead_lettered=len(intake.letters),
-            stored=len(new),
-            duplicate_trace=len(records) - len(new),
-        )
+        outcomes = Counter(stored=len(new), duplicate_trace=len(records) - len(new))
         for _, trace in new:
             assessment = assess(trace, settings.traces)
             outcomes[assessment.reasons[0] if assessment.reasons else assessment.grade] += 1
             if is_eligible(assessment, settings.traces):
                 chosen = trace.model_copy(update={"chosen_by": stamp(settings.traces)})
                 outgoing.append(Outgoing(topic, 0, trace.trace_id.encode(), chosen.to_json()))
-        await self._services.publisher.publish(outgoing)
-        # The line on disk is this agent's state: it is written after the outputs, as everywhere.
-        await asyncio.to_thread(self._append, batch.partition, new)
-        self._services.metrics.count(topics.TRACES, outcomes)
+        # The lines on disk are this agent's state.
+        await self._services.deliver(batch, intake, outgoing, partial(self._append, batch.partition, new), outcomes)
 
     def _unseen(self, partition: int, records: list[tuple[int, Trace]]) -> list[tuple[int, Trace]]:
         if not records:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple
@@ -21,6 +21,10 @@ DEFAULT_BATCH_BYTES = 2 * 1024 * 1024
 """aiokafka has one batch of a partition under way, so a small one costs a round trip for few messages."""
 
 DEFAULT_MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+
+SHARED_BATCH_BYTES = 256 * 1024
+"""Calls share a batch up to this size, below any topic's limit: a message that the broker refuses takes no other
+call's with it."""
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -58,6 +62,8 @@ class Receipt(NamedTuple):
 class Publisher(Service):  # type: ignore[misc]
     """Owns one producer. Messages of one partition keep their order, within a call and across calls.
 
+    What waits for a partition goes as one batch when the one before is acknowledged, whichever calls it is of.
+
     Args:
         client_options: arguments for `AIOKafkaProducer`: servers, security, and any that is to differ from the
             defaults here (`acks="all"`, batches of 2 MiB, messages of up to 8 MiB).
@@ -75,6 +81,8 @@ class Publisher(Service):  # type: ignore[misc]
         }
         self._producer: AIOKafkaProducer | None = None
         self._turns: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._last: dict[tuple[str, int], tuple[Any, Any]] = {}
+        """By partition, the last batch that the producer was given, open until it is sent, and its acknowledgement."""
 
     async def on_start(self) -> None:
         """Connect."""
@@ -123,33 +131,49 @@ class Publisher(Service):  # type: ignore[misc]
         return groups
 
     async def _send(
-        self, producer: AIOKafkaProducer, topic: str, partition: int, messages: Iterable[Outgoing]
+        self, producer: AIOKafkaProducer, topic: str, partition: int, messages: Sequence[Outgoing]
     ) -> Receipt:
-        batches = self._fill(producer, messages)
+        place = topic, partition
+        sent = []
         try:
-            async with self._turns[topic, partition]:
-                sent = [await producer.send_batch(batch, topic, partition=partition) for batch in batches]
-            acknowledged = await asyncio.gather(*sent)
+            async with self._turns[place]:
+                for batch in self._fill(producer, self._shared(place, messages), messages):
+                    if place not in self._last or self._last[place][0] is not batch:
+                        self._last[place] = batch, await producer.send_batch(batch, topic, partition=partition)
+                    sent.append(self._last[place][1])
+                end = batch.record_count()
+            # Shielded, as other calls may wait for the same batch.
+            acknowledged = await asyncio.gather(*map(asyncio.shield, sent))
         except MessageSizeTooLargeError as error:
             raise MessageTooLargeError(f"topic {topic} refuses a message as too large: {error!r}") from error
         except (KafkaError, AssertionError) as error:
             raise PublishError(f"{topic}[{partition}] did not acknowledge: {error!r}") from error
-        return Receipt(topic, partition, acknowledged[-1].offset + batches[-1].record_count() - 1)
+        if self._last.get(place, (None,))[0] is batch:
+            del self._last[place]
+        return Receipt(topic, partition, acknowledged[-1].offset + end - 1)
 
-    def _fill(self, producer: AIOKafkaProducer, messages: Iterable[Outgoing]) -> list[Any]:
+    def _shared(self, place: tuple[str, int], messages: Sequence[Outgoing]) -> Any | None:
+        """Return the batch that waits until the one before it is acknowledged, if it has room for `messages`."""
+        batch, acknowledgement = self._last.get(place, (None, None))
+        if batch is None or batch.closed() or acknowledgement.done():
+            return None
+        size = sum(len(message.key or b"") + len(message.value or b"") for message in messages)
+        return batch if batch.size() + size <= SHARED_BATCH_BYTES else None
+
+    def _fill(self, producer: AIOKafkaProducer, batch: Any | None, messages: Sequence[Outgoing]) -> list[Any]:
+        """Append to `batch`, or a new one, and to further ones as each is full; the last is left open."""
         now_ms = int(time.time() * 1000)
-        batch = producer.create_batch()
+        batch = batch or producer.create_batch()
         batches = [batch]
         for message in messages:
             _, _, key, value, headers = message
             if batch.append(timestamp=now_ms, key=key, value=value, headers=list(headers)) is None:
+                batch.close()
                 batch = producer.create_batch()
                 batches.append(batch)
                 batch.append(timestamp=now_ms, key=key, value=value, headers=list(headers))
             if batch.record_count() == 1:
                 self._check_size(batch, message)
-        for full in batches:
-            full.close()
         return batches
 
     def _check_size(self, batch: Any, message: Outgoing) -> None:

@@ -34,6 +34,9 @@ from trainers.parent import end_with_parent
 
 log = logging.getLogger("tierstream")
 
+SWITCH_SECONDS = 0.0005
+"""A thread that computes gives way so soon: Python's 5 ms would pass at each hand-over between consumer and agents."""
+
 EXIT_DRAIN_TIMEOUT = 71
 """Exit status of a role that did not stop in time; what it had not acknowledged is delivered again."""
 
@@ -68,6 +71,7 @@ def main() -> None:
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())
     faulthandler.enable()
     limit_arenas()
+    sys.setswitchinterval(SWITCH_SECONDS)
     log_to_stderr(settings)
     if role not in topics.TIER_1:
         yield_to_tier_1()

@@ -123,3 +123,37 @@ def test_unknown_partition_and_topic_are_errors(bootstrap: str) -> None:
 def test_publisher_that_is_not_started_says_so() -> None:
     with pytest.raises(PublishError, match="not started"):
         asyncio.run(Publisher({}).publish([]))
+
+
+def test_calls_that_wait_for_one_partition_share_a_batch_and_each_has_its_own_offset(bootstrap: str) -> None:
+    async def body(publisher: Publisher, topic: str) -> None:
+        producer, batches = publisher._producer, []
+        assert producer is not None
+
+        async def send_batch(batch: Any, *target: Any, **of: Any) -> Any:
+            batches.append(batch)
+            return await AIOKafkaProducer.send_batch(producer, batch, *target, **of)
+
+        producer.send_batch = send_batch
+        calls = [[Outgoing(topic, 0, None, b"%d" % (call * 2 + n)) for n in range(2)] for call in range(50)]
+        receipts = await asyncio.gather(*(publisher.publish(call) for call in calls))
+        assert [receipt.offset for [receipt] in receipts] == list(range(1, 100, 2))
+        records = await read(bootstrap, topic, 100)
+        assert [int(record.value) for record in records] == list(range(100))
+        assert len(batches) <= 3
+
+    run(bootstrap, body)
+
+
+def test_a_call_that_is_given_up_takes_no_other_with_it(bootstrap: str) -> None:
+    async def body(publisher: Publisher, topic: str) -> None:
+        calls = [asyncio.create_task(publisher.publish([Outgoing(topic, 0, None, b"%d" % n)])) for n in range(5)]
+        for _ in range(20):  # all of them wait for the broker by then
+            await asyncio.sleep(0)
+        for call in calls[1::2]:
+            call.cancel()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert not [outcome for outcome in outcomes[::2] if isinstance(outcome, BaseException)]
+        assert [int(record.value) for record in await read(bootstrap, topic, 5)] == list(range(5))
+
+    run(bootstrap, body)

@@ -173,7 +173,7 @@ class PairsSettings(StrictModel):
     one_to_one: bool = True
     """An answer is used at most once per kind."""
     threshold: int = Field(default=80, ge=1)
-    """Pairs that start a DPO job."""
+    """Pairs that start a DPO job, as the rules choose them; the job says which of them fit its base model."""
     bucket_size: int = Field(default=500, ge=1)
     """Newest unused answers a side that are kept per intent type and kind."""
 
@@ -191,7 +191,7 @@ class TracesSettings(StrictModel):
     """Tier 3: reasoning traces."""
 
     threshold: int = Field(default=100, ge=1)
-    """Eligible traces that start an SFT job."""
+    """Eligible traces that start an SFT job; the job says which of them fit its base model."""
     require_thinking: bool = True
     """Only traces with thinking advance the threshold."""
     max_tokens: int = Field(default=8192, ge=1)

@@ -105,6 +105,11 @@ def test_a_pair_is_told_with_its_job_and_version() -> None:
         ({"use": "dropped", "reason": "too_long"}, "dropped as too_long, not trained in version dpo-abc, promoted"),
     ):
         assert next(iter(_where(Place("p", 3, 0, ({**job, **use},)), 80, "pairs"))).endswith(words)
+    going = {"job_id": "dpo-1", "state": "not ended", "version": None, "promoted": None}
+    assert next(iter(_where(Place("p", 3, 0, (going,)), 80, "pairs"))) == (
+        "  in job dpo-1 (not ended), which says at its end whether it was trained on, held out or dropped"
+    )
+    assert next(iter(_where(Place("p", 3, 0, ({**going, "state": "failed"},)), 80, "pairs"))).endswith("came of it")
     found.places["p1"] = Place("p1", 3, 0, ())
     assert lines(found, "widget")[2] == "  4. of the 80 pairs of the next job"
 

@@ -10,7 +10,7 @@ from schemas.events import Experience, Feedback
 from schemas.records import Answer
 from schemas.settings import Settings
 from streams.audit.explain import _where, compose
-from streams.audit.story import Gathered, Place, _jobs_with
+from streams.audit.story import Gathered, Place, jobs_with
 from trainers.pairs.entry import PAIRED, WAITING, Entry
 
 SETTINGS = Settings()
@@ -180,7 +180,7 @@ def test_an_examples_jobs_are_those_whose_dataset_has_its_very_id(tmp_path: Path
     lineage = tmp_path / "models" / "sft" / "sft-2-v" / "lineage.jsonl"
     lineage.parent.mkdir(parents=True)
     lineage.write_text(json.dumps({"id": "story-1", "use": "dropped", "reason": "too_long"}) + "\n")
-    found = dict(_jobs_with(tmp_path, {"story-1", "story-12"}))
+    found = dict(jobs_with(tmp_path, {"story-1", "story-12"}))
     assert {name: [job["job_id"] for job in jobs] for name, jobs in found.items()} == {
         "story-1": ["sft-2"],
         "story-12": ["sft-1"],

@@ -65,7 +65,7 @@ def run(settings: Settings, loaded: LoadedSettings, experiences: int | None = No
         signal.signal(number, lambda *_: stopping.set())
     now = datetime.now(UTC)
     count = experiences or EXPERIENCES
-    exchanges = simulate(SEED, count, now - timedelta(seconds=count))
+    exchanges = simulate(SEED, count, now - timedelta(seconds=count), plain=True)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         console = Console(highlight=False)
         with Stack(demo_settings(settings, loaded, now), loaded) as stack:

@@ -216,10 +216,12 @@ class RetentionSettings(StrictModel):
 class DemoSettings(StrictModel):
     """The demo's training, cut short so that it ends in minutes on two cores."""
 
-    dpo_steps: int = Field(default=5, ge=1)
+    dpo_steps: int = Field(default=8, ge=1)
     """Optimizer steps of its DPO jobs."""
     sft_steps: int = Field(default=8, ge=1)
     """Optimizer steps of its SFT jobs."""
+    held_out_one_in: int = Field(default=5, ge=2)
+    """One prompt in so many is held out of its jobs: few steps leave examples over, and more of them judge better."""
 
 
 class WebSettings(StrictModel):

@@ -117,6 +117,7 @@ def demo_settings(settings: Settings, loaded: LoadedSettings, now: datetime) -> 
                 update={
                     "dpo": settings.jobs.dpo.model_copy(update={"max_steps": settings.demo.dpo_steps}),
                     "sft": settings.jobs.sft.model_copy(update={"max_steps": settings.demo.sft_steps}),
+                    "gate": settings.jobs.gate.model_copy(update={"held_out_one_in": settings.demo.held_out_one_in}),
                 }
             ),
         }

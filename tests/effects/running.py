@@ -381,8 +381,8 @@ def job_command(settings: Settings) -> Seen:
 
 
 def demo_steps(settings: Settings) -> Seen:
-    """Return the optimizer steps of the demo's jobs."""
+    """Return the optimizer steps of the demo's jobs, and how many prompts they hold out."""
     sources = {"data_dir": "default", "kafka.bootstrap_servers": "default", "broker.port": "default"}
     loaded = LoadedSettings(settings, {**sources, "web.port": "default"})
     jobs = demo_settings(settings, loaded, datetime(2026, 1, 1, tzinfo=UTC)).jobs
-    return jobs.dpo.max_steps, jobs.sft.max_steps
+    return jobs.dpo.max_steps, jobs.sft.max_steps, jobs.gate.held_out_one_in

@@ -25,6 +25,9 @@ _COLUMNS = {
         ("improvement over prompts", "improvement.mean", "{:+.4f}"),
         ("from", "improvement.low", "{:+.4f}"),
         ("to", "improvement.high", "{:+.4f}"),
+        ("beyond form", "beyond_form.mean", "{:+.4f}"),
+        ("from", "beyond_form.low", "{:+.4f}"),
+        ("to", "beyond_form.high", "{:+.4f}"),
         ("pairs' loss", "other_tier_regression", "{:+.4f}"),
     ),
 }

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from benchmarks import expectations
 from benchmarks.check_pairs import read_raw
+from benchmarks.ends import counted_ends, failed_ends
 from benchmarks.real_run import CSV, Inputs, Run, load_inputs, run_once, with_shuffled_labels
 from benchmarks.report import figures, markdown_table, rich_table
 from benchmarks.system import CommandFailedError
@@ -36,6 +37,9 @@ Runs = dict[str, Run]
 @click.option("--rank", type=click.IntRange(1), default=32, show_default=True, help="Rank of the scorer.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the table there.")
+@click.option(
+    "--train", is_flag=True, help="Train the jobs of the first run too, on a tiny model, and compare all records."
+)
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep data directories and logs in this empty folder.")
 def main(
     data: Path,
@@ -45,6 +49,7 @@ def main(
     rank: int,
     json_file: Path | None,
     markdown_file: Path | None,
+    train: bool,
     keep: Path | None,
 ) -> None:
     """Run the main job on recorded data and check what it must show.
@@ -59,12 +64,13 @@ def main(
     try:
         inputs = load_inputs(data)
         with _folder(keep) as folder:
-            runs = _run(Path(folder), inputs, variables, kills, skip_shuffled, lambda line: console.log(line))
+            runs = _run(Path(folder), inputs, variables, kills, skip_shuffled, train, lambda line: console.log(line))
+            ends = _ends(Path(folder), runs["true labels"]) if train else []
     except OSError as error:
         raise click.ClickException(f"{error}; name the folder of the data with --data") from error
     except CommandFailedError as error:
         raise click.ClickException(str(error)) from error
-    failed = _failed(runs, inputs, data, rank, kills)
+    failed = [*_failed(runs, inputs, data, rank, kills), *ends]
     shown = {title: figures(run, inputs.published) for title, run in runs.items()}
     Console().print(rich_table(shown))
     if json_file:
@@ -89,18 +95,36 @@ def _run(
     variables: Mapping[str, str],
     kills: int,
     skip_shuffled: bool,
+    train: bool,
     say: Callable[[str], None],
 ) -> Runs:
-    def go(name: str, given: Inputs, times: int) -> Run:
+    def go(name: str, given: Inputs, times: int, train: bool = False) -> Run:
         say(f"run: {name}")
-        return run_once(folder / name, given, inputs.rows, variables, times, say)
+        more = {**variables, **(on_a_tiny_model(folder) if train else {})}
+        return run_once(folder / name, given, inputs.rows, more, times, say, train)
 
-    runs = {"true labels": go("true", inputs, 0)}
+    runs = {"true labels": go("true", inputs, 0, train)}
     if kills:
         runs["worker killed"] = go("killed", inputs, kills)
     if not skip_shuffled:
         runs["shuffled labels"] = go("shuffled", with_shuffled_labels(inputs, SHUFFLE_SEED), 0)
     return runs
+
+
+def on_a_tiny_model(folder: Path) -> dict[str, str]:
+    """Return settings by which jobs train a model of a few kilobytes, which is built in `folder`."""
+    from tests.trainers.jobs.tiny import build_model
+
+    context = {f"TIERSTREAM_JOBS__{tier}__MAX_LENGTH": "512" for tier in ("DPO", "SFT")}
+    return {"TIERSTREAM_JOBS__BASE_MODEL": str(build_model(folder.absolute() / "base")), **context}
+
+
+def _ends(folder: Path, run: Run) -> list[str]:
+    """Return where the jobs' records disagree about an example; what became of them is printed."""
+    data_dir, names = folder / "true" / "data", list(run.seen.jobs)
+    ends = counted_ends(data_dir, names)
+    click.echo(f"{ends.total()} examples of {len(names)} jobs: {', '.join(f'{n} {end}' for end, n in ends.items())}")
+    return failed_ends(data_dir, names)
 
 
 def _failed(runs: Runs, inputs: Inputs, data: Path, rank: int, kills: int) -> list[str]:

@@ -21,10 +21,12 @@ from benchmarks.topics import reader, wait_until_processed
 from schemas.base import Event
 from schemas.events import ScoreUpdate, Trace
 from streams import topics
+from trainers.jobs.snapshot import RESULT_NAME, job_folder
 
 CSV = Path("home_assistant") / "assist-2025.4.3.csv.gz"
 TRACES = Path("thinking_traces")
 PROCESSING_TIMEOUT_SECONDS = 600.0
+TRAINING_TIMEOUT_SECONDS = 3600.0
 KILLED_FEEDBACK_RATE = 800.0
 """Feedbacks a second where workers are killed, so that it happens in the middle."""
 
@@ -81,7 +83,13 @@ def with_shuffled_labels(inputs: Inputs, seed: int) -> Inputs:
 
 
 def run_once(
-    folder: Path, inputs: Inputs, truth: Sequence[Row], variables: Mapping[str, str], kills: int, say: Say
+    folder: Path,
+    inputs: Inputs,
+    truth: Sequence[Row],
+    variables: Mapping[str, str],
+    kills: int,
+    say: Say,
+    train: bool = False,
 ) -> Run:
     """Start the system, publish everything, wait, observe, stop.
 
@@ -94,12 +102,13 @@ def run_once(
         variables: settings as `TIERSTREAM_*` variables.
         kills: how often the worker is killed while it learns.
         say: takes a line of progress.
+        train: whether the jobs are trained too.
 
     Raises:
         CommandFailedError: a command failed.
         TimeoutError: something was not processed in time.
     """
-    with RunningSystem(folder, variables) as system:
+    with RunningSystem(folder, variables, train) as system:
         started = time.monotonic()
         for withheld in (False, True):
             rows = [row for row in inputs.rows if row.withheld is withheld]
@@ -115,6 +124,8 @@ def run_once(
         _wait(system, say)
         seconds = time.monotonic() - started
         seen = asyncio.run(observe(system))
+        if train:
+            _wait_for_jobs(system, seen, say)
         return Run(seen, accuracy_of(seen, truth), _refusal(system), killed_at, seconds)
 
 
@@ -134,6 +145,15 @@ def _lines(events: Iterable[Event]) -> list[bytes]:
 
 def _wait(system: RunningSystem, say: Say) -> None:
     asyncio.run(wait_until_processed(system.settings, PROCESSING_TIMEOUT_SECONDS, say))
+
+
+def _wait_for_jobs(system: RunningSystem, seen: Observed, say: Say) -> None:
+    deadline = time.monotonic() + TRAINING_TIMEOUT_SECONDS
+    while left := [name for name in seen.jobs if not (job_folder(system.data_dir, name) / RESULT_NAME).is_file()]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(left)} of {len(seen.jobs)} jobs have not ended")
+        say(f"{len(left)} of {len(seen.jobs)} jobs to be trained")
+        time.sleep(5.0)
 
 
 def _publish_feedback(system: RunningSystem, lines: Sequence[bytes], kills: int, say: Say) -> tuple[int, ...]:

@@ -102,21 +102,24 @@ class Command:
 
 
 class RunningSystem:
-    """`tierstream up` without trainer, on free ports and a data directory of its own; a context manager.
+    """`tierstream up` on free ports and a data directory of its own; a context manager.
 
     Args:
         folder: holds `data`, the logs, and the files that are published.
         variables: settings that differ from the defaults, `TIERSTREAM_SCORER__RANK` for one.
+        trainer: whether jobs are trained.
     """
 
-    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str], trainer: bool = False) -> None:
         self.folder = folder
+        self._trainer = trainer
         self.data_dir = folder / "data"
         self.variables = dict(variables)
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
-        arguments = ["up", "--no-trainer", "--broker-port", "0", "--web-port", "0", "--data-dir", str(self.data_dir)]
+        arguments = ["up", "--broker-port", "0", "--web-port", "0", "--data-dir", str(self.data_dir)]
+        arguments += [] if self._trainer else ["--no-trainer"]
         with self._exit:
             self.up = self._exit.enter_context(Command(arguments, self.variables, self.folder / "up.log"))
             self.up.wait_until_ready()

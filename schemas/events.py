@@ -214,10 +214,8 @@ class Trace(Event):
         turns, response = fields.get("messages"), fields.get("response")
         if "prompt" not in fields and _are_turns(turns):
             fields = {**fields, "prompt": flat_prompt(turns)}
-        if isinstance(response, str) and not fields.get("thinking"):
-            match = _THINK.fullmatch(response)
-            if match and match[1].strip():
-                fields = {**fields, "thinking": match[1].strip(), "response": match[2].strip()}
+        if isinstance(response, str) and not fields.get("thinking") and (match := _THINK.fullmatch(response)):
+            fields = {**fields, "thinking": match[1].strip() or None, "response": match[2].strip()}
         return fields
 
 

@@ -173,7 +173,7 @@ class PairsSettings(StrictModel):
     one_to_one: bool = True
     """An answer is used at most once per kind."""
     threshold: int = Field(default=80, ge=1)
-    """Pairs that start a DPO job."""
+    """Pairs that start a DPO job, as the rules choose them; the job says which of them fit its base model."""
     patience: Wait = 3600.0
     """How long an answer waits for one to the same query before another query's may have it; 0 for not at all."""
     bucket_size: int = Field(default=500, ge=1)
@@ -193,7 +193,7 @@ class TracesSettings(StrictModel):
     """Tier 3: reasoning traces."""
 
     threshold: int = Field(default=100, ge=1)
-    """Eligible traces that start an SFT job."""
+    """Eligible traces that start an SFT job; the job says which of them fit its base model."""
     require_thinking: bool = True
     """Only traces with thinking advance the threshold."""
     max_tokens: int = Field(default=8192, ge=1)
@@ -218,12 +218,14 @@ class RetentionSettings(StrictModel):
 class DemoSettings(StrictModel):
     """The demo's training, cut short so that it ends in minutes on two cores."""
 
-    dpo_steps: int = Field(default=5, ge=1)
+    dpo_steps: int = Field(default=8, ge=1)
     """Optimizer steps of its DPO jobs."""
     patience: Wait = 0.0
     """`pairs.patience` in the demo, whose people hardly ask the same twice."""
     sft_steps: int = Field(default=8, ge=1)
     """Optimizer steps of its SFT jobs."""
+    held_out_one_in: int = Field(default=5, ge=2)
+    """One prompt in so many is held out of its jobs: few steps leave examples over, and more of them judge better."""
 
 
 class WebSettings(StrictModel):

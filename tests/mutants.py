@@ -12,6 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.record_mutants import RECORD_FAULTS
+
 ROOT = Path(__file__).parents[1]
 COPIED = ("schemas", "trainers", "streams", "config", "tests", "benchmarks", "docs", "pyproject.toml")
 
@@ -120,6 +122,7 @@ MUTANTS = (
         "if False:",
         "tests/streams/test_unpacking.py",
     ),
+    *(Mutant(*fault) for fault in RECORD_FAULTS),
 )
 
 

@@ -172,6 +172,7 @@ EFFECTS = {
     "demo.dpo_steps": Effect("3", running.demo_steps),
     "demo.sft_steps": Effect("3", running.demo_steps),
     "demo.patience": Effect("60", running.demo_patience),
+    "demo.held_out_one_in": Effect("3", running.demo_steps),
     "web.host": Effect("127.0.0.2", running.listening, WEB),
     "web.port": Effect(SECOND_PORT, running.listening, WEB),
     "web.token": Effect("open sesame", running.status_page, WEB),

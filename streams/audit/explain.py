@@ -15,6 +15,7 @@ from schemas.settings import Settings
 from streams.audit.figures import instant
 from streams.audit.story import Gathered, Place, gather
 from streams.terminal import Console
+from streams.training.folder import END_STATES
 from trainers.pairs.entry import EVICTED, PAIRED, WAITING, Entry
 from trainers.pairs.funnel import KINDS
 from trainers.pairs.rules import DROP_REASONS, confidence_of, drop_reason, reject_reason, side_of
@@ -235,6 +236,8 @@ def _where(place: Place | None, threshold: int, unit: str) -> Iterator[str]:
 def _used(job: Mapping[str, Any]) -> str:
     """Say what a job made of an example."""
     version = job["version"]
+    if job["state"] not in END_STATES:
+        return "which says at its end whether it was trained on, held out or dropped"
     if not version:
         return "no version came of it"
     if job.get("use") == "training":

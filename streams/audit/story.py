@@ -185,7 +185,7 @@ async def _read_places(settings: Settings, reader: TopicReader, found: Gathered)
             for _, key, value in (await reader.table(changelog(settings, table))).items()
             if key.decode() in names
         }
-        in_jobs = dict(_jobs_with(folder, names))
+        in_jobs = dict(jobs_with(folder, names))
         for name in names:
             record = counted.get(name)
             found.places[name] = Place(
@@ -196,7 +196,7 @@ async def _read_places(settings: Settings, reader: TopicReader, found: Gathered)
             )
 
 
-def _jobs_with(folder: Path, names: set[str]) -> Iterable[tuple[str, list[dict[str, Any]]]]:
+def jobs_with(folder: Path, names: set[str]) -> Iterable[tuple[str, list[dict[str, Any]]]]:
     """Return the jobs whose dataset holds an example, by its id, and what each job made of it."""
     jobs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     pattern = re.compile("|".join(re.escape(name) for name in sorted(names)).encode())

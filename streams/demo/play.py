@@ -1,10 +1,11 @@
-"""Runs a demo from the first process to the summary."""
+"""Runs a demo from the first process to the audit."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import threading
@@ -17,10 +18,14 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from schemas.base import Event
-from schemas.config import LoadedSettings
+from schemas.config import LoadedSettings, setting_value
 from schemas.errors import TierstreamError
 from schemas.events import JobUpdate
 from schemas.settings import Settings
+from streams.audit.collect import collect
+from streams.audit.document import lay_out
+from streams.audit.figures import make_report
+from streams.audit.terminal import show as show_audit
 from streams.client import Producer
 from streams.demo.board import TIER_NAMES, Board
 from streams.demo.feed import publish, schedule
@@ -60,16 +65,19 @@ def run(settings: Settings, loaded: LoadedSettings, experiences: int | None = No
         signal.signal(number, lambda *_: stopping.set())
     now = datetime.now(UTC)
     count = experiences or EXPERIENCES
-    exchanges = simulate(SEED, count, now - timedelta(seconds=count))
+    exchanges = simulate(SEED, count, now - timedelta(seconds=count), plain=True)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         console = Console(highlight=False)
         with Stack(demo_settings(settings, loaded, now), loaded) as stack:
             stack.wait_until_ready(stopping)
-            summary = asyncio.run(Play(stack, exchanges, console).run(stopping)) if not stopping.is_set() else None
-        if summary is None:
-            raise KeyboardInterrupt
+            play = Play(stack, exchanges, console)
+            summary = asyncio.run(play.run(stopping)) if not stopping.is_set() else None
+            if summary is None:
+                raise KeyboardInterrupt
+            report = make_report(asyncio.run(collect(play.loaded(loaded), os.environ, lambda *_: None)))
         write_atomically(Path(summary.data_dir) / SUMMARY_NAME, json.dumps(summary.as_dict(), indent=2).encode())
         show(summary, console)
+        show_audit(lay_out(report), console)
     if as_json:
         print(json.dumps(summary.as_dict(), indent=2))
     if summary.unfinished:
@@ -110,6 +118,7 @@ def demo_settings(settings: Settings, loaded: LoadedSettings, now: datetime) -> 
                 update={
                     "dpo": settings.jobs.dpo.model_copy(update={"max_steps": settings.demo.dpo_steps}),
                     "sft": settings.jobs.sft.model_copy(update={"max_steps": settings.demo.sft_steps}),
+                    "gate": settings.jobs.gate.model_copy(update={"held_out_one_in": settings.demo.held_out_one_in}),
                 }
             ),
         }
@@ -138,6 +147,15 @@ class Play:
         self._pairs = self._progress.add_task("tier 2: pairs", total=self._settings.pairs.threshold)
         self._traces = self._progress.add_task("tier 3: traces", total=self._settings.traces.threshold)
         self._training: dict[str, TaskID] = {}
+
+    def loaded(self, given: LoadedSettings) -> LoadedSettings:
+        """Return the demo's settings with the origin of every value, for the audit to read what was run."""
+        own = {
+            key: "the demo"
+            for key in given.sources
+            if setting_value(self._settings, key) != setting_value(given.settings, key)
+        }
+        return LoadedSettings(self._settings, given.sources | own)
 
     async def run(self, stopping: threading.Event) -> Summary | None:
         """Publish, wait until all is processed, and sum up; None where it was told to stop."""

@@ -22,6 +22,9 @@ LIKED, NEUTRAL, DISLIKED = 0.7, 0.0, -0.7
 USER_JUDGES, EVALUATOR_JUDGES = 0.8, 0.5
 """Share of the answers that each of them judges."""
 
+WIDGETS_PER_PLAN, PLAIN_WIDGETS = (2, 4), (2, 2)
+"""The fewest and the most."""
+
 TRACE_EVERY = 4
 """One exchange in so many brings the trace of the model call behind it."""
 
@@ -87,14 +90,17 @@ class Exchange:
     """The hidden worth of each item."""
 
 
-def hidden_taste(seed: int) -> Taste:
-    """Draw a taste: what is liked in general, and for each intent type one liked and one disliked thing swapped."""
+def hidden_taste(seed: int, plain: bool = False) -> Taste:
+    """Draw a taste: what is liked in general, and for each intent type one liked and one disliked thing swapped.
+
+    In a plain room the same reply is liked for every intent type.
+    """
     rng = random.Random(f"taste/{seed}")
     widgets = _drawn(rng, list(WIDGETS), (LIKED, LIKED, LIKED, NEUTRAL, NEUTRAL, DISLIKED, DISLIKED, DISLIKED))
     replies = _drawn(rng, list(REPLIES), (LIKED, NEUTRAL, DISLIKED, DISLIKED))
     return Taste(
         {intent_type: _swapped(rng, widgets) for intent_type in QUERIES},
-        {intent_type: _swapped(rng, replies) for intent_type in QUERIES},
+        {intent_type: replies if plain else _swapped(rng, replies) for intent_type in QUERIES},
     )
 
 
@@ -108,19 +114,27 @@ def _swapped(rng: random.Random, worths: Mapping[str, float]) -> dict[str, float
     return {**worths, liked: worths[disliked], disliked: worths[liked]}
 
 
-def simulate(seed: int, count: int, start: datetime) -> list[Exchange]:
-    """Return `count` exchanges, a second apart from `start` on."""
-    taste = hidden_taste(seed)
-    return [_exchange(seed, number, start + timedelta(seconds=number), taste) for number in range(count)]
+def simulate(seed: int, count: int, start: datetime, *, plain: bool = False) -> list[Exchange]:
+    """Return `count` exchanges, a second apart from `start` on.
+
+    Args:
+        seed: everything follows from it.
+        count: how many.
+        start: time of the first.
+        plain: of few words and a taste that a training of a few steps can learn: a plan of two widgets has a worth
+            that tells it from others, where the mean of more is near that of any, and one style of reply is liked.
+    """
+    taste, widgets = hidden_taste(seed, plain), PLAIN_WIDGETS if plain else WIDGETS_PER_PLAN
+    return [_exchange(seed, number, start + timedelta(seconds=number), taste, widgets) for number in range(count)]
 
 
-def _exchange(seed: int, number: int, at: datetime, taste: Taste) -> Exchange:
+def _exchange(seed: int, number: int, at: datetime, taste: Taste, widgets: tuple[int, int]) -> Exchange:
     rng = random.Random(f"{seed}/{number}")
     intent_type, domain = rng.choice(list(QUERIES)), rng.choice(list(DEVICES))
     device = rng.choice(DEVICES[domain])
     words = {"device": device.replace("_", " "), "number": rng.randint(1, 9)}
     query = rng.choice(QUERIES[intent_type]).format(**words)
-    types = rng.sample(list(WIDGETS), rng.randint(2, 4))
+    types = rng.sample(list(WIDGETS), rng.randint(*widgets))
     plan = tuple(
         Widget(
             widget_id=f"w{place}",

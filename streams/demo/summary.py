@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any, Literal
 
 from rich.table import Table
@@ -148,8 +149,8 @@ def _trained(job: JobUpdate) -> list[str]:
     judged = "promoted" if figures["promoted"] else "rejected"
     return [
         f"{figures['version']} {judged}: {figures.get('reason')}",
-        f"{figures.get('steps')} steps on {figures.get('trained_on')} examples, loss {number('loss_first')} to "
-        f"{number('loss_last')}, {number('seconds_per_step')} s a step",
+        f"{figures.get('steps')} steps on {figures.get('trained_on')} examples, loss {number('loss_first')} at first, "
+        f"{_mean_of_rest(figures.get('losses'))} on average afterwards, {number('seconds_per_step')} s a step",
         "held out: "
         + ", ".join(
             f"{figures[name]} {words}" if isinstance(figures[name], int) else f"{words} {number(name)}"
@@ -157,6 +158,12 @@ def _trained(job: JobUpdate) -> list[str]:
             if figures.get(name) is not None
         ),
     ]
+
+
+def _mean_of_rest(losses: object) -> str:
+    """Return the mean loss after the first step; each step has a few other examples, so one alone says little."""
+    rest = losses[1:] if isinstance(losses, list) else []
+    return f"{fmean(rest):.3f}" if rest else "-"
 
 
 def _funnel_table(funnel: Mapping[str, Any]) -> Table:

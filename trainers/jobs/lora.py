@@ -19,7 +19,7 @@ from transformers import (
 
 from schemas.errors import JobError
 from schemas.job_settings import TrainingSettings
-from trainers.jobs.base_model import BaseModel
+from trainers.jobs.base_model import BaseModel, is_hub_name
 from trainers.jobs.chat_template import mark_assistant
 from trainers.jobs.encode import first_line
 from trainers.jobs.room import want_of_room
@@ -100,13 +100,15 @@ def load_policy(base: BaseModel, parent: Path | None, settings: TrainingSettings
 
 
 def save_adapter(policy: PeftModel, base: BaseModel, folder: Path) -> None:
-    """Write the trained adapter alone, naming the base model and not where it lies.
+    """Write the trained adapter alone; it names the base model so that PEFT finds it, without the network too.
 
     Raises:
         OSError: the disk is full.
     """
     config = policy.peft_config[POLICY]
-    config.base_model_name_or_path, config.inference_mode = base.name, True
+    # A package's name, or a path from another folder, would lead PEFT nowhere.
+    config.base_model_name_or_path = base.name if is_hub_name(base.name) else str(base.path.absolute())
+    config.inference_mode = True
     # Embeddings are never trained; "auto" would ask the hub about the base model's name.
     policy.save_pretrained(str(folder), selected_adapters=[POLICY], save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)

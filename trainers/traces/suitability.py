@@ -64,7 +64,7 @@ def assess(trace: Trace, settings: TracesSettings) -> Suitability:
         "thinking_omitted": not has_thinking and bool(trace.thinking_omitted),
         "no_thinking": not has_thinking and not trace.thinking_omitted,
         "redacted_thinking": bool(trace.redacted_thinking),
-        "truncated": stop in _CUT_OFF,
+        "truncated": stop in _CUT_OFF or _reasons_to_its_end(trace.response),
         "tool_use": stop in _TOOL_USE,
         "unfinished": stop is not None and stop not in NATURAL_ENDS | _CUT_OFF | _TOOL_USE,
         "too_long": estimated_tokens(trace) > settings.max_tokens,
@@ -73,6 +73,11 @@ def assess(trace: Trace, settings: TracesSettings) -> Suitability:
     if not reasons:
         return Suitability("excellent", ())
     return Suitability("limited" if _LIMITED.issuperset(reasons) else "unusable", reasons)
+
+
+def _reasons_to_its_end(response: str) -> bool:
+    """Whether an answer is reasoning that never ended; what ended was parted from its answer as the trace was read."""
+    return response.lstrip().startswith("<think>") and "</think>" not in response
 
 
 def stamp(settings: TracesSettings) -> dict[str, JsonValue]:

@@ -10,7 +10,7 @@ from schemas.events import Experience, Feedback
 from schemas.records import Answer
 from schemas.settings import Settings
 from streams.audit.explain import _where, compose
-from streams.audit.story import Gathered, Place, _jobs_with
+from streams.audit.story import Gathered, Place, jobs_with
 from trainers.pairs.entry import PAIRED, WAITING, Entry
 
 SETTINGS = Settings()
@@ -105,6 +105,11 @@ def test_a_pair_is_told_with_its_job_and_version() -> None:
         ({"use": "dropped", "reason": "too_long"}, "dropped as too_long, not trained in version dpo-abc, promoted"),
     ):
         assert next(iter(_where(Place("p", 3, 0, ({**job, **use},)), 80, "pairs"))).endswith(words)
+    going = {"job_id": "dpo-1", "state": "not ended", "version": None, "promoted": None}
+    assert next(iter(_where(Place("p", 3, 0, (going,)), 80, "pairs"))) == (
+        "  in job dpo-1 (not ended), which says at its end whether it was trained on, held out or dropped"
+    )
+    assert next(iter(_where(Place("p", 3, 0, ({**going, "state": "failed"},)), 80, "pairs"))).endswith("came of it")
     found.places["p1"] = Place("p1", 3, 0, ())
     assert lines(found, "widget")[2] == "  4. of the 80 pairs of the next job"
 
@@ -187,7 +192,7 @@ def test_an_examples_jobs_are_those_whose_dataset_has_its_very_id(tmp_path: Path
     lineage = tmp_path / "models" / "sft" / "sft-2-v" / "lineage.jsonl"
     lineage.parent.mkdir(parents=True)
     lineage.write_text(json.dumps({"id": "story-1", "use": "dropped", "reason": "too_long"}) + "\n")
-    found = dict(_jobs_with(tmp_path, {"story-1", "story-12"}))
+    found = dict(jobs_with(tmp_path, {"story-1", "story-12"}))
     assert {name: [job["job_id"] for job in jobs] for name, jobs in found.items()} == {
         "story-1": ["sft-2"],
         "story-12": ["sft-1"],

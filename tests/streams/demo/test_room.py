@@ -75,6 +75,14 @@ def test_plans_have_two_to_four_widgets_of_different_types(room: list[Exchange])
     assert all(len(set(plan)) == len(plan) for plan in plans)
 
 
+def test_a_plain_room_has_plans_of_two_widgets_and_one_reply_that_is_liked() -> None:
+    room = simulate(2, 50, START, plain=True)
+    assert {len(x.experience.widget_plan) for x in room} == {2}
+    assert len({tuple(worths.items()) for worths in hidden_taste(2, plain=True).replies.values()}) == 1
+    assert len({tuple(worths.items()) for worths in hidden_taste(2).replies.values()}) > 1
+    assert hidden_taste(2, plain=True).widgets == hidden_taste(2).widgets
+
+
 def test_each_intent_likes_and_dislikes_as_many_things_but_not_the_same() -> None:
     taste = hidden_taste(2)
     for intent_type in QUERIES:

@@ -69,7 +69,7 @@ def test_a_trained_version_is_told_with_the_figures_of_its_gate() -> None:
         "steps": 8,
         "trained_on": 71,
         "loss_first": 0.693,
-        "loss_last": 0.5,
+        "losses": [0.693, 0.4, 0.8],
         "seconds_per_step": 2.5,
         "held_out": 9,
         "implicit_accuracy": 0.888,
@@ -78,7 +78,7 @@ def test_a_trained_version_is_told_with_the_figures_of_its_gate() -> None:
     trained.states["dpo-1"] = trained.states["dpo-1"].model_copy(update={"metrics": figures})
     assert summarize(trained, status(), Settings(), 1.0).tiers[1].figures[1:] == (
         "dpo-1a2b promoted: better on 9 held-out prompts: +0.1",
-        "8 steps on 71 examples, loss 0.693 to 0.500, 2.500 s a step",
+        "8 steps on 71 examples, loss 0.693 at first, 0.600 on average afterwards, 2.500 s a step",
         "held out: 9 examples, implicit accuracy 0.888, implicit margin 0.100",
     )
 

@@ -50,7 +50,7 @@ def trace(**changes):
         ({"stop_reason": "whatever comes next"}, "unusable", ("unfinished",)),
         ({"thinking": None, "response": "<think>let me see</think>because"}, "excellent", ()),
         ({"thinking": None, "response": "<think></think>because"}, "limited", ("no_thinking",)),
-        ({"thinking": None, "response": "<think>let me see"}, "limited", ("no_thinking",)),
+        ({"thinking": None, "response": "<think>let me see"}, "unusable", ("no_thinking", "truncated")),
         ({"thinking": None, "response": "<think>let me see</think> "}, "unusable", ("empty",)),
         ({"response": " "}, "unusable", ("empty",)),
         ({"prompt": ""}, "unusable", ("empty",)),
@@ -69,6 +69,8 @@ def test_a_trace_is_graded_with_its_reasons(changes, grade, reasons):
 def test_reasoning_within_the_answer_is_parted_from_it():
     found = trace(thinking=None, response="\n<think>\nlet me see\n</think>\n\nbecause")
     assert (found.thinking, found.response) == ("let me see", "because")
+    none = trace(thinking=None, response="<think>\n\n</think>\n\nbecause")
+    assert (none.thinking, none.response) == (None, "because")
     kept = trace(thinking="mine", response="<think>a tag</think> said")
     assert (kept.thinking, kept.response) == ("mine", "<think>a tag</think> said")
 

@@ -26,7 +26,7 @@ from schemas.settings import Settings
 from streams import topology
 from streams.admin import check_cluster, ensure_topics
 from streams.exposition import StateCollector, deployment_families, of_roles
-from streams.legacy import import_legacy_traces
+from streams.legacy import tell_of_old_traces
 from streams.manifest import check_state, state_folder
 from streams.model_versions import publish_now
 from streams.observer import Observer
@@ -258,7 +258,7 @@ async def prepare(settings: Settings) -> None:
     await ensure_topics(settings, topology.topic_specs(settings))
     await check_cluster(settings, state_folder(settings))
     await begin_log(settings)
-    await import_legacy_traces(settings)
+    await asyncio.to_thread(tell_of_old_traces, settings)
     await publish_now(settings)
 
 

@@ -22,6 +22,7 @@ from schemas.settings import ScorerSettings
 from streams.agents.intake import take_in
 from streams.contract import CONTRACTS
 from streams.dead_letters import ATTEMPT_HEADER, attempt_of, explain
+from streams.legacy import old_traces
 from streams.training.log import parse_progress
 from streams.transport.batch import RecordBatch
 from tests.streams.offline import record
@@ -106,7 +107,7 @@ def traces(data: bytes) -> None:
             (folder / name).write_bytes(data)
         store = TraceStore(folder)
         before = {stored.trace.trace_id for stored in store.read()}
-        list(store.legacy())
+        old_traces(store)
         fresh = {"trace_id": "fuzz-new", "timestamp": 1, "kind": "k", "prompt": "p", "response": "r", "model": "m"}
         with store.open_writer(0) as writer:
             written = writer.append([(writer.last_offset + 1, Trace.model_validate(fresh))])

@@ -13,8 +13,8 @@ import orjson
 
 from schemas.settings import Settings
 from schemas.vectors import EMBEDDING_SIZE
-from streams import topology
-from streams.publisher import Outgoing, partition_for
+from streams import topics
+from streams.kafka.publisher import Outgoing, partition_for
 
 WIDGET_TYPES = ("line_chart", "gauge", "table", "alert_list", "map", "kpi_tile")
 INTENTS = ("status", "trend", "compare", "alarm", "control", "report", "forecast", "inventory")
@@ -47,7 +47,7 @@ class Load:
     def experiences(self) -> Iterator[Outgoing]:
         """Yield every experience: three widgets and a reply, all embeddings supplied."""
         for number in range(self._count):
-            yield self._address(topology.EXPERIENCES, number, self._experience(number))
+            yield self._address(topics.EXPERIENCES, number, self._experience(number))
 
     def feedback(self, first: int, count: int) -> list[Outgoing]:
         """Return judgements number `first` and on; they go round the experiences, and each is newer than the last.
@@ -55,7 +55,7 @@ class Load:
         User and evaluator take turns; half of them judge widgets one by one and the reply.
         """
         return [
-            self._address(topology.FEEDBACK, number % self._count, self._feedback(number))
+            self._address(topics.FEEDBACK, number % self._count, self._feedback(number))
             for number in range(first, first + count)
         ]
 

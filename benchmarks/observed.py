@@ -13,7 +13,7 @@ from benchmarks.system import RunningSystem
 from benchmarks.topics import Record, read_all
 from schemas.events import DeadLetter, PreferencePair, ScoreUpdate, TrainingJob
 from schemas.settings import TracesSettings
-from streams import topology
+from streams import topics
 from streams.training.records import parse
 from trainers.traces.store import TraceStore
 from trainers.traces.suitability import assess, is_eligible
@@ -70,14 +70,14 @@ class Observed:
 async def observe(system: RunningSystem) -> Observed:
     """Read everything; to be called when nothing is left to be processed."""
     settings, status = system.settings, system.status()
-    letters = [DeadLetter.from_json(record.value) for record in await read_all(settings, topology.DEAD_LETTERS)]
-    pairs = [PreferencePair.from_json(record.value) for record in await read_all(settings, topology.PAIRS)]
-    parsed = [parse(record.value) for record in await read_all(settings, topology.JOBS)]
+    letters = [DeadLetter.from_json(record.value) for record in await read_all(settings, topics.DEAD_LETTERS)]
+    pairs = [PreferencePair.from_json(record.value) for record in await read_all(settings, topics.PAIRS)]
+    parsed = [parse(record.value) for record in await read_all(settings, topics.JOBS)]
     announced = [job for job in parsed if isinstance(job, TrainingJob)]
     jobs = {job.job_id: job for job in announced}
     datasets = {name: _dataset(system.data_dir / job.dataset_path) for name, job in jobs.items()}
     return Observed(
-        scores=gather_scores(await read_all(settings, topology.SCORE_UPDATES)),
+        scores=gather_scores(await read_all(settings, topics.SCORE_UPDATES)),
         dead_letters=dict(Counter(letter.error_type for letter in letters)),
         pair_ids=tuple(dict.fromkeys(pair.pair_id for pair in pairs)),
         jobs=jobs,

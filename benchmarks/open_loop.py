@@ -12,9 +12,9 @@ from benchmarks.load import percentile
 from benchmarks.topics import ends, reader
 from schemas.events import ScoreUpdate
 from schemas.settings import Settings
-from streams import topology
-from streams.kafka_options import client_options
-from streams.publisher import Outgoing, Publisher
+from streams import topics
+from streams.kafka.options import client_options
+from streams.kafka.publisher import Outgoing, Publisher
 
 TICK_SECONDS = 0.002
 """Least time between two calls."""
@@ -57,7 +57,7 @@ async def open_loop(
     settings: Settings,
     messages: Mapping[str, Outgoing],
     rate: float,
-    output: str = topology.SCORE_UPDATES,
+    output: str = topics.SCORE_UPDATES,
     told: Told = _of_update,
 ) -> OpenLoop:
     """Publish `rate` feedbacks a second on their due times, and note when their score updates are seen.

@@ -20,7 +20,7 @@ from benchmarks.thinking_traces import load_traces
 from benchmarks.topics import reader, wait_until_processed
 from schemas.base import Event
 from schemas.events import ScoreUpdate, Trace
-from streams import topology
+from streams import topics
 
 CSV = Path("home_assistant") / "assist-2025.4.3.csv.gz"
 TRACES = Path("thinking_traces")
@@ -104,14 +104,14 @@ def run_once(
         for withheld in (False, True):
             rows = [row for row in inputs.rows if row.withheld is withheld]
             say(f"publishing {len(rows):,} experiences{' of withheld queries' if withheld else ''}")
-            system.produce(topology.EXPERIENCES, _lines(map(to_experience, rows)))
+            system.produce(topics.EXPERIENCES, _lines(map(to_experience, rows)))
             if not withheld:
                 feedback = [to_feedback(row) for row in rows]
                 say(f"publishing {len(feedback):,} feedbacks")
                 killed_at = _publish_feedback(system, _lines(feedback), kills, say)
             _wait(system, say)
         say(f"publishing {len(inputs.traces):,} traces")
-        system.produce(topology.TRACES, _lines(inputs.traces))
+        system.produce(topics.TRACES, _lines(inputs.traces))
         _wait(system, say)
         seconds = time.monotonic() - started
         seen = asyncio.run(observe(system))
@@ -138,12 +138,12 @@ def _wait(system: RunningSystem, say: Say) -> None:
 
 def _publish_feedback(system: RunningSystem, lines: Sequence[bytes], kills: int, say: Say) -> tuple[int, ...]:
     if not kills:
-        system.produce(topology.FEEDBACK, lines)
+        system.produce(topics.FEEDBACK, lines)
         return ()
     # The scores of the arrivals first: what is killed is a worker that learns.
     _wait(system, say)
     thresholds = [len(lines) * number // (kills + 1) for number in range(1, kills + 1)]
-    with system.start_producing(topology.FEEDBACK, lines, KILLED_FEEDBACK_RATE) as producing:
+    with system.start_producing(topics.FEEDBACK, lines, KILLED_FEEDBACK_RATE) as producing:
         killed_at = asyncio.run(_kill_at(system, thresholds, say))
         wait_for_success(producing)
     return killed_at
@@ -154,7 +154,7 @@ async def _kill_at(system: RunningSystem, thresholds: Sequence[int], say: Say) -
     judged: set[str] = set()
     killed_at: list[int] = []
     deadline = time.monotonic() + PROCESSING_TIMEOUT_SECONDS
-    async with reader(system.settings, topology.SCORE_UPDATES) as consumer:
+    async with reader(system.settings, topics.SCORE_UPDATES) as consumer:
         while len(killed_at) < len(thresholds):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"only {len(judged)} feedbacks have a score update")

@@ -19,18 +19,18 @@ import click
 from aiokafka.structs import ConsumerRecord
 from rich.console import Console
 from rich.table import Table
+from streams.topics import Role
 
 from benchmarks.load import Load
 from benchmarks.machine import machine
 from schemas.config import load
 from schemas.records import Configure, encode_log
-from streams import app as app_module
-from streams import topology
+from streams import topics
 from streams.agents import Agents
-from streams.app import build_app
-from streams.publisher import Outgoing, Publisher, Receipt
-from streams.topology import Role
+from streams.kafka.publisher import Outgoing, Publisher, Receipt
 from streams.transport.batch import RecordBatch
+from streams.worker import app as app_module
+from streams.worker.app import build_app
 from trainers.scorer.log_settings import learning_settings
 
 Process = Callable[[RecordBatch], Awaitable[None]]
@@ -78,7 +78,7 @@ class Stages:
     async def begin(self) -> None:
         """Let the scorer's log begin with its settings, as a worker does."""
         control = encode_log(Configure(learning_settings(self.settings.scorer)))
-        log = self.settings.topic(topology.SCORER_LOG)
+        log = self.settings.topic(topics.SCORER_LOG)
         await self.shelf.publish([Outgoing(log, 0, None, control)])
         assert self.scorer.scorer is not None
         await self.pass_on(log, self.scorer.scorer.process)
@@ -133,13 +133,13 @@ async def measure(folder: Path, experiences: int, feedbacks: int) -> dict[str, f
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
     found = {
-        "join an experience": await stages.feed(topic(topology.EXPERIENCES), arriving, join.process) / experiences,
-        "score an experience": await stages.pass_on(topic(topology.SCORER_LOG), scorer.process) / experiences,
+        "join an experience": await stages.feed(topic(topics.EXPERIENCES), arriving, join.process) / experiences,
+        "score an experience": await stages.pass_on(topic(topics.SCORER_LOG), scorer.process) / experiences,
     }
     before = Counter(stages.shelf.bytes)
-    found["join a feedback"] = await stages.feed(topic(topology.FEEDBACK), judging, join.process) / feedbacks
-    found["learn a feedback"] = await stages.pass_on(topic(topology.SCORER_LOG), scorer.process) / feedbacks
-    found["pair a feedback"] = await stages.pass_on(topic(topology.ANSWERS), pairs.process) / feedbacks
+    found["join a feedback"] = await stages.feed(topic(topics.FEEDBACK), judging, join.process) / feedbacks
+    found["learn a feedback"] = await stages.pass_on(topic(topics.SCORER_LOG), scorer.process) / feedbacks
+    found["pair a feedback"] = await stages.pass_on(topic(topics.ANSWERS), pairs.process) / feedbacks
     found = {name: seconds * 1e6 for name, seconds in found.items()}
     for name, total in (stages.shelf.bytes - before).items():
         found[f"bytes to {name}"] = total / feedbacks

@@ -17,10 +17,10 @@ from benchmarks.system import START_TIMEOUT_SECONDS, Command, CommandFailedError
 from benchmarks.topics import ends, read_all, reader, wait_until_processed
 from schemas.events import ScoreUpdate
 from schemas.settings import Settings
-from streams import topology
+from streams import topics
 from streams.broker.launch import free_port
-from streams.publisher import Outgoing
-from streams.supervisor import answers
+from streams.kafka.publisher import Outgoing
+from streams.stack.supervisor import answers
 
 PROCESSING_TIMEOUT_SECONDS = 1800.0
 PUBLISH_AT_ONCE = 500
@@ -120,13 +120,13 @@ class Bench:
         self.stop_workers()
         self._say(f"publishing {feedbacks:,} feedbacks for a worker to come")
         await self._publish_feedback(feedbacks)
-        joined, scored = await ends(self.settings, topology.SCORER_LOG), await self._score_ends()
+        joined, scored = await ends(self.settings, topics.SCORER_LOG), await self._score_ends()
         await self.start_workers()
         before = self._cpu_seconds()
         await self._wait()
         spent = self._cpu_seconds() - before
         self._processed = feedbacks
-        async with reader(self.settings, topology.SCORER_LOG, joined) as consumer:
+        async with reader(self.settings, topics.SCORER_LOG, joined) as consumer:
             first = (await consumer.getone()).timestamp
         return await self._saturation(feedbacks, scored, first / 1000, spent)
 
@@ -169,7 +169,7 @@ class Bench:
 
     async def _saturation(self, feedbacks: int, scored: dict[int, int], first: float, spent: float) -> Saturation:
         broker = cpu_seconds(self.broker.process.pid) - self._broker_before
-        updates = await read_all(self.settings, topology.SCORE_UPDATES, scored)
+        updates = await read_all(self.settings, topics.SCORE_UPDATES, scored)
         last = max(record.timestamp_ms for record in updates) / 1000
         distinct = {ScoreUpdate.from_json(record.value).feedback_id for record in updates}
         return Saturation(feedbacks, len(distinct), last - first, spent, broker)
@@ -182,7 +182,7 @@ class Bench:
         return sum(cpu_seconds(worker.process.pid) for worker in self.workers)
 
     async def _score_ends(self) -> dict[int, int]:
-        return await ends(self.settings, topology.SCORE_UPDATES)
+        return await ends(self.settings, topics.SCORE_UPDATES)
 
     async def start_workers(self) -> float:
         """Start the workers; return the seconds until all of them are ready."""

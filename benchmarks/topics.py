@@ -11,8 +11,8 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaConsumer
 
 from schemas.settings import Settings
-from streams.kafka_options import client_options
-from streams.lag import PartitionLag, measure_lag, trainer_group
+from streams.kafka.lag import PartitionLag, measure_lag, trainer_group
+from streams.kafka.options import client_options
 
 _FETCH_BYTES = 4 * 1024 * 1024
 _POLL_MS = 100

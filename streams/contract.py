@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from schemas import events
 from schemas.base import Event
 from schemas.settings import Settings
-from streams import topology
+from streams import topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,15 @@ class TopicContract:
 
 
 CONTRACTS: Mapping[str, TopicContract] = {
-    topology.EXPERIENCES: TopicContract(events.Experience, "experience_id"),
-    topology.FEEDBACK: TopicContract(events.Feedback, "experience_id"),
-    topology.TRACES: TopicContract(events.Trace, "trace_id"),
-    topology.SCORE_UPDATES: TopicContract(events.ScoreUpdate, "experience_id"),
-    topology.PAIRS: TopicContract(events.PreferencePair, "pair_id"),
-    topology.JOBS: TopicContract(events.TrainingJob, "job_id", events.JobControl),
-    topology.JOB_UPDATES: TopicContract(events.JobUpdate, "job_id"),
-    topology.MODEL_VERSIONS: TopicContract(events.ModelVersion, "tier"),
-    topology.DEAD_LETTERS: TopicContract(events.DeadLetter, None),
+    topics.EXPERIENCES: TopicContract(events.Experience, "experience_id"),
+    topics.FEEDBACK: TopicContract(events.Feedback, "experience_id"),
+    topics.TRACES: TopicContract(events.Trace, "trace_id"),
+    topics.SCORE_UPDATES: TopicContract(events.ScoreUpdate, "experience_id"),
+    topics.PAIRS: TopicContract(events.PreferencePair, "pair_id"),
+    topics.JOBS: TopicContract(events.TrainingJob, "job_id", events.JobControl),
+    topics.JOB_UPDATES: TopicContract(events.JobUpdate, "job_id"),
+    topics.MODEL_VERSIONS: TopicContract(events.ModelVersion, "tier"),
+    topics.DEAD_LETTERS: TopicContract(events.DeadLetter, None),
 }
 """By topic name without prefix; a dead letter has the key of its source."""
 
@@ -49,7 +49,7 @@ EVENTS: Mapping[str, type[Event]] = {
 }
 """Every event by its name."""
 
-PRODUCIBLE = (topology.EXPERIENCES, topology.FEEDBACK, topology.TRACES)
+PRODUCIBLE = (topics.EXPERIENCES, topics.FEEDBACK, topics.TRACES)
 """Topics that the outside writes."""
 
 
@@ -60,7 +60,7 @@ def json_schema(event: type[Event]) -> dict[str, Any]:
 
 def asyncapi(settings: Settings) -> dict[str, Any]:
     """Return the AsyncAPI 3 document of every public topic under these settings."""
-    partitions = {spec.name: spec.partitions for spec in topology.topic_specs(settings)}
+    partitions = {spec.name: spec.partitions for spec in topics.topic_specs(settings)}
     channels, operations, messages = {}, {}, {}
     modes = [(event, "validation") for event in EVENTS.values()]
     _, schemas = models_json_schema(modes, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]

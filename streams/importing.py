@@ -9,8 +9,8 @@ from itertools import chain, islice
 from pathlib import Path
 
 from schemas.settings import Settings
-from streams.backfill import Recorded, replay
 from streams.client.aio import topic_of
+from streams.history.backfill import Recorded, replay
 from streams.imports.events import Making, events_of
 from streams.imports.files import Files
 from streams.imports.found import Bad, Format, LeftOut, Ready, Record
@@ -37,7 +37,7 @@ class Imported:
     """With a dry run: what the events would give each tier."""
 
 
-async def take_in(
+async def decode_batch(
     paths: Sequence[Path],
     form: Format | None,
     making: Making,

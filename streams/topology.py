@@ -20,7 +20,7 @@ from schemas.settings import Settings
 
 if TYPE_CHECKING:
     from streams.agents import Agents
-    from streams.app import TierstreamApp
+    from streams.worker.app import TierstreamApp
 
 Role = Literal["join", "scorer", "pairs", "traces"]
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -20,9 +20,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from schemas.base import Event
 from schemas.settings import Settings
-from streams import topology
-from streams.admin import ensure_topics
+from streams import topics
 from streams.broker.launch import free_port
+from streams.kafka.admin import ensure_topics
 
 READY_SECONDS = 60.0
 WAIT_SECONDS = 90.0
@@ -47,7 +47,7 @@ class Deployment:
         self.processes: list[Process] = []
 
     def __enter__(self) -> Deployment:
-        asyncio.run(ensure_topics(self.settings, topology.topic_specs(self.settings)))
+        asyncio.run(ensure_topics(self.settings, topics.topic_specs(self.settings)))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -217,7 +217,7 @@ class Process:
     def role(self, name: str) -> psutil.Process:
         """Return the process of one of a worker's roles."""
         children = psutil.Process(self.popen.pid).children()
-        return next(child for child in children if {"streams.role", name} <= set(child.cmdline()))
+        return next(child for child in children if {"streams.worker.role", name} <= set(child.cmdline()))
 
     def must_run(self) -> None:
         """Fail where the process ended by itself."""

@@ -46,7 +46,7 @@ MUTANTS = (
         "progressive accuracy is measured after learning",
         "trainers/scorer/learner.py",
         "self.window.add(fresh, scores[: len(fresh)])",
-        "self.window.add(fresh, self.model.scores(rows)[unjudged:])",
+        "self.window.add(fresh, self.model.scores(rows)[unlabelled:])",
         "tests/trainers/scorer/test_learner.py",
     ),
     Mutant(
@@ -86,14 +86,14 @@ MUTANTS = (
     ),
     Mutant(
         "lag is 0 seconds",
-        "streams/lag.py",
+        "streams/kafka/lag.py",
         "seconds = max(0.0, now - tail.oldest) if lag and tail.oldest else 0.0",
         "seconds = 0.0",
         "tests/streams/test_lag.py",
     ),
     Mutant(
         "the trainer commits past a running job",
-        "streams/trainer.py",
+        "streams/training/service.py",
         "upto = min(self._open, default=self._next)",
         "upto = self._next",
         "tests/streams/training/test_trainer.py",
@@ -118,7 +118,7 @@ MUTANTS = (
     ),
     Mutant(
         "a batch with a wrong checksum is read",
-        "streams/unpacking.py",
+        "streams/kafka/unpacking.py",
         "if calc_crc32c(batch[_CRC_COVERS_FROM:]) != crc:",
         "if False:",
         "tests/streams/test_unpacking.py",

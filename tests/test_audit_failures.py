@@ -34,13 +34,13 @@ from schemas.errors import ArchitectureMismatchError
 from schemas.events import Experience, Feedback, Trace
 from schemas.records import Answer
 from schemas.settings import Settings
-from streams.app import TierstreamApp, build_app
+from streams.history.legacy import tell_of_old_traces
 from streams.importing import Imported, found_in
 from streams.imports.events import Making
 from streams.imports.files import Files
 from streams.imports.found import Ready
-from streams.legacy import tell_of_old_traces
 from streams.transport.batch import RecordBatch
+from streams.worker.app import TierstreamApp, build_app
 from tests.effects.learning import trace
 from tests.scenarios.audit_day import write_legacy_traces
 from tests.streams.offline import batch, hand_over, joined, offline_app, record
@@ -133,7 +133,10 @@ def test_nothing_that_takes_settings_can_be_built_without_them() -> None:
         if str(parameter.annotation).removesuffix(" | None") in sections
     }
     assert [name for name, needed in taking.items() if not needed] == []
-    assert {"trainers.scorer.learner.OnlineLearner(settings)", "streams.app.build_app(settings)"} <= taking.keys()
+    assert {
+        "trainers.scorer.learner.OnlineLearner(settings)",
+        "streams.worker.app.build_app(settings)",
+    } <= taking.keys()
     assert all(p.default is p.empty for p in inspect.signature(ScorerNetwork).parameters.values())
 
 

@@ -20,8 +20,8 @@ from schemas.errors import JobError, TierstreamError, VersionError
 from schemas.events import DeadLetter, Trace, TrainingJob
 from schemas.settings import Settings, TopicsSettings
 from schemas.versions import VersionRecord
-from streams.dead_letters import dead_letter
-from streams.letter_box import Letter, RetriedLog
+from streams.history.dead_letter_queue import Letter, RetriedLog
+from streams.kafka.dead_letters import dead_letter
 from streams.training.runner import Attempts, JobRunner
 from trainers.jobs.snapshot import job_folder, write_dataset, write_job
 from trainers.traces.store import TraceStore

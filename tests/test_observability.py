@@ -17,8 +17,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from streams.exposition import StateCollector, deployment_families, of_roles, role_families
 from streams.metrics import LATENCY_BUCKETS, Metrics
+from streams.worker.exposition import StateCollector, deployment_families, of_roles, role_families
 from trainers.pairs.funnel import empty_funnel
 
 ROOT = Path(__file__).parents[1]

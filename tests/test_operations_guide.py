@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from schemas.settings import ScorerSettings, Settings
-from streams.manifest import check_state
+from streams.state.manifest import check_state
 from tests.trainers.scorer.making import begun
 from trainers.scorer.checkpoint import CheckpointStore
 

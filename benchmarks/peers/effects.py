@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
-from streams import topology
+from streams import topics
 
 _EXPERIENCES, _FEEDBACKS = re.compile(rb"answer-\d+"), re.compile(rb"judgement-\d+")
 """The ids of `benchmarks.load`, which nothing else in an output looks like, however it is written."""
@@ -39,7 +39,7 @@ def feedbacks_in(value: bytes) -> set[bytes]:
 
 def effects_in(topic: str, at: float, value: bytes) -> Iterator[Effect]:
     """Yield what a record of `topic`, named without prefix, says of feedback."""
-    if topic != topology.SCORE_UPDATES:
+    if topic != topics.SCORE_UPDATES:
         yield from (Effect(at, found.decode(), None) for found in feedbacks_in(value))
         return
     update = orjson.loads(value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from benchmarks.peers.kafka_streams import OUTPUT, find_javac, jars
 from schemas.config import load
 from schemas.errors import BrokerError
-from streams import topology
+from streams import topics
 
 OURS, UNPAIRED, BARE, FLOOR = "Tierstream", "Tierstream, unpaired", "bare aiokafka", "floor"
 FASTSTREAM, QUIX, BYTEWAX = "FastStream", "Quix Streams", "Bytewax"
@@ -42,7 +42,7 @@ class Engine:
     """Whether preference pairs are made beside it."""
     options: tuple[str, ...] = ()
     """Further arguments of its command."""
-    output: str = topology.SCORE_UPDATES
+    output: str = topics.SCORE_UPDATES
     """Topic of what comes of feedback, without prefix."""
     need: Callable[[], None] = _nothing
     """Raises `BrokerError` where the machine lacks what it needs."""

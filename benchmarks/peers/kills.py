@@ -12,7 +12,7 @@ from benchmarks.peers.measure import EXPERIENCES, publish, start, wait_for
 from benchmarks.peers.running import RunningEngine
 from benchmarks.system import CommandFailedError
 from benchmarks.topics import reader
-from streams import topology
+from streams import topics
 
 KILLS = 3
 SESSION_SECONDS = 6
@@ -65,7 +65,7 @@ async def outcome_of(engine: RunningEngine, experiences: int, feedbacks: int) ->
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-    learns = engine.engine.output == topology.SCORE_UPDATES
+    learns = engine.engine.output == topics.SCORE_UPDATES
     return check(ids, effects, kills, learns, deaths)
 
 

@@ -19,10 +19,10 @@ from benchmarks.peers.running import RunningEngine
 from benchmarks.system import CommandFailedError
 from benchmarks.topics import ends, reader
 from schemas.settings import Settings
-from streams import topology
-from streams.admin import admin_client, ensure_topics
-from streams.lag import measure_lag
-from streams.publisher import Outgoing
+from streams import topics
+from streams.kafka.admin import admin_client, ensure_topics
+from streams.kafka.lag import measure_lag
+from streams.kafka.publisher import Outgoing
 
 TIMEOUT_SECONDS = 180.0
 """After so long without anything new, an engine has failed."""
@@ -113,9 +113,9 @@ async def start(engine: RunningEngine) -> None:
     """
     settings = engine.settings
     if engine.is_ours:
-        await ensure_topics(settings, topology.topic_specs(settings))
+        await ensure_topics(settings, topics.topic_specs(settings))
     engine.start()
-    needed = {settings.topic(name) for name in (topology.EXPERIENCES, topology.FEEDBACK, engine.engine.output)}
+    needed = {settings.topic(name) for name in (topics.EXPERIENCES, topics.FEEDBACK, engine.engine.output)}
     async with admin_client(settings) as admin:
         while not needed <= set(await admin.list_topics()):
             engine.check()
@@ -159,7 +159,7 @@ async def wait_for(engine: RunningEngine, starts: dict[int, int], key: str, coun
 
 async def _until_paired(engine: RunningEngine) -> None:
     """Wait until the answers of what was scored are paired, where the engine pairs: its cost belongs to the work."""
-    answers = engine.settings.topic(topology.ANSWERS)
+    answers = engine.settings.topic(topics.ANSWERS)
     while engine.engine.pairs and any(row.lag for row in await measure_lag(engine.settings) if row.topic == answers):
         engine.check()
         await asyncio.sleep(0.2)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from streams import topology
+from streams import topics
 from streams.agents.jobs import JobAgent
 from streams.agents.join import JoinAgent
 from streams.agents.pairs import PairAgent
 from streams.agents.services import Services
 from streams.agents.traces import TraceAgent
-from streams.topology import Role
+from streams.topics import Role
 
 if TYPE_CHECKING:
     from streams.agents.scorer import ScorerAgent
@@ -46,8 +46,8 @@ def build_agents(role: Role, services: Services) -> Agents:
 
             return Agents(scorer=ScorerAgent(services))
         case "pairs":
-            dpo = JobAgent(services, "dpo", topology.DPO_EXAMPLES_TABLE)
+            dpo = JobAgent(services, "dpo", topics.DPO_EXAMPLES_TABLE)
             return Agents(pairs=PairAgent(services), dpo=dpo)
         case "traces":
-            sft = JobAgent(services, "sft", topology.SFT_EXAMPLES_TABLE)
+            sft = JobAgent(services, "sft", topics.SFT_EXAMPLES_TABLE)
             return Agents(traces=TraceAgent(services), sft=sft)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from schemas.settings import ScorerSettings
-from streams.scorer_state import ScorerState
+from streams.state.scorer_state import ScorerState
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.fold import ScorerFold
 

@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from schemas.events import JobTier, PreferencePair, Trace
-from streams import topology
-from streams.agents.intake import letter
+from streams import topics
+from streams.agents.decoding import letter
 from streams.agents.services import Services
-from streams.dead_letters import explain
-from streams.publisher import Outgoing
-from streams.tables import Overlay, write_state
+from streams.kafka.dead_letters import explain
+from streams.kafka.publisher import Outgoing
+from streams.state.tables import WriteBuffer, write_state
 from streams.transport.batch import RecordBatch
-from trainers.jobs.accumulate import CompletedRun, RunBook
+from trainers.jobs.accumulate import BatchAccumulator, CompletedRun
 from trainers.jobs.snapshot import freeze_job
 
 
@@ -29,7 +29,7 @@ class JobAgent:
         self._tier: JobTier = tier
         self._model: type[PreferencePair] | type[Trace] = PreferencePair if tier == "dpo" else Trace
         self._table = services.tables[table]
-        self._book: RunBook | None = None
+        self._book: BatchAccumulator | None = None
 
     def forget(self) -> None:
         """Drop what was derived from the table: the partition may have moved."""
@@ -38,7 +38,7 @@ class JobAgent:
     async def process(self, batch: RecordBatch) -> None:
         """Count one chunk of examples."""
         book = self.book()
-        overlay = Overlay(self._table, batch.partition)
+        overlay = WriteBuffer(self._table, batch.partition)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
         reached = []
@@ -67,10 +67,10 @@ class JobAgent:
         name = batch.topic.removeprefix(self._services.settings.topics.prefix)
         self._services.metrics.count(name, outcomes)
 
-    def book(self) -> RunBook:
+    def book(self) -> BatchAccumulator:
         """Return the count so far, read from the table where it is not at hand."""
         if self._book is None:
-            self._book = RunBook(self._threshold())
+            self._book = BatchAccumulator(self._threshold())
             for key, value in self._table.items(0):
                 self._book.load(key, value)
         return self._book
@@ -80,7 +80,7 @@ class JobAgent:
         # The record's time, so that a repetition is the same to the byte.
         at = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
         job = await asyncio.to_thread(freeze_job, self._services.data_dir, self._tier, run, settings, at)
-        return Outgoing(settings.topic(topology.JOBS), 0, job.job_id.encode(), job.to_json())
+        return Outgoing(settings.topic(topics.JOBS), 0, job.job_id.encode(), job.to_json())
 
     @staticmethod
     def _id_of(example: PreferencePair | Trace) -> str:

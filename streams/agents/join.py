@@ -9,17 +9,17 @@ from typing import Any
 
 from schemas.events import DeadLetter, Experience, Feedback
 from schemas.records import encode_joined
-from streams import topology
-from streams.agents.intake import Intake, letter, take_in
+from streams import topics
+from streams.agents.decoding import DecodedBatch, decode_batch, letter
 from streams.agents.services import Services
-from streams.consumer import Unreadable
-from streams.dead_letters import Record, attempt_of, dead_letter
 from streams.join.decide import MAX_EARLY, Decisions, Joiner
 from streams.join.expiry import ExpiryIndex
 from streams.join.kept import Memory
 from streams.join.state import EarlyFeedback
-from streams.publisher import Outgoing, partition_for
-from streams.tables import Overlay, write_state
+from streams.kafka.consumer import Unreadable
+from streams.kafka.dead_letters import Record, attempt_of, dead_letter
+from streams.kafka.publisher import Outgoing, partition_for
+from streams.state.tables import WriteBuffer, write_state
 from streams.transport.batch import RecordBatch
 from trainers.embedding import EmbeddingStats, MissingEmbeddingError, build_embedder
 from trainers.prepare import ItemFeatures, count_supplied, prepare, query_hash
@@ -44,8 +44,8 @@ class JoinAgent:
         self._expiry: dict[int, ExpiryIndex] = {}
         self._memories: defaultdict[int, Memory] = defaultdict(Memory)
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._experiences = services.tables[topology.EXPERIENCES_TABLE]
-        self._judgements = services.tables[topology.JUDGEMENTS_TABLE]
+        self._experiences = services.tables[topics.EXPERIENCES_TABLE]
+        self._judgements = services.tables[topics.JUDGEMENTS_TABLE]
 
     def forget(self) -> None:
         """Drop what was derived from the tables: partitions may have moved."""
@@ -58,18 +58,18 @@ class JoinAgent:
             await self._process(batch)
 
     async def _process(self, batch: RecordBatch) -> None:
-        experiences = Overlay(self._experiences, batch.partition)
-        judgements = Overlay(self._judgements, batch.partition)
+        experiences = WriteBuffer(self._experiences, batch.partition)
+        judgements = WriteBuffer(self._judgements, batch.partition)
         memory = self._memories[batch.partition]
         joiner = Joiner(self._settings.reward, self._settings.join.retention, experiences, judgements, memory)
         name = batch.topic.removeprefix(self._settings.topics.prefix)
         outgoing: list[Outgoing] = []
         # What tells whether an experience is known is written last when it comes, and first when it goes.
         overlays = [experiences, judgements]
-        if name == topology.EXPERIENCES:
+        if name == topics.EXPERIENCES:
             outgoing += await self._arrive(batch, joiner)
             overlays.reverse()
-        elif name == topology.FEEDBACK:
+        elif name == topics.FEEDBACK:
             outgoing += await self._judge(batch, joiner)
         else:
             self._tick(batch, joiner)
@@ -83,7 +83,7 @@ class JoinAgent:
 
     async def _arrive(self, batch: RecordBatch, joiner: Joiner) -> list[Outgoing]:
         partitions = self._settings.topics.partitions
-        intake = take_in(batch, Experience, lambda event: event.experience_id, partitions)
+        intake = decode_batch(batch, Experience, lambda event: event.experience_id, partitions)
         fresh = [(record, event) for record, event in intake.events if not joiner.knows(event.experience_id)]
         joiner.out.counts["duplicate_experience"] += len(intake.events) - len(fresh)
         prepared, letters = await asyncio.to_thread(self._prepare, batch, fresh)
@@ -138,7 +138,7 @@ class JoinAgent:
 
     async def _judge(self, batch: RecordBatch, joiner: Joiner) -> list[Outgoing]:
         partitions = self._settings.topics.partitions
-        intake = take_in(batch, Feedback, lambda event: event.experience_id, partitions, joiner.has_home)
+        intake = decode_batch(batch, Feedback, lambda event: event.experience_id, partitions, joiner.owns_key)
         for number, (record, event) in enumerate(intake.events, start=1):
             joiner.judge(event, record.offset, record.timestamp / 1000, attempt_of(record.headers))
             if number % TURN_RECORDS == 0:
@@ -153,14 +153,14 @@ class JoinAgent:
         for key in self._expiry[batch.partition].due(until):
             joiner.expire(key, until)
 
-    def _set_aside(self, intake: Intake[Experience] | Intake[Feedback], joiner: Joiner) -> list[Outgoing]:
+    def _set_aside(self, intake: DecodedBatch[Experience] | DecodedBatch[Feedback], joiner: Joiner) -> list[Outgoing]:
         joiner.out.counts["forwarded"] += len(intake.forwards)
         joiner.out.counts["dead_lettered"] += len(intake.letters)
         return [*intake.forwards, *self._services.dead_letters(intake.letters)]
 
     def _address(self, out: Decisions) -> list[Outgoing]:
         topic, partitions = self._settings.topic, self._settings.topics.partitions
-        scorer_log, answers = topic(topology.SCORER_LOG), topic(topology.ANSWERS)
+        scorer_log, answers = topic(topics.SCORER_LOG), topic(topics.ANSWERS)
         messages = [Outgoing(scorer_log, 0, None, record) for record in encode_joined(out.entries)]
         for intent_type, value in out.answers:
             key = intent_type.encode()
@@ -172,6 +172,6 @@ class JoinAgent:
         return messages + self._services.dead_letters(orphans + refused)
 
     def _letter(self, early: EarlyFeedback, error_type: str, error: str) -> DeadLetter:
-        topic, key = self._settings.topic(topology.FEEDBACK), early.feedback.experience_id.encode()
+        topic, key = self._settings.topic(topics.FEEDBACK), early.feedback.experience_id.encode()
         value = early.feedback.to_json()
         return dead_letter(topic, early.partition, early.offset, key, value, error_type, error, early.attempt)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 from schemas.records import Answer
-from streams import topology
-from streams.agents.intake import letter
+from streams import topics
+from streams.agents.decoding import letter
 from streams.agents.services import Services
-from streams.publisher import Outgoing
-from streams.tables import Overlay, write_state
+from streams.kafka.publisher import Outgoing
+from streams.state.tables import WriteBuffer, write_state
 from streams.transport.batch import RecordBatch
 from trainers.pairs.book import PairBook
 from trainers.pairs.funnel import Funnel
@@ -20,7 +20,7 @@ class PairAgent:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._table = services.tables[topology.ANSWERS_TABLE]
+        self._table = services.tables[topics.ANSWERS_TABLE]
         self._books: dict[int, PairBook] = {}
 
     def forget(self) -> None:
@@ -30,8 +30,8 @@ class PairAgent:
     async def process(self, batch: RecordBatch) -> None:
         """Decide one chunk of answers."""
         book = self._book(batch.partition)
-        overlay = Overlay(self._table, batch.partition)
-        topic = self._services.settings.topic(topology.PAIRS)
+        overlay = WriteBuffer(self._table, batch.partition)
+        topic = self._services.settings.topic(topics.PAIRS)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
         letters = []
@@ -51,7 +51,7 @@ class PairAgent:
         outcomes["dead_lettered"] = len(letters)
         await self._services.publisher.publish(outgoing)
         await write_state(self._services.publisher, [overlay])
-        self._services.metrics.count(topology.ANSWERS, outcomes)
+        self._services.metrics.count(topics.ANSWERS, outcomes)
 
     def funnel(self, partition: int) -> Funnel:
         """Return the pair funnel of one partition."""

@@ -18,13 +18,13 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from schemas.records import Joined, Learning, Scored, ScorerEntry
-from streams import topology
+from streams import topics
 from streams.agents.checkpointing import Checkpointing
+from streams.agents.scorer_control import ScorerControl
 from streams.agents.services import Services
-from streams.publisher import Outgoing
-from streams.scorer_control import ScorerControl
-from streams.scorer_log import LogItem, LogReader, item_of
-from streams.scorer_state import ScorerState
+from streams.kafka.publisher import Outgoing
+from streams.state.scorer_log import LogItem, LogReader, item_of
+from streams.state.scorer_state import ScorerState
 from streams.transport.batch import RecordBatch
 from trainers.scorer.checkpoint import CheckpointStore, check_start, version_name_of
 from trainers.scorer.entries import Use, use_of
@@ -181,7 +181,7 @@ class ScorerAgent:
         return self._state.fold
 
     def _address(self, scored: Sequence[Scored]) -> list[Outgoing]:
-        now, topic, fold = time.time(), self._settings.topic(topology.SCORE_UPDATES), self._fold
+        now, topic, fold = time.time(), self._settings.topic(topics.SCORE_UPDATES), self._fold
         version = fold.base or version_name_of(fold.learner.settings)
         # An entry comes from its key's partition, and all keyed topics have the same number of them.
         return [
@@ -195,7 +195,7 @@ class ScorerAgent:
         ]
 
     def _count(self, scored: Sequence[Scored]) -> None:
-        self._services.metrics.count(topology.SCORER_LOG, Counter(result.reason for result in scored))
+        self._services.metrics.count(topics.SCORER_LOG, Counter(result.reason for result in scored))
         published = time.time()
         judged = [result.entry.received_at for result in scored if result.reason != "experience_arrived"]
         self._services.metrics.observe_latency([max(0.0, published - received) for received in judged])

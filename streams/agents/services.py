@@ -9,16 +9,16 @@ from pathlib import Path
 
 from schemas.events import DeadLetter
 from schemas.settings import Settings
-from streams import topology
-from streams.dead_letters import to_outgoing
+from streams import topics
+from streams.kafka.dead_letters import to_outgoing
+from streams.kafka.publisher import Outgoing, Publisher
 from streams.metrics import Metrics
-from streams.publisher import Outgoing, Publisher
-from streams.tables import StateTable
+from streams.state.tables import StateTable
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Handed to every agent; made once, in `streams.app`."""
+    """Handed to every agent; made once, in `streams.worker.app`."""
 
     settings: Settings
     publisher: Publisher
@@ -38,5 +38,5 @@ class Services:
     def dead_letters(self, letters: Sequence[DeadLetter]) -> list[Outgoing]:
         """Address dead letters and count them by reason."""
         self.metrics.count_letters(Counter(letter.error_type for letter in letters))
-        topic = self.settings.topic(topology.DEAD_LETTERS)
+        topic = self.settings.topic(topics.DEAD_LETTERS)
         return [to_outgoing(topic, letter) for letter in letters]

@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 
 from schemas.events import Trace
-from streams import topology
-from streams.agents.intake import take_in
+from streams import topics
+from streams.agents.decoding import decode_batch
 from streams.agents.services import Services
-from streams.publisher import Outgoing
+from streams.kafka.publisher import Outgoing
 from streams.transport.batch import RecordBatch
 from trainers.traces.store import TraceStore, TraceWriter
 from trainers.traces.suitability import assess, is_eligible, stamp
@@ -32,8 +32,8 @@ class TraceAgent:
     async def process(self, batch: RecordBatch) -> None:
         """Store one chunk of traces."""
         settings = self._services.settings
-        intake = take_in(batch, Trace, lambda event: event.trace_id, settings.topics.partitions)
-        topic = settings.topic(topology.ELIGIBLE_TRACES)
+        intake = decode_batch(batch, Trace, lambda event: event.trace_id, settings.topics.partitions)
+        topic = settings.topic(topics.ELIGIBLE_TRACES)
         outgoing = [*intake.forwards, *self._services.dead_letters(intake.letters)]
         records = [(record.offset, trace) for record, trace in intake.events]
         new = await asyncio.to_thread(self._unseen, batch.partition, records)
@@ -52,7 +52,7 @@ class TraceAgent:
         await self._services.publisher.publish(outgoing)
         # The line on disk is this agent's state: it is written after the outputs, as everywhere.
         await asyncio.to_thread(self._append, batch.partition, new)
-        self._services.metrics.count(topology.TRACES, outcomes)
+        self._services.metrics.count(topics.TRACES, outcomes)
 
     def _unseen(self, partition: int, records: list[tuple[int, Trace]]) -> list[tuple[int, Trace]]:
         if not records:

@@ -20,16 +20,16 @@ from schemas.config import LoadedSettings, setting_value
 from schemas.errors import ConnectionFailedError
 from schemas.records import Answer
 from schemas.settings import Settings
-from streams import topology
-from streams.admin import TopicState, topic_states
+from streams import topics
 from streams.audit.disk import OnDisk, look_at
 from streams.audit.reading import Progress, TableContent, TopicReader
-from streams.kafka_options import broker_errors
-from streams.lag import PartitionLag, group_members, measure_lag
-from streams.status import together
-from streams.topology import changelog
-from streams.web_token import bearer
-from streams.workers import announced, url_here
+from streams.kafka.admin import TopicState, topic_states
+from streams.kafka.lag import PartitionLag, group_members, measure_lag
+from streams.kafka.options import broker_errors
+from streams.state.web_token import bearer
+from streams.state.workers import announced, url_here
+from streams.topics import changelog
+from streams.worker.status import together
 
 WORKER_TIMEOUT_SECONDS = 5.0
 
@@ -155,27 +155,27 @@ async def _ask(url: str, headers: dict[str, str]) -> dict[str, Any] | str:
 
 async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
     found = FromBroker(lag=await measure_lag(settings), members=await group_members(settings))
-    states = await topic_states(settings, topology.topic_specs(settings))
+    states = await topic_states(settings, topics.topic_specs(settings))
     found.topics_unfit = [state for state in states if state.fault is not None]
     with broker_errors(settings):
         async with TopicReader(settings, progress) as reader:
             await _read_answers(settings, reader, found)
             for table, content in (
-                (topology.ANSWERS_TABLE, found.answers_table),
-                (topology.DPO_EXAMPLES_TABLE, found.dpo_examples),
-                (topology.SFT_EXAMPLES_TABLE, found.sft_examples),
+                (topics.ANSWERS_TABLE, found.answers_table),
+                (topics.DPO_EXAMPLES_TABLE, found.dpo_examples),
+                (topics.SFT_EXAMPLES_TABLE, found.sft_examples),
             ):
                 content.partitions.update((await reader.table(changelog(settings, table))).partitions)
-            found.pairs = await _distinct(settings, reader, topology.PAIRS)
-            found.traces = await _distinct(settings, reader, topology.TRACES)
-            found.eligible = await _distinct(settings, reader, topology.ELIGIBLE_TRACES)
+            found.pairs = await _distinct(settings, reader, topics.PAIRS)
+            found.traces = await _distinct(settings, reader, topics.TRACES)
+            found.eligible = await _distinct(settings, reader, topics.ELIGIBLE_TRACES)
             await _read_jobs(settings, reader, found)
             found.records = await _ends(settings, reader)
     return found
 
 
 async def _read_answers(settings: Settings, reader: TopicReader, found: FromBroker) -> None:
-    async for record in reader.records(settings.topic(topology.ANSWERS)):
+    async for record in reader.records(settings.topic(topics.ANSWERS)):
         try:
             answers = [answer for answer, _ in Answer.each_from(record.value or b"")]
         except ValueError:
@@ -188,31 +188,31 @@ async def _distinct(settings: Settings, reader: TopicReader, topic: str) -> list
     async for record in reader.records(settings.topic(topic)):
         key = record.key or b""
         if key not in seen and record.value is not None:
-            value = fields(record.value) if topic == topology.PAIRS else {}
+            value = fields(record.value) if topic == topics.PAIRS else {}
             seen[key] = Arrival(key.decode(errors="replace"), record.timestamp / 1000, value.get("kind", ""))
     return list(seen.values())
 
 
 async def _read_jobs(settings: Settings, reader: TopicReader, found: FromBroker) -> None:
     requests: dict[str, dict[str, Any]] = {}
-    async for record in reader.records(settings.topic(topology.JOBS)):
+    async for record in reader.records(settings.topic(topics.JOBS)):
         value = fields(record.value)
         if "dataset_path" in value and "job_id" in value:
             requests[value["job_id"]] = value
     found.jobs = list(requests.values())
-    async for record in reader.records(settings.topic(topology.JOB_UPDATES)):
+    async for record in reader.records(settings.topic(topics.JOB_UPDATES)):
         if (value := fields(record.value)).get("job_id"):
             found.job_updates[value["job_id"]] = value
-    async for record in reader.records(settings.topic(topology.MODEL_VERSIONS)):
+    async for record in reader.records(settings.topic(topics.MODEL_VERSIONS)):
         if (value := fields(record.value)).get("tier"):
             found.versions[value["tier"]] = {**value, "at": record.timestamp / 1000}
-    async for record in reader.records(settings.topic(topology.DEAD_LETTERS)):
+    async for record in reader.records(settings.topic(topics.DEAD_LETTERS)):
         found.dead_letters[fields(record.value).get("error_type", "unreadable")] += 1
         found.dead_letters_newest = record.timestamp / 1000
 
 
 async def _ends(settings: Settings, reader: TopicReader) -> dict[str, int]:
-    names = (topology.EXPERIENCES, topology.FEEDBACK, topology.TRACES, topology.SCORE_UPDATES, topology.PAIRS)
+    names = (topics.EXPERIENCES, topics.FEEDBACK, topics.TRACES, topics.SCORE_UPDATES, topics.PAIRS)
     return {name: await reader.end(settings.topic(name)) for name in names}
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from schemas.events import ModelTier
 from schemas.settings import Settings
-from streams.jobs_on_disk import job_folders, job_on_disk, read_json
-from streams.legacy import old_traces
+from streams.history.legacy import old_traces
+from streams.training.jobs_on_disk import job_folders, job_on_disk, read_json
 from trainers.scorer.checkpoint_file import CheckpointFile, newest_file
 from trainers.traces.store import StoredTrace, TraceStore
 from trainers.versions import VersionStore

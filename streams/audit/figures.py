@@ -15,8 +15,8 @@ from streams.audit.collect import Arrival, Collected, FromBroker
 from streams.audit.findings import judge as judge_findings
 from streams.audit.report import Forecast, Looser, Report, TierName, TraceLine
 from streams.audit.tiers import job_tier, scorer_tier
-from streams.lag import trainer_group
-from streams.topology import ROLES, group
+from streams.kafka.lag import trainer_group
+from streams.topics import ROLES, group
 from trainers.pairs.book import PairBook
 from trainers.pairs.cost import cost_of_rules, judge, looser, pairs_under
 from trainers.pairs.funnel import KINDS, merge

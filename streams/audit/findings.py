@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from streams.admin import REMEDIES
 from streams.audit.collect import Collected
 from streams.audit.report import SEVERITIES, Effect, Finding, Report, Severity
 from streams.audit.tiers import IN_EFFECT
+from streams.kafka.admin import REMEDIES
 
 LATE_SECONDS = 300.0
 """A record that has waited longer is late."""

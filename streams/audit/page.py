@@ -14,7 +14,7 @@ _NUMERIC = frozenset("0123456789.,+-%/() e")
 
 def to_html(document: Document) -> str:
     """Return the document as a page; everything that was read is escaped."""
-    style = resources.files("streams.page").joinpath("base.css").read_text("utf-8")
+    style = resources.files("streams.worker.page").joinpath("base.css").read_text("utf-8")
     return "\n".join(
         (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',

@@ -9,9 +9,9 @@ from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from schemas.settings import Settings
-from streams.admin import admin_client
-from streams.consumer import Consumer
-from streams.kafka_options import client_options
+from streams.kafka.admin import admin_client
+from streams.kafka.consumer import Consumer
+from streams.kafka.options import client_options
 
 _POLL_MS = 60
 

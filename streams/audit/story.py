@@ -17,13 +17,13 @@ from schemas.errors import InputError
 from schemas.events import Experience, Feedback
 from schemas.records import Answer
 from schemas.settings import Settings
-from streams import topology
+from streams import topics
 from streams.audit.collect import fields
 from streams.audit.reading import TopicReader
-from streams.jobs_on_disk import read_json
-from streams.kafka_options import broker_errors
-from streams.publisher import partition_for
-from streams.topology import changelog
+from streams.kafka.options import broker_errors
+from streams.kafka.publisher import partition_for
+from streams.topics import changelog
+from streams.training.jobs_on_disk import read_json
 from trainers.jobs.accumulate import RunRecord
 from trainers.jobs.snapshot import DATASET_NAME, JOB_NAME, RESULT_NAME
 from trainers.pairs.entry import Entry, key_of
@@ -91,14 +91,14 @@ async def gather(settings: Settings, experience_id: str) -> Gathered:
 def _unknown(settings: Settings, experience_id: str, known: list[str]) -> tuple[str, str]:
     near = difflib.get_close_matches(experience_id, known[-_SUGGESTIONS_FROM:], n=1)
     hint = f"did you mean {near[0]!r}?" if near else "see that --bootstrap-servers and topics.prefix are those meant"
-    where = f"{len(known):,} experiences of {settings.topic(topology.EXPERIENCES)}"
+    where = f"{len(known):,} experiences of {settings.topic(topics.EXPERIENCES)}"
     return f"no experience, feedback or dead letter has the id {experience_id!r}, looked at {where}", hint
 
 
 async def _read_events(settings: Settings, reader: TopicReader, found: Gathered) -> list[str]:
     key = found.experience_id.encode()
     known = []
-    async for record in reader.records(settings.topic(topology.EXPERIENCES)):
+    async for record in reader.records(settings.topic(topics.EXPERIENCES)):
         known.append((record.key or b"").decode(errors="replace"))
         # A producer need not set the key; what counts is the event's own id.
         if record.key == key or key in (record.value or b""):
@@ -107,17 +107,17 @@ async def _read_events(settings: Settings, reader: TopicReader, found: Gathered)
                 found.experience, found.arrived_at = event, record.timestamp / 1000
                 found.partition = record.partition
     seen = set()
-    async for record in reader.records(settings.topic(topology.FEEDBACK)):
+    async for record in reader.records(settings.topic(topics.FEEDBACK)):
         if key in (record.value or b""):
             judged = _decoded(record.value, Feedback)
             if judged and judged.experience_id == found.experience_id and judged.feedback_id not in seen:
                 seen.add(judged.feedback_id)
                 found.feedbacks.append((record.timestamp / 1000, judged))
     home = partition_for(key, settings.topics.partitions)
-    async for record in reader.records(settings.topic(topology.SCORE_UPDATES), home):
+    async for record in reader.records(settings.topic(topics.SCORE_UPDATES), home):
         if record.key == key:
             found.updates.append(fields(record.value))
-    async for record in reader.records(settings.topic(topology.DEAD_LETTERS)):
+    async for record in reader.records(settings.topic(topics.DEAD_LETTERS)):
         value = fields(record.value)
         if value.get("key") and base64.b64decode(value["key"]) == key:
             found.dead_letters.append(value)
@@ -137,7 +137,7 @@ async def _read_pairing(settings: Settings, reader: TopicReader, found: Gathered
     intent = found.experience.intent.type
     partition = partition_for(intent.encode(), settings.topics.partitions)
     latest: dict[tuple[str, str], Answer] = {}
-    async for record in reader.records(settings.topic(topology.ANSWERS), partition):
+    async for record in reader.records(settings.topic(topics.ANSWERS), partition):
         if (record.key or b"") == intent.encode():
             latest |= {(answer.kind, answer.experience_id): answer for answer in answers_of(record.value)}
     for kind in KINDS:
@@ -145,12 +145,12 @@ async def _read_pairing(settings: Settings, reader: TopicReader, found: Gathered
         if mine is not None:
             found.answers[kind] = mine
         found.others[kind] = [answer for (of, _), answer in latest.items() if of == kind]
-    table = await reader.table(changelog(settings, topology.ANSWERS_TABLE))
+    table = await reader.table(changelog(settings, topics.ANSWERS_TABLE))
     values = table.partitions.get(partition, {})
     for kind in KINDS:
         if (value := values.get(key_of(kind, found.experience_id))) is not None:
             found.entries[kind] = Entry.decode(value)
-    async for record in reader.records(settings.topic(topology.PAIRS)):
+    async for record in reader.records(settings.topic(topics.PAIRS)):
         pair = fields(record.value)
         if found.experience_id in (pair.get("chosen_experience_id"), pair.get("rejected_experience_id")):
             found.pairs.append(pair)
@@ -169,8 +169,8 @@ async def _read_places(settings: Settings, reader: TopicReader, found: Gathered)
     stored = TraceStore(folder / "traces").read()
     found.traces = [one.trace.trace_id for one in stored if one.trace.experience_id == found.experience_id]
     for table, names in (
-        (topology.DPO_EXAMPLES_TABLE, {str(pair["pair_id"]) for pair in found.pairs}),
-        (topology.SFT_EXAMPLES_TABLE, set(found.traces)),
+        (topics.DPO_EXAMPLES_TABLE, {str(pair["pair_id"]) for pair in found.pairs}),
+        (topics.SFT_EXAMPLES_TABLE, set(found.traces)),
     ):
         if not names:
             continue

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from schemas.settings import Settings
 from streams.audit.collect import Collected
 from streams.audit.report import Effect, Tier, TierState
-from streams.topology import SCORER_LOG, group
-from trainers.jobs.accumulate import RunBook
+from streams.topics import SCORER_LOG, group
+from trainers.jobs.accumulate import BatchAccumulator
 from trainers.jobs.snapshot import tier_settings
 from trainers.scorer.network import architecture
 from trainers.scorer.progress import ProgressiveWindow
@@ -64,12 +64,12 @@ def job_tier(found: Collected, tier: JobName, jobs: Sequence[Mapping[str, Any]])
     )
 
 
-def open_run(found: Collected, tier: JobName) -> RunBook | None:
+def open_run(found: Collected, tier: JobName) -> BatchAccumulator | None:
     """Return the examples counted so far, from the table's changelog; None without a broker."""
     if found.broker is None:
         return None
     settings = found.settings
-    book = RunBook(settings.pairs.threshold if tier == "dpo" else settings.traces.threshold)
+    book = BatchAccumulator(settings.pairs.threshold if tier == "dpo" else settings.traces.threshold)
     table = found.broker.dpo_examples if tier == "dpo" else found.broker.sft_examples
     for _, key, value in table.items():
         book.load(key, value)

@@ -21,7 +21,7 @@ from streams.cli.tables import print_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streams.letter_box import Filter, Letter
+    from streams.history.dead_letter_queue import Filter, Letter
 
 
 class Since(click.ParamType):
@@ -75,7 +75,7 @@ def list_(
 
     Example: tierstream dead-letters list --reason orphan_feedback --since 2h
     """
-    from streams.letter_box import Filter
+    from streams.history.dead_letter_queue import Filter
 
     counts: Counter[str] = Counter()
     waiting: Counter[str] = Counter()
@@ -109,7 +109,7 @@ def show(loaded: LoadedSettings, number: int, as_json: bool) -> None:
 
     Example: tierstream dead-letters show 17
     """
-    from streams.letter_box import Filter, key_of, obstacle, value_of
+    from streams.history.dead_letter_queue import Filter, key_of, obstacle, value_of
 
     found: list[Letter] = []
     _read(loaded, Filter(offsets=[number]), found.append)
@@ -158,7 +158,7 @@ def retry(
 
     Example: tierstream dead-letters retry --reason orphan_feedback --since 2h
     """
-    from streams.letter_box import Filter
+    from streams.history.dead_letter_queue import Filter
 
     if not (numbers or reason or topic or since or everything):
         raise click.UsageError("say which: NUMBERS, --reason, --topic, --since or --all")
@@ -185,7 +185,7 @@ def retry(
 
 
 def _read(loaded: LoadedSettings, chosen: Filter, take: Callable[[Letter], None]) -> None:
-    from streams.letter_box import read_letters
+    from streams.history.dead_letter_queue import read_letters
 
     async def run(advance: Callable[[], None]) -> None:
         async for letter in read_letters(loaded.settings, chosen):
@@ -197,8 +197,8 @@ def _read(loaded: LoadedSettings, chosen: Filter, take: Callable[[Letter], None]
 
 
 def _retry(loaded: LoadedSettings, chosen: Filter, told: Callable[[Letter, str | None], None], dry_run: bool) -> None:
-    from streams.letter_box import read_letters
-    from streams.letter_box import retry as send_again
+    from streams.history.dead_letter_queue import read_letters
+    from streams.history.dead_letter_queue import retry as send_again
 
     async def meant(advance: Callable[[], None]) -> AsyncIterator[Letter]:
         async for letter in read_letters(loaded.settings, chosen):

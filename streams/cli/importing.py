@@ -67,7 +67,7 @@ def import_(
 
     Example: tierstream import langfuse export/ --dry-run
     """
-    from streams.importing import take_in
+    from streams.importing import decode_batch
     from streams.imports.events import Making
     from streams.imports.registry import AUTO, formats
 
@@ -75,7 +75,7 @@ def import_(
         raise click.BadParameter(f"{form!r} is not one of {AUTO}, {', '.join(formats())}", param_hint="FORMAT")
     with progress_bar("import") as progress:
         done = asyncio.run(
-            take_in(
+            decode_batch(
                 files,
                 formats().get(form),
                 Making(intent, domain, scale, confidence),

@@ -20,7 +20,7 @@ from streams.cli.tables import print_table
 from streams.terminal import Console
 
 if TYPE_CHECKING:
-    from streams.lag import PartitionLag
+    from streams.kafka.lag import PartitionLag
 
 
 @click.command()
@@ -47,7 +47,7 @@ def lag(
 
     Example: tierstream lag --max-seconds 60
     """
-    from streams.lag import beyond
+    from streams.kafka.lag import beyond
 
     if watch:
         _watch(loaded.settings, interval, max_lag, max_seconds, as_json)
@@ -71,13 +71,13 @@ def lag(
 def _measure(settings: Settings) -> list[PartitionLag]:
     import asyncio
 
-    from streams.lag import measure_lag
+    from streams.kafka.lag import measure_lag
 
     return asyncio.run(measure_lag(settings))
 
 
 def _watch(settings: Settings, interval: float, max_lag: int | None, max_seconds: float | None, as_json: bool) -> None:
-    from streams.lag import beyond
+    from streams.kafka.lag import beyond
 
     if as_json:
         for rows in _again_and_again(settings, interval):

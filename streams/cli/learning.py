@@ -9,11 +9,11 @@ import click
 from schemas.errors import TopicsError
 from schemas.records import Learning
 from schemas.settings import Settings
-from streams.admin import topic_states
-from streams.kafka_options import broker_errors, client_options
-from streams.publisher import Publisher
-from streams.scorer_log import begin_log, publish_control
-from streams.topology import SCORER_LOG, TopicSpec
+from streams.kafka.admin import topic_states
+from streams.kafka.options import broker_errors, client_options
+from streams.kafka.publisher import Publisher
+from streams.state.scorer_log import begin_log, publish_control
+from streams.topics import SCORER_LOG, TopicSpec
 
 
 def switch_learning(settings: Settings, *, pause: bool) -> None:

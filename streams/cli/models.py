@@ -158,7 +158,7 @@ def _tier_of(version: str) -> ModelTier:
 
 def _tell(loaded: LoadedSettings, event: ModelVersion, as_json: bool) -> None:
     """Publish the change, or say that it stands and who will publish it."""
-    from streams.model_versions import publish_now
+    from streams.training.model_versions import publish_now
 
     try:
         asyncio.run(publish_now(loaded.settings))

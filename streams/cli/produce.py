@@ -27,13 +27,13 @@ def produce(loaded: LoadedSettings, topic: str, file: Path, rate: float | None) 
 
     Example: tierstream produce feedback feedback.jsonl --rate 100
     """
-    from streams.backfill import from_lines, replay
-    from streams.log_range import Stretch
+    from streams.history.backfill import from_lines, replay
+    from streams.kafka.log_range import TimeRange
 
     with open_lines(file) as (lines, size), progress_bar(topic) as progress:
         done = asyncio.run(
             replay(
-                from_lines(lines, topic, Stretch(), size),
+                from_lines(lines, topic, TimeRange(), size),
                 topic,
                 loaded.settings,
                 rate=rate,

@@ -21,8 +21,8 @@ from streams.cli.lines import open_lines, progress_bar
 from streams.cli.options import json_option, settings_options
 
 if TYPE_CHECKING:
-    from streams.backfill import Recorded
-    from streams.log_range import Stretch
+    from streams.history.backfill import Recorded
+    from streams.kafka.log_range import TimeRange
 
 _INPUTS = ("experiences", "feedback", "claude-traces")
 _PUBLIC = (
@@ -100,13 +100,13 @@ def _republish(
     to_bootstrap_servers: str | None,
     dry_run: bool,
 ) -> None:
-    from streams.backfill import replay as publish
-    from streams.log_range import Stretch
+    from streams.history.backfill import replay as publish
+    from streams.kafka.log_range import TimeRange
 
     destination = _destination(settings, to_prefix, to_bootstrap_servers)
     if file is None and not dry_run and destination == settings:
         raise click.UsageError("the topic's own deployment drops what it has seen: give --to-prefix or --dry-run")
-    with _source(settings, topic, file, Stretch(since, until)) as source, progress_bar(topic) as progress:
+    with _source(settings, topic, file, TimeRange(since, until)) as source, progress_bar(topic) as progress:
         done = asyncio.run(
             publish(
                 source,
@@ -142,8 +142,8 @@ def _destination(settings: Settings, prefix: str | None, servers: str | None) ->
 
 
 @contextmanager
-def _source(settings: Settings, topic: str, file: Path | None, stretch: Stretch) -> Iterator[AsyncIterator[Recorded]]:
-    from streams.backfill import from_lines, from_topic
+def _source(settings: Settings, topic: str, file: Path | None, stretch: TimeRange) -> Iterator[AsyncIterator[Recorded]]:
+    from streams.history.backfill import from_lines, from_topic
 
     if file is None:
         yield from_topic(settings, topic, stretch)
@@ -153,7 +153,7 @@ def _source(settings: Settings, topic: str, file: Path | None, stretch: Stretch)
 
 
 def _verify(settings: Settings, tier: str, as_json: bool) -> None:
-    from streams.replay import verify_scorer
+    from streams.history.verify import verify_scorer
 
     with progress_bar("relearning") as progress:
         found = asyncio.run(verify_scorer(settings, progress))
@@ -189,13 +189,13 @@ def export(
 
     Example: tierstream export experiences feedback --to backup --format parquet
     """
-    from streams.export import export as write
-    from streams.log_range import Stretch
+    from streams.history.export import export as write
+    from streams.kafka.log_range import TimeRange
 
     rows = []
     for topic in topics:
         with progress_bar(topic) as progress:
-            done = asyncio.run(write(loaded.settings, topic, folder, form, Stretch(since, until), progress))
+            done = asyncio.run(write(loaded.settings, topic, folder, form, TimeRange(since, until), progress))
         rows.append({**asdict(done), "path": str(done.path)})
         if not as_json:
             click.echo(f"{done.path}: {done.events} events, {done.bad} bad")

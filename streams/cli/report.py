@@ -55,7 +55,7 @@ def doctor(loaded: LoadedSettings, as_json: bool) -> None:
 
     Example: tierstream doctor --json
     """
-    from streams.doctor import examine
+    from streams.audit.doctor import examine
 
     report = examine(loaded)
     checks = [asdict(check) for check in report["checks"]]

@@ -29,9 +29,9 @@ def retrain(loaded: LoadedSettings, scorer__rank: int | None, promote: bool, as_
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    from streams.model_versions import publish_now
-    from streams.retrain import retrain as relearn
+    from streams.history.retrain import retrain as relearn
     from streams.terminal import Console
+    from streams.training.model_versions import publish_now
 
     settings = loaded.settings
     if scorer__rank is not None:

@@ -12,7 +12,7 @@ import click
 from schemas.config import LoadedSettings
 from schemas.errors import BrokerError
 from streams.cli.options import json_option, settings_options
-from streams.topology import ROLES, Role
+from streams.topics import ROLES, Role
 
 
 @click.command()
@@ -25,7 +25,7 @@ def up(loaded: LoadedSettings, no_trainer: bool) -> None:
 
     Example: tierstream up --web-port 8321
     """
-    from streams.supervisor import run_up
+    from streams.stack.supervisor import run_up
 
     run_up(loaded.settings, loaded, with_trainer=not no_trainer)
 
@@ -38,7 +38,7 @@ def worker(loaded: LoadedSettings, roles: str | None) -> None:
 
     Example: tierstream worker --roles join,scorer
     """
-    from streams.worker import run
+    from streams.worker.service import run
 
     run(loaded.settings, _roles(roles))
 
@@ -59,7 +59,7 @@ def trainer(loaded: LoadedSettings) -> None:
 
     Example: tierstream trainer --bootstrap-servers kafka:9092
     """
-    from streams.trainer import run
+    from streams.training.service import run
 
     run(loaded.settings)
 

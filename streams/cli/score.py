@@ -19,7 +19,7 @@ from schemas.events import Experience
 from schemas.ranking import RankedItem, RankRequest
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
-from streams.dead_letters import explain
+from streams.kafka.dead_letters import explain
 
 _SHAPE = 'a request is {"query": ..., "intent": {"type": ...}, "candidates": [{"item_id": ..., "widget_type": ...}]}'
 

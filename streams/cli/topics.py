@@ -24,8 +24,8 @@ def topics(loaded: LoadedSettings, create: bool, mend: bool, as_json: bool) -> N
 
     Example: tierstream topics --create
     """
-    from streams.admin import REMEDIES, apply_configs, ensure_topics, topic_states
-    from streams.topology import topic_specs
+    from streams.kafka.admin import REMEDIES, apply_configs, ensure_topics, topic_states
+    from streams.topics import topic_specs
 
     specs = topic_specs(loaded.settings)
     if mend:

@@ -16,7 +16,7 @@ from streams.cli.options import json_option, settings_options
 from streams.terminal import Console
 
 if TYPE_CHECKING:
-    from streams.training.by_hand import TierReport
+    from streams.stack.train import TierReport
 
 _STYLES = {"COMPLETED": "green", "SKIPPED": "yellow", "FAILED": "red"}
 
@@ -53,7 +53,7 @@ def train(loaded: LoadedSettings, tier: str | None, now: bool, pause: bool, resu
 
 
 def _run(loaded: LoadedSettings, tiers: list[str], now: bool) -> list[TierReport]:
-    from streams.training.by_hand import train_once
+    from streams.stack.train import train_once
     from streams.training.display import display
 
     with display(loaded.settings.stream.log_level) as show:

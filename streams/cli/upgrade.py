@@ -23,8 +23,8 @@ def upgrade(loaded: LoadedSettings, as_json: bool) -> None:
 
     Example: tierstream upgrade --bootstrap-servers kafka:9092
     """
-    from streams.model_versions import publish_now
-    from streams.upgrade import upgrade as take_over
+    from streams.history.upgrade import upgrade as take_over
+    from streams.training.model_versions import publish_now
 
     with progress_bar("copying") as progress:
         done = asyncio.run(take_over(loaded.settings, progress))

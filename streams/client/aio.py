@@ -13,13 +13,13 @@ from schemas.base import Event
 from schemas.config import load
 from schemas.events import ModelVersion, ScoreUpdate, Trace
 from schemas.settings import Settings
-from streams import topology
+from streams import topics
 from streams.client.capture import Redact, drawn, to_trace
 from streams.client.producer import MAX_UNDER_WAY, Producer, Receipt
 from streams.client.reading import Freshness, Start, follow
 from streams.contract import CONTRACTS, PRODUCIBLE
 from streams.imports.messages import part
-from streams.kafka_options import broker_errors
+from streams.kafka.options import broker_errors
 
 _TOPIC_OF: Mapping[type[Event], str] = {CONTRACTS[topic].event: topic for topic in PRODUCIBLE}
 
@@ -131,7 +131,7 @@ class AsyncClient:
         """Yield score updates as they come, without repetitions and without those of a former owner; see `follow`."""
         fresh = Freshness()
         updates = follow(
-            self.settings, topology.SCORE_UPDATES, ScoreUpdate, start=start, group=group, idle_seconds=idle_seconds
+            self.settings, topics.SCORE_UPDATES, ScoreUpdate, start=start, group=group, idle_seconds=idle_seconds
         )
         async for update in updates:
             if fresh.accepts(update):
@@ -142,7 +142,7 @@ class AsyncClient:
     ) -> AsyncGenerator[ModelVersion]:
         """Yield the version in use of each tier, then every change; see `follow`."""
         async for version in follow(
-            self.settings, topology.MODEL_VERSIONS, ModelVersion, start=start, idle_seconds=idle_seconds
+            self.settings, topics.MODEL_VERSIONS, ModelVersion, start=start, idle_seconds=idle_seconds
         ):
             yield version
 

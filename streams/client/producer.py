@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.base import Event
 from schemas.settings import Settings
 from streams.contract import CONTRACTS
-from streams.kafka_options import MAX_RECORD_BYTES, broker_errors, client_options
+from streams.kafka.options import MAX_RECORD_BYTES, broker_errors, client_options
 
 MAX_UNDER_WAY = 10_000
 """Events that may wait for the broker's word; the next one waits until there is room."""

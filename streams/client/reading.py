@@ -17,11 +17,11 @@ from schemas.base import Event
 from schemas.errors import TopicsError
 from schemas.events import ScoreUpdate
 from schemas.settings import Settings
-from streams.admin import topic_states
-from streams.consumer import Consumer
 from streams.contract import CONTRACTS
-from streams.kafka_options import broker_errors, client_options
-from streams.topology import TopicSpec
+from streams.kafka.admin import topic_states
+from streams.kafka.consumer import Consumer
+from streams.kafka.options import broker_errors, client_options
+from streams.topics import TopicSpec
 
 log = logging.getLogger("tierstream.client")
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from schemas.base import Event
-from streams import topology
+from streams import topics
 from streams.client import Producer
 from streams.demo.room import Exchange
 
@@ -21,11 +21,11 @@ def schedule(exchanges: Sequence[Exchange]) -> Iterator[list[tuple[str, Event]]]
         moment: list[tuple[str, Event]] = []
         if number < len(exchanges):
             exchange = exchanges[number]
-            moment.append((topology.EXPERIENCES, exchange.experience))
+            moment.append((topics.EXPERIENCES, exchange.experience))
             if exchange.trace is not None:
-                moment.append((topology.TRACES, exchange.trace))
+                moment.append((topics.TRACES, exchange.trace))
         if number >= JUDGED_AFTER:
-            moment += [(topology.FEEDBACK, feedback) for feedback in exchanges[number - JUDGED_AFTER].feedback]
+            moment += [(topics.FEEDBACK, feedback) for feedback in exchanges[number - JUDGED_AFTER].feedback]
         yield moment
 
 

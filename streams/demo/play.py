@@ -27,8 +27,8 @@ from streams.demo.feed import publish, schedule
 from streams.demo.room import Exchange, simulate
 from streams.demo.summary import Summary, show, summarize
 from streams.demo.watch import fetch_status, watch
-from streams.lag import measure_lag
-from streams.supervisor import Stack
+from streams.kafka.lag import measure_lag
+from streams.stack.supervisor import Stack
 from streams.terminal import Console
 from streams.training.display import time_left
 from streams.training.log import describe

@@ -11,14 +11,14 @@ from typing import Any
 
 from schemas.base import Event
 from schemas.settings import Settings
-from streams import topology
-from streams.consumer import Consumer
+from streams import topics
 from streams.contract import CONTRACTS
-from streams.kafka_options import broker_errors, client_options
+from streams.kafka.consumer import Consumer
+from streams.kafka.options import broker_errors, client_options
+from streams.state.web_token import bearer
 from streams.training.records import parse
-from streams.web_token import bearer
 
-WATCHED = (topology.SCORE_UPDATES, topology.PAIRS, topology.JOBS, topology.JOB_UPDATES)
+WATCHED = (topics.SCORE_UPDATES, topics.PAIRS, topics.JOBS, topics.JOB_UPDATES)
 
 
 async def watch(settings: Settings, take: Callable[[Event], None]) -> None:
@@ -36,7 +36,7 @@ async def watch(settings: Settings, take: Callable[[Event], None]) -> None:
                 value = record.value or b""
                 take(
                     parse(value)
-                    if record.topic == settings.topic(topology.JOBS)
+                    if record.topic == settings.topic(topics.JOBS)
                     else models[record.topic].from_json(value)
                 )
         finally:

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from schemas.base import MAX_ID_CHARACTERS, MAX_TEXT_CHARACTERS, Event
 from schemas.events import Experience, Feedback, Trace
-from streams.dead_letters import explain
 from streams.imports.found import Bad, Call, Found, LeftOut, Ready, Score
+from streams.kafka.dead_letters import explain
 
 _GOOD = frozenset({"good", "positive", "up", "thumbs up", "thumbs_up", "like", "yes", "true", "pass", "correct", "👍"})
 _BAD = frozenset(

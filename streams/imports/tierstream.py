@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from schemas.base import Event
 from schemas.events import Experience, Feedback, Trace
-from streams.dead_letters import explain
 from streams.imports.found import Bad, Format, Found, Ready, Record, reading
 from streams.imports.legacy import trace_of
+from streams.kafka.dead_letters import explain
 
 _REQUIRED: dict[type[Event], set[str]] = {
     event: {name for name, field in event.model_fields.items() if field.is_required()}

@@ -14,8 +14,8 @@ from schemas.settings import RewardSettings
 from streams.join.kept import Kept, Memory
 from streams.join.ledger import experience_of, is_ledger, ledger_of
 from streams.join.state import EarlyFeedback, JoinedExperience, Judgements, encode_answer
-from streams.tables import Overlay
-from streams.topology import EXPERIENCES, FEEDBACK
+from streams.state.tables import WriteBuffer
+from streams.topics import EXPERIENCES, FEEDBACK
 from trainers.prepare import ItemFeatures
 from trainers.reward import (
     Judgement,
@@ -61,7 +61,12 @@ class Joiner:
     """Decides over one partition's state; every change goes into the overlays."""
 
     def __init__(
-        self, settings: RewardSettings, retention: float, experiences: Overlay, judgements: Overlay, memory: Memory
+        self,
+        settings: RewardSettings,
+        retention: float,
+        experiences: WriteBuffer,
+        judgements: WriteBuffer,
+        memory: Memory,
     ) -> None:
         self.settings = settings
         self.retention = retention
@@ -70,7 +75,7 @@ class Joiner:
         self.kept = Kept(experiences, judgements, memory)
         self.out = Decisions()
 
-    def has_home(self, key: bytes) -> bool:
+    def owns_key(self, key: bytes) -> bool:
         """Whether the partition has state of the key, which only a key has that belongs here."""
         return self.judgements.get(key) is not None
 

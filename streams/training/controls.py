@@ -10,9 +10,9 @@ from schemas.errors import JobError
 from schemas.events import JobAction, JobControl, TrainingJob
 from schemas.settings import Settings
 from streams.client import Producer
-from streams.topology import JOBS
-from streams.trainer_health import count_trainers
+from streams.topics import JOBS
 from streams.training.folder import JobView, find_job, read_job
+from streams.training.health import count_trainers
 from trainers.jobs.snapshot import tier_settings
 
 

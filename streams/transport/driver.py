@@ -10,7 +10,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.consumer import Unreadable
+from streams.kafka.consumer import Unreadable
 from streams.transport.batch import ChunkMessage, Record, RecordBatch, batch_message, record_message
 from streams.transport.fetching import FetchingThread, Run
 from streams.transport.offsets import PartitionLedger

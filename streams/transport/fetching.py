@@ -14,7 +14,7 @@ from faust.exceptions import ImproperlyConfigured
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
 from faust.types import TP
 
-from streams.consumer import Consumer
+from streams.kafka.consumer import Consumer
 from streams.transport.batch import Record
 from streams.transport.options import options_of
 

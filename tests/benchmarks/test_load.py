@@ -5,7 +5,7 @@ import pytest
 from benchmarks.load import Load, feedback_id, percentile
 from schemas.events import Experience, Feedback
 from schemas.settings import Settings
-from streams.publisher import partition_for
+from streams.kafka.publisher import partition_for
 
 
 def load() -> Load:

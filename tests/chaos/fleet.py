@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+from streams.topics import ROLES
 
-from streams.topology import ROLES
 from tests.live import Deployment, Process
 from trainers.files import write_atomically
 
 PAUSE_SECONDS = 0.5
-ROLE_MODULE = "streams.role"
+ROLE_MODULE = "streams.worker.role"
 
 
 def slow_disk_variables(place: Path) -> dict[str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import time
 
-from streams.topology import ROLES
+from streams.topics import ROLES
+
 from tests.chaos.fleet import Slot
 from tests.chaos.stage import SESSION_SECONDS, Stage, leave
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from streams import topology
+from streams import topics
 from tests.chaos.brokers import Cluster
 from tests.chaos.faults import FAULTS, MOSTLY, PREPARATIONS, WEIGHTS, mount_small_disk, unmount
 from tests.chaos.fleet import Fleet
@@ -190,8 +190,8 @@ def _wait_for_jobs(stream: Deployment) -> None:
     deadline, quiet, before = time.monotonic() + JOBS_SECONDS, 0, 0
     while quiet < 3 and time.monotonic() < deadline:
         time.sleep(3.0)
-        announced = {job["job_id"] for job in stream.read(topology.JOBS)}
-        ended = {update["job_id"] for update in stream.read(topology.JOB_UPDATES) if update["state"] in END_STATES}
+        announced = {job["job_id"] for job in stream.read(topics.JOBS)}
+        ended = {update["job_id"] for update in stream.read(topics.JOB_UPDATES) if update["state"] in END_STATES}
         quiet = quiet + 1 if announced <= ended else 0
         if len(ended) > before:
             deadline, before = time.monotonic() + JOBS_SECONDS, len(ended)

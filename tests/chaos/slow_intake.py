@@ -28,7 +28,7 @@ WAIT_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class DecodedBatch:
     """One burst, taken in by one worker that had not run before."""
 
     of: str
@@ -57,7 +57,7 @@ def main(events: int, delays: tuple[float, ...], as_json: Path | None) -> None:
     Example: python -m tests.chaos.slow_intake --events 5000
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # new topics have no leader at first
-    found: list[Intake] = []
+    found: list[DecodedBatch] = []
     with tempfile.TemporaryDirectory(prefix="slow-") as folder, Cluster(Path(folder) / "broker") as cluster:
         for number, delay in enumerate(delays):
             for kind in (_traces, _feedback):
@@ -71,7 +71,7 @@ def main(events: int, delays: tuple[float, ...], as_json: Path | None) -> None:
     sys.exit(any(one.lost for one in found))
 
 
-def _traces(stream: Deployment, events: int, delay: float) -> Intake:
+def _traces(stream: Deployment, events: int, delay: float) -> DecodedBatch:
     stream.publish("claude-traces", [trace(number) for number in range(events)])
     folder = stream.data_dir / "traces"
 
@@ -80,10 +80,10 @@ def _traces(stream: Deployment, events: int, delay: float) -> Intake:
 
     seconds, peak = _take_in(stream, delay, lambda: lines() >= events)
     stored = {one.trace.trace_id for one in TraceStore(folder).read()}
-    return Intake("traces", events, delay, seconds, peak, events - len(stored))
+    return DecodedBatch("traces", events, delay, seconds, peak, events - len(stored))
 
 
-def _feedback(stream: Deployment, events: int, delay: float) -> Intake:
+def _feedback(stream: Deployment, events: int, delay: float) -> DecodedBatch:
     stream.publish("experiences", [experience(number) for number in range(events)])
     stream.publish("feedback", [feedback(number, "evaluator") for number in range(events)])
 
@@ -93,7 +93,7 @@ def _feedback(stream: Deployment, events: int, delay: float) -> Intake:
 
     seconds, peak = _take_in(stream, delay, lambda: learned(stream.processes[-1]) >= events)
     judged = {update["feedback_id"] for update in stream.read("score-updates") if update.get("feedback_id")}
-    return Intake("feedbacks, with their experiences", events, delay, seconds, peak, events - len(judged))
+    return DecodedBatch("feedbacks, with their experiences", events, delay, seconds, peak, events - len(judged))
 
 
 def _take_in(stream: Deployment, delay: float, done: Callable[[], bool]) -> tuple[float, int]:
@@ -124,7 +124,7 @@ def _take_in(stream: Deployment, delay: float, done: Callable[[], bool]) -> tupl
     return seconds, peak
 
 
-def _line(one: Intake) -> str:
+def _line(one: DecodedBatch) -> str:
     return (
         f"{one.events:,} {one.of}, each fsync {one.fsync_seconds:g} s longer: {one.seconds:.1f} s, "
         f"{one.per_second:,.0f} a second, at most {one.peak_bytes / 2**20:,.0f} MiB, {one.lost} lost"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.records import Answer, Joined, decode_log
-from streams import topology
+from streams import topics
 from tests.chaos.load import Produced
 from tests.live import Deployment
-from trainers.jobs.accumulate import RunBook
+from trainers.jobs.accumulate import BatchAccumulator
 from trainers.jobs.snapshot import job_id
 from trainers.pairs.book import PairBook
 from trainers.prepare import is_held_out
@@ -74,7 +74,7 @@ def _check_learned(stream: Deployment, produced: Produced, found: Findings) -> d
     applied, counts = Origins(), {"arrived": Counter[str](), "feedback": Counter[str]()}
     step_of: dict[str, int] = {}
     steps = repeated = 0
-    for record in stream.records(stream.settings.topic(topology.SCORER_LOG)):
+    for record in stream.records(stream.settings.topic(topics.SCORER_LOG)):
         joined, learned = decode_log(record.value), 0
         for entry in joined.entries if isinstance(joined, Joined) else ():
             if entry.origin in applied:
@@ -103,7 +103,7 @@ def _check_updates(stream: Deployment, produced: Produced, step_of: dict[str, in
     by_feedback: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
     arrived: set[str] = set()
     count = 0
-    for update in stream.read(topology.SCORE_UPDATES):
+    for update in stream.read(topics.SCORE_UPDATES):
         if name := update.get("feedback_id"):
             count += 1
             by_feedback[name].add((update["scorer_epoch"], update["scorer_step"]))
@@ -131,11 +131,11 @@ def _check_pairs(stream: Deployment, produced: Produced, found: Findings) -> Non
     books: defaultdict[int, PairBook] = defaultdict(lambda: PairBook(rules))
     expected: set[str] = set()
     judged: set[tuple[str, str]] = set()
-    for record in stream.records(stream.settings.topic(topology.ANSWERS)):
+    for record in stream.records(stream.settings.topic(topics.ANSWERS)):
         for answer, _ in Answer.each_from(record.value):
             judged.add((answer.kind, answer.experience_id))
             expected |= {pair.pair_id for pair in books[record.partition].decide(answer, record.offset).pairs}
-    pairs = {pair["pair_id"]: pair for pair in stream.read(topology.PAIRS)}
+    pairs = {pair["pair_id"]: pair for pair in stream.read(topics.PAIRS)}
     wanted = {(kind, of) for of in produced.of.values() for kind in ("widget", "voice")}
     found.lost["answer never handed to the pairing"] = {f"{kind} of {of}" for kind, of in wanted - judged}
     found.lost["pair"] = expected - pairs.keys()
@@ -153,9 +153,9 @@ def _check_pairs(stream: Deployment, produced: Produced, found: Findings) -> Non
 
 def _check_jobs(stream: Deployment, found: Findings) -> None:
     """Every full run of distinct examples is one job, with the dataset it names, and none runs on after its end."""
-    announced = {j["job_id"]: j for j in stream.read(topology.JOBS) if "dataset_sha256" in j}
-    expected = _expected_jobs(stream, "dpo", topology.PAIRS, "pair_id", stream.settings.pairs.threshold)
-    expected |= _expected_jobs(stream, "sft", topology.ELIGIBLE_TRACES, "trace_id", stream.settings.traces.threshold)
+    announced = {j["job_id"]: j for j in stream.read(topics.JOBS) if "dataset_sha256" in j}
+    expected = _expected_jobs(stream, "dpo", topics.PAIRS, "pair_id", stream.settings.pairs.threshold)
+    expected |= _expected_jobs(stream, "sft", topics.ELIGIBLE_TRACES, "trace_id", stream.settings.traces.threshold)
     found.lost["job"] = expected - announced.keys()
     if more := announced.keys() - expected:
         found.problems.append(f"jobs that the examples do not give: {sorted(more)}")
@@ -165,7 +165,7 @@ def _check_jobs(stream: Deployment, found: Findings) -> None:
             found.problems.append(f"the dataset of {name} is not the one that was announced")
     states: defaultdict[str, list[str]] = defaultdict(list)
     errors: dict[str, str | None] = {}
-    for update in stream.read(topology.JOB_UPDATES):
+    for update in stream.read(topics.JOB_UPDATES):
         states[update["job_id"]].append(update["state"])
         errors[update["job_id"]] = update.get("error")
     found.lost["end of a job"] = {name for name in announced if not END_STATES & set(states[name])}
@@ -179,7 +179,7 @@ def _check_jobs(stream: Deployment, found: Findings) -> None:
 
 
 def _expected_jobs(stream: Deployment, tier: Any, topic: str, key: str, threshold: int) -> set[str]:
-    book, jobs = RunBook(threshold), set()
+    book, jobs = BatchAccumulator(threshold), set()
     for place, example in enumerate(stream.read(topic)):
         completed = book.add(example[key], b"{}", place).completed
         if completed is not None:
@@ -190,7 +190,7 @@ def _expected_jobs(stream: Deployment, tier: Any, topic: str, key: str, threshol
 def _check_traces(stream: Deployment, produced: Produced, found: Findings) -> None:
     store = TraceStore(stream.data_dir / "traces")
     stored = [stored.trace.trace_id for stored in store.read()]
-    eligible = {trace["trace_id"] for trace in stream.read(topology.ELIGIBLE_TRACES)}
+    eligible = {trace["trace_id"] for trace in stream.read(topics.ELIGIBLE_TRACES)}
     found.lost["line of a trace"] = produced.traces.keys() - set(stored)
     found.lost["eligible trace handed on"] = produced.traces.keys() - eligible
     if len(stored) != len(set(stored)) or store.skipped:
@@ -200,7 +200,7 @@ def _check_traces(stream: Deployment, produced: Produced, found: Findings) -> No
 
 
 def _check_dead_letters(stream: Deployment, produced: Produced, found: Findings) -> None:
-    letters: Iterable[dict[str, Any]] = stream.read(topology.DEAD_LETTERS)
+    letters: Iterable[dict[str, Any]] = stream.read(topics.DEAD_LETTERS)
     values: Counter[bytes] = Counter()
     for letter in letters:
         value = base64.b64decode(letter["value"] or "")

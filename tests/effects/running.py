@@ -18,27 +18,28 @@ from typing import Any, Self
 
 import pytest
 from aiohttp import ClientSession
+from streams.topics import ROLES, Role
 
 from schemas.config import LoadedSettings
 from schemas.errors import BrokerError, JarsUnavailableError
 from schemas.events import JobUpdate, TrainingJob
 from schemas.settings import Settings
-from streams import role as role_process
-from streams import topology, trainer
-from streams.admin import ensure_topics
-from streams.app import TierstreamApp
+from streams import topics
 from streams.broker import kafka
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.java import Java
 from streams.broker.launch import free_port
 from streams.demo.play import demo_settings
-from streams.kafka_options import client_options, faust_credentials
-from streams.lag import trainer_group
-from streams.topology import ROLES, Role
+from streams.kafka.admin import ensure_topics
+from streams.kafka.lag import trainer_group
+from streams.kafka.options import client_options, faust_credentials
+from streams.training import service as trainer
 from streams.training.launcher import LAUNCHERS
 from streams.training.runner import Attempts
-from streams.web import WorkerWeb
-from streams.worker import Roles
+from streams.worker import role as role_process
+from streams.worker.app import TierstreamApp
+from streams.worker.service import Roles
+from streams.worker.web import WorkerWeb
 from tests.streams.offline import offline_app, record
 
 Seen = Any
@@ -141,8 +142,8 @@ class NewCluster:
 def created_topics(settings: Settings) -> Seen:
     cluster = NewCluster()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streams.admin.AIOKafkaAdminClient", lambda **_: cluster)
-        asyncio.run(ensure_topics(settings, topology.topic_specs(settings)))
+        patch.setattr("streams.kafka.admin.AIOKafkaAdminClient", lambda **_: cluster)
+        asyncio.run(ensure_topics(settings, topics.topic_specs(settings)))
     return [(t.name, t.num_partitions, t.replication_factor, t.topic_configs) for t in cluster.topics.values()]
 
 

@@ -19,10 +19,10 @@ from schemas.errors import ArchitectureMismatchError, LogError, SettingsError
 from schemas.events import Trace
 from schemas.records import Answer, Configure, Joined, decode_log, encode_joined, encode_log
 from schemas.settings import ScorerSettings
-from streams.agents.intake import take_in
+from streams.agents.decoding import decode_batch
 from streams.contract import CONTRACTS
-from streams.dead_letters import ATTEMPT_HEADER, attempt_of, explain
-from streams.legacy import old_traces
+from streams.history.legacy import old_traces
+from streams.kafka.dead_letters import ATTEMPT_HEADER, attempt_of, explain
 from streams.training.log import parse_progress
 from streams.transport.batch import RecordBatch
 from tests.streams.offline import record
@@ -75,7 +75,7 @@ def batches(data: bytes) -> None:
     headers = ((ATTEMPT_HEADER, key), (ATTEMPT_HEADER[:4], value[:4]))
     assert 1 <= attempt_of(headers) <= 1_000_000
     batch = RecordBatch("claude-traces", 0, [record(value, 7, key=key, headers=headers)])
-    intake = take_in(batch, Trace, lambda trace: trace.trace_id, 2)
+    intake = decode_batch(batch, Trace, lambda trace: trace.trace_id, 2)
     assert len(intake.events) + len(intake.forwards) + len(intake.letters) == 1
     for letter in intake.letters:
         assert letter.from_json(letter.to_json()) == letter

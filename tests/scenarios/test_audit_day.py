@@ -8,9 +8,9 @@ import pytest
 
 from schemas.records import Answer
 from schemas.settings import PairsSettings, RewardSettings, TracesSettings
-from streams.legacy import old_traces
+from streams.history.legacy import old_traces
 from tests.scenarios import audit_day as audit
-from trainers.jobs.accumulate import RunBook
+from trainers.jobs.accumulate import BatchAccumulator
 from trainers.pairs.book import PairBook
 from trainers.reward import Judgement, is_newer, judge_answer
 from trainers.traces.store import TraceStore
@@ -107,7 +107,7 @@ def test_the_days_feedback_is_mixed():
 def test_the_day_gives_15_of_80_pairs():
     _, pairs = run(joined(in_order(DAY)))
     assert Counter(pair.kind for pair in pairs) == {"widget": 13, "voice": 2}
-    runs = RunBook(RULES.threshold)
+    runs = BatchAccumulator(RULES.threshold)
     assert [runs.add(pair.pair_id, pair.to_json(), n).completed for n, pair in enumerate(pairs)] == [None] * 15
     assert (runs.waiting, RULES.threshold - runs.waiting) == (15, 65)
 
@@ -149,7 +149,7 @@ def test_the_topped_up_day_gives_80_pairs_and_one_job():
     more = audit.top_up(DAY)
     _, pairs = run(joined(in_order(DAY, more)))
     assert Counter(pair.kind for pair in pairs) == {"widget": 75, "voice": 5}
-    runs = RunBook(RULES.threshold)
+    runs = BatchAccumulator(RULES.threshold)
     completed = [runs.add(pair.pair_id, pair.to_json(), n).completed for n, pair in enumerate(pairs)]
     assert [len(done.ids) for done in completed if done] == [80]
     assert completed[-1] is not None
@@ -173,7 +173,7 @@ def test_the_audits_failure_both_old_traces_are_seen(tmp_path):
 
 def test_a_hundred_traces_make_one_job():
     settings = TracesSettings()
-    runs = RunBook(settings.threshold)
+    runs = BatchAccumulator(settings.threshold)
     jobs = [
         done
         for place, one in enumerate(audit.traces(100))

@@ -10,16 +10,16 @@ from typing import Any, Self
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from msgspec.structs import replace
+from streams.topics import Role
 
 from schemas.base import Event
 from schemas.records import Configure, Joined, LogRecord, ScorerEntry, encode_log
 from schemas.settings import Settings
-from streams import topology
-from streams.app import TierstreamApp, build_app
-from streams.publisher import Outgoing, Publisher, Receipt
-from streams.scorer_log import LogReader
-from streams.topology import Role
+from streams import topics
+from streams.kafka.publisher import Outgoing, Publisher, Receipt
+from streams.state.scorer_log import LogReader
 from streams.transport.batch import Record, RecordBatch
+from streams.worker.app import TierstreamApp, build_app
 from trainers.scorer.log_settings import learning_settings
 
 
@@ -55,7 +55,7 @@ def log_reader(log: KeptLog) -> type[LogReader]:
 
     class Reader(LogReader):
         def __init__(self, settings: Settings) -> None:
-            self._tp = TopicPartition(topology.SCORER_LOG, 0)
+            self._tp = TopicPartition(topics.SCORER_LOG, 0)
 
         async def __aenter__(self) -> Self:
             return self
@@ -94,7 +94,7 @@ class KeptPublisher(Publisher):
         receipts: dict[tuple[str, int], Receipt] = {}
         for message in messages:
             target = message.topic, message.partition or 0
-            if message.topic.endswith(topology.SCORER_LOG):
+            if message.topic.endswith(topics.SCORER_LOG):
                 offset = self.log.append(message.value or b"")
             else:
                 offset = self._ends[target]
@@ -121,7 +121,7 @@ def offline_app(
         log: shared with another app, in place of one of its own.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("streams.app.Publisher", KeptPublisher)
+        patch.setattr("streams.worker.app.Publisher", KeptPublisher)
         app = build_app(settings, role)
         app.finalize()
         kept = app.services.publisher
@@ -130,7 +130,7 @@ def offline_app(
             kept.log.append(*([Configure(learning_settings(settings.scorer))] if earlier is None else earlier))
         else:
             kept.log = log
-        for module in ("streams.agents.scorer", "streams.scorer_state", "streams.scorer_log"):
+        for module in ("streams.agents.scorer", "streams.state.scorer_state", "streams.state.scorer_log"):
             patch.setattr(f"{module}.LogReader", log_reader(kept.log))
         try:
             yield app, kept

@@ -12,16 +12,16 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from streams.topics import TopicSpec, topic_specs
 
 from schemas.errors import TopicsError
 from schemas.events import Feedback
 from schemas.settings import Settings
-from streams.admin import admin_client, check_cluster, ensure_topics, topic_states
 from streams.cli.main import main
 from streams.client import Producer
-from streams.kafka_options import client_options
-from streams.lag import PartitionLag, measure_lag
-from streams.topology import TopicSpec, topic_specs
+from streams.kafka.admin import admin_client, check_cluster, ensure_topics, topic_states
+from streams.kafka.lag import PartitionLag, measure_lag
+from streams.kafka.options import client_options
 
 pytestmark = pytest.mark.live
 

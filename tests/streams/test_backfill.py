@@ -9,8 +9,8 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from streams.backfill import Recorded, from_lines
-from streams.log_range import Stretch
+from streams.history.backfill import Recorded, from_lines
+from streams.kafka.log_range import TimeRange
 
 EXPERIENCE = {
     "experience_id": "e1",
@@ -23,7 +23,7 @@ EXPERIENCE = {
 
 def read(lines: Iterable[bytes]) -> list[Recorded]:
     async def run() -> list[Recorded]:
-        return [found async for found in from_lines(lines, "experiences", Stretch())]
+        return [found async for found in from_lines(lines, "experiences", TimeRange())]
 
     return asyncio.run(run())
 

@@ -11,8 +11,8 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
-from streams import topology
-from streams.publisher import partition_for
+from streams import topics
+from streams.kafka.publisher import partition_for
 from tests.live import Deployment, Process
 from tests.raw_batches import BAD_NAME, NAME, batch, changed, send
 from tests.streams.test_stream_live import experience, feedback, of_feedback
@@ -35,13 +35,13 @@ def stream(broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     async def create() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
         await admin.start()
-        inputs = {deployment.settings.topic(name) for name in (topology.EXPERIENCES, topology.FEEDBACK)}
+        inputs = {deployment.settings.topic(name) for name in (topics.EXPERIENCES, topics.FEEDBACK)}
         await admin.create_topics(
             [
                 NewTopic(
                     spec.name, spec.partitions, 1, topic_configs={**spec.configs, "compression.type": CODECS[n % 4]}
                 )
-                for n, spec in enumerate(topology.topic_specs(deployment.settings))
+                for n, spec in enumerate(topics.topic_specs(deployment.settings))
                 if spec.name not in inputs
             ]
         )
@@ -62,7 +62,7 @@ def publish(stream: Deployment, events: list[Any], *, commit: bool = True, **opt
             if "transactional_id" in options:
                 await producer.begin_transaction()
             for event in events:
-                topic = topology.FEEDBACK if hasattr(event, "feedback_id") else topology.EXPERIENCES
+                topic = topics.FEEDBACK if hasattr(event, "feedback_id") else topics.EXPERIENCES
                 key = event.experience_id.encode()
                 await producer.send_and_wait(stream.settings.topic(topic), event.to_json(), key=key)
             if "transactional_id" in options:
@@ -83,7 +83,7 @@ def test_a_header_of_any_bytes_does_not_stop_the_stream(stream: tuple[Deployment
     event = experience(20)
     data = batch([event.to_json()], key=event.experience_id.encode(), headers=[(NAME, b"1")])
     place = partition_for(event.experience_id.encode(), 2)
-    name = deployment.settings.topic(topology.EXPERIENCES)
+    name = deployment.settings.topic(topics.EXPERIENCES)
     send(deployment.bootstrap, name, place, changed(data, NAME.encode(), BAD_NAME))
     publish(deployment, [feedback(20)])
     deployment.wait_for("score-updates", lambda values: "f20" in of_feedback(values))
@@ -106,7 +106,7 @@ def test_an_aborted_transaction_behind_the_committed_offset_is_no_lag(stream: tu
     deployment, worker = stream
     worker.end()
     publish(deployment, [feedback(40)], transactional_id="below-c", commit=False)
-    mine = lag_of(deployment, deployment.settings.topic(topology.FEEDBACK))
+    mine = lag_of(deployment, deployment.settings.topic(topics.FEEDBACK))
     assert any(row["end"] > (row["committed"] or 0) for row in mine)
     assert [(row["lag"], row["lag_seconds"]) for row in mine] == [(0, 0.0)] * 2
 
@@ -114,7 +114,7 @@ def test_an_aborted_transaction_behind_the_committed_offset_is_no_lag(stream: tu
 def test_what_retention_deletes_before_it_is_read_is_counted(stream: tuple[Deployment, Process]) -> None:
     deployment, worker = stream
     worker.end()
-    name = deployment.settings.topic(topology.FEEDBACK)
+    name = deployment.settings.topic(topics.FEEDBACK)
     place = partition_for(b"e0", 2)
     publish(deployment, [feedback(number, of=0) for number in range(50, 55)])
     [before] = [row for row in lag_of(deployment, name) if row["partition"] == place]

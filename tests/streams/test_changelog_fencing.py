@@ -12,9 +12,9 @@ import pytest
 from faust.types import TP
 
 from schemas.settings import Settings
-from streams.changelog import GENERATION
-from streams.publisher import Outgoing, Publisher, Receipt
-from streams.tables import FencedError, Overlay, StateTable, write_state
+from streams.kafka.publisher import Outgoing, Publisher, Receipt
+from streams.state.changelog import GENERATION
+from streams.state.tables import FencedError, StateTable, WriteBuffer, write_state
 from tests.streams.offline import offline_app
 
 
@@ -56,7 +56,7 @@ class Owner:
         self.table.apply(0, [(r.key or b"", r.value) for r in self.log.records], len(self.log.records) - 1)
 
     def write(self, **values: str) -> None:
-        overlay = Overlay(self.table, 0)
+        overlay = WriteBuffer(self.table, 0)
         for key, value in values.items():
             overlay.set(key.encode(), value.encode() or None)
         asyncio.run(write_state(self.log, [overlay]))
@@ -130,7 +130,7 @@ def test_what_the_producer_has_sent_twice_is_nobody_elses(owners: tuple[Owner, O
 def test_a_batch_belongs_to_the_generation_that_it_was_decided_in(owners: tuple[Owner, Owner]) -> None:
     former, owner = owners
     former.write(a="1")
-    overlay = Overlay(former.table, 0)
+    overlay = WriteBuffer(former.table, 0)
     overlay.set(b"a", b"late")
     owner.recover()
     owner.write(a="2")

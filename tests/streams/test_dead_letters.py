@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from schemas.base import Event
 from schemas.events import DeadLetter, Experience, Feedback
-from streams.dead_letters import MAX_VALUE_BYTES, dead_letter, explain, to_outgoing
+from streams.kafka.dead_letters import MAX_VALUE_BYTES, dead_letter, explain, to_outgoing
 
 
 def letter(key: bytes | None = b"k", value: bytes | None = b"v", error: str = "e") -> DeadLetter:

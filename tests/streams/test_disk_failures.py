@@ -9,8 +9,8 @@ from errno import EACCES, EIO, ENOSPC, EROFS
 import pytest
 
 from schemas.errors import disk_failure
-from streams import app
 from streams.cli.main import cli, main
+from streams.worker import app
 
 
 def full(name: str | None = None) -> OSError:
@@ -52,9 +52,9 @@ def test_a_worker_ends_unacknowledged_and_says_why(
     monkeypatch.setattr(app.os, "_exit", codes.append)
     monkeypatch.setattr(app.logging, "shutdown", lambda: None)
     with caplog.at_level(logging.CRITICAL):
-        app.end_unacknowledged("store-traces on claude-traces[2]", full())
+        app.crash_without_ack("store-traces on claude-traces[2]", full())
     [record] = caplog.records
-    assert codes == [app.EXIT_UNMENDABLE]
+    assert codes == [app.EXIT_UNRECOVERABLE]
     assert record.exc_info is None
     assert "store-traces on claude-traces[2] failed" in record.getMessage()
     assert record.getMessage().endswith(": No space left on device; free room where data_dir and state_dir are")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.config import LoadedSettings, load
-from streams.doctor import examine
+from streams.audit.doctor import examine
 from tests.trainers.scorer.making import begun
 from trainers.scorer.checkpoint import CheckpointStore
 

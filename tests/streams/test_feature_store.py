@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from schemas.records import Arrival, Configure, ScorerEntry
 from schemas.settings import Settings
-from streams.app import TierstreamApp
-from streams.feature_store import FeatureStore
+from streams.state.features import FeatureStore
+from streams.worker.app import TierstreamApp
 from tests.streams.offline import hand_over, joined, offline_app, travelling
 from tests.trainers.scorer.making import arrival_of, entry
 from trainers.scorer.log_settings import learning_settings
@@ -86,7 +86,7 @@ def test_what_is_not_recent_any_more_is_read_from_the_disk(
     store: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = len(arrived(1).features)
-    monkeypatch.setattr("streams.feature_store._RECENT_BYTES", 2 * size)
+    monkeypatch.setattr("streams.state.features._RECENT_BYTES", 2 * size)
     store.keep([arrived(number) for number in range(4)], 4)
     reads = []
     monkeypatch.setattr(store, "_db", Watched(store._db, reads))

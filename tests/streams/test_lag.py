@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiokafka import TopicPartition
 
-from streams.lag import PartitionLag, _row, _Tail, beyond
+from streams.kafka.lag import PartitionLag, _row, _Tail, beyond
 
 
 def row(partition: int, lag: int, seconds: float) -> PartitionLag:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from schemas.events import Trace
-from streams.legacy import old_traces
+from streams.history.legacy import old_traces
 from trainers.traces.store import TraceStore
 
 

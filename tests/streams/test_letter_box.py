@@ -14,11 +14,11 @@ from click.testing import CliRunner
 
 from schemas.events import DeadLetter, Feedback
 from schemas.settings import Settings
-from streams import letter_box
-from streams.agents.intake import take_in
+from streams.agents.decoding import decode_batch
 from streams.cli.dead_letters import dead_letters
-from streams.dead_letters import ATTEMPT_HEADER, MAX_VALUE_BYTES, attempt_of, dead_letter
-from streams.letter_box import Filter, Letter, RetriedLog, obstacle
+from streams.history import dead_letter_queue as letter_box
+from streams.history.dead_letter_queue import Filter, Letter, RetriedLog, obstacle
+from streams.kafka.dead_letters import ATTEMPT_HEADER, MAX_VALUE_BYTES, attempt_of, dead_letter
 from streams.transport.batch import RecordBatch
 from tests.streams.offline import record
 
@@ -106,10 +106,10 @@ def test_the_attempt_is_the_headers(header: bytes, attempt: int) -> None:
 def test_a_record_that_fails_again_or_is_sent_on_keeps_its_attempt() -> None:
     again = ((ATTEMPT_HEADER, b"3"),)
     batch = RecordBatch("feedback", 0, [record(b"{}", 0, headers=again), record(b"{}", 1)])
-    intake = take_in(batch, Feedback, lambda event: event.experience_id, 1)
+    intake = decode_batch(batch, Feedback, lambda event: event.experience_id, 1)
     assert [one.attempt for one in intake.letters] == [3, 1]
     batch = RecordBatch("feedback", 5, [record(GOOD, 0, headers=again)])
-    [forward] = take_in(batch, Feedback, lambda event: event.experience_id, 4).forwards
+    [forward] = decode_batch(batch, Feedback, lambda event: event.experience_id, 4).forwards
     assert attempt_of(forward.headers) == 3
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from schemas.errors import StateError
 from schemas.settings import Settings
-from streams import worker
 from streams.cli.main import main
-from streams.manifest import MANIFEST_NAME, check_state
+from streams.state.manifest import MANIFEST_NAME, check_state
+from streams.worker import service as worker
 
 
 def settings(folder: Path, **sections: Any) -> Settings:

@@ -11,7 +11,7 @@ import pytest
 from schemas.errors import ConnectionFailedError
 from schemas.events import ModelTier, ModelVersion
 from schemas.versions import VersionRecord
-from streams.model_versions import publish_changes
+from streams.training.model_versions import publish_changes
 from trainers.versions import VersionStore
 
 

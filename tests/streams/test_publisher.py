@@ -6,7 +6,7 @@ from aiokafka.partitioner import murmur2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.publisher import _murmur2, partition_for
+from streams.kafka.publisher import _murmur2, partition_for
 
 
 @given(key=st.binary(max_size=80), partitions=st.integers(1, 64))

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streams.publisher import MessageTooLargeError, Outgoing, Publisher, PublishError, Receipt
+from streams.kafka.publisher import MessageTooLargeError, Outgoing, Publisher, PublishError, Receipt
 
 if TYPE_CHECKING:
     from tests.conftest import LiveBroker

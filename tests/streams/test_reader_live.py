@@ -12,7 +12,7 @@ import pytest
 from schemas.errors import InputError
 from schemas.events import ModelVersion, ScoreUpdate
 from schemas.ranking import RankRequest
-from streams.reader import ScorerReader
+from streams.client.scorer import ScorerReader
 from tests.live import Deployment
 from tests.streams.test_retrain_live import publish, scorer, taken_in, told, until
 

@@ -11,14 +11,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from aiokafka import AIOKafkaProducer
+from streams.topics import topic_specs
 
 from schemas.events import Experience, Feedback
 from schemas.settings import Settings
-from streams.admin import ensure_topics
 from streams.cli.main import main
 from streams.client import Client, follow
-from streams.kafka_options import client_options
-from streams.topology import topic_specs
+from streams.kafka.admin import ensure_topics
+from streams.kafka.options import client_options
 
 pytestmark = pytest.mark.live
 

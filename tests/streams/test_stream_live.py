@@ -16,9 +16,9 @@ import pytest
 from confluent_kafka import Producer as LibrdkafkaProducer
 
 from schemas.events import Experience, Feedback, Trace
-from streams.publisher import partition_for
-from streams.scorer_log import LogReader
-from streams.scorer_state import ScorerState
+from streams.kafka.publisher import partition_for
+from streams.state.scorer_log import LogReader
+from streams.state.scorer_state import ScorerState
 from tests.live import Deployment
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.fold import ScorerFold

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.config import load, setting_fields
 from schemas.errors import TierstreamError
-from streams.supervisor import LONGEST_PAUSE_SECONDS, RESTARTS, RESTARTS_WITHIN_SECONDS, Part, as_variables
+from streams.stack.supervisor import LONGEST_PAUSE_SECONDS, RESTARTS, RESTARTS_WITHIN_SECONDS, Part, as_variables
 
 ENDS = "import os; print('started with', os.environ['WORD']); raise SystemExit(3)"
 RUNS = "import time; print('running', flush=True); time.sleep(600)"
@@ -66,7 +66,7 @@ class Trial:
 def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Trial]:
     made = Trial(tmp_path, getattr(request, "param", ENDS))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("streams.supervisor.time", made.clock)
+    monkeypatch.setattr("streams.stack.supervisor.time", made.clock)
     yield made
     made.part.stop(0.1)
 

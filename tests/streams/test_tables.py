@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.settings import Settings
-from streams.publisher import PublishError
-from streams.tables import Overlay, StateTable, write_state
+from streams.kafka.publisher import PublishError
+from streams.state.tables import StateTable, WriteBuffer, write_state
 from tests.streams.offline import KeptPublisher, offline_app
 
 NAMES = ("experiences", "judgements")
@@ -47,7 +47,7 @@ class RefusingPublisher(KeptPublisher):
         return await super().publish(messages)
 
 
-def write(publisher: KeptPublisher, *overlays: Overlay) -> None:
+def write(publisher: KeptPublisher, *overlays: WriteBuffer) -> None:
     asyncio.run(write_state(publisher, overlays))
 
 
@@ -88,7 +88,7 @@ def test_the_changelogs_offset_is_stored_and_is_no_key(tmp_path: Path) -> None:
 
 def test_a_batch_sees_its_own_writes_over_what_is_stored(table: StateTable) -> None:
     table.apply(0, [(b"a", b"old"), (b"b", b"old")], 0)
-    overlay = Overlay(table, 0)
+    overlay = WriteBuffer(table, 0)
     overlay.set(b"a", b"new")
     overlay.set(b"b", None)
     overlay.set(b"c", b"new")
@@ -97,7 +97,7 @@ def test_a_batch_sees_its_own_writes_over_what_is_stored(table: StateTable) -> N
 
 
 def test_what_is_written_is_published_to_the_changelog_then_stored(table: StateTable) -> None:
-    publisher, overlay = KeptPublisher({}), Overlay(table, 3)
+    publisher, overlay = KeptPublisher({}), WriteBuffer(table, 3)
     overlay.set(b"a", b"1")
     overlay.set(b"b", b"2")
     overlay.set(b"a", None)
@@ -111,7 +111,7 @@ def test_what_is_written_is_published_to_the_changelog_then_stored(table: StateT
 
 
 def test_nothing_is_stored_that_the_changelog_did_not_acknowledge(tables: dict[str, StateTable]) -> None:
-    overlays = [Overlay(tables[name], 0) for name in NAMES]
+    overlays = [WriteBuffer(tables[name], 0) for name in NAMES]
     for overlay in overlays:
         overlay.set(b"a", b"1")
     publisher = RefusingPublisher(CHANGELOG)
@@ -125,7 +125,7 @@ def test_nothing_is_stored_that_the_changelog_did_not_acknowledge(tables: dict[s
 
 def test_a_batch_that_writes_nothing_publishes_nothing(table: StateTable) -> None:
     publisher = KeptPublisher({})
-    write(publisher, Overlay(table, 0))
+    write(publisher, WriteBuffer(table, 0))
     assert publisher.messages == []
 
 
@@ -159,7 +159,7 @@ class NoTable:
 def test_every_write_is_kept_in_order_and_none_is_merged(writes: list[tuple[bytes, bytes | None]]) -> None:
     """Both books rely on it: what survives a crash is a prefix of their writes, and the later of a key repairs."""
     publisher, table = KeptPublisher({}), NoTable()
-    overlay = Overlay(table, 1)  # type: ignore[arg-type]
+    overlay = WriteBuffer(table, 1)  # type: ignore[arg-type]
     for key, value in writes:
         overlay.set(key, value)
         assert overlay.get(key) == value

@@ -15,10 +15,10 @@ import pytest
 
 from schemas.settings import Settings
 from streams import topology
-from streams.admin import TopicState
 from streams.agents import Agents
 from streams.contract import CONTRACTS
-from streams.lag import watched
+from streams.kafka.admin import TopicState
+from streams.kafka.lag import watched
 from streams.topology import ROLES, Role
 from tests.streams.offline import offline_app
 
@@ -179,7 +179,7 @@ def test_a_role_has_its_own_agents_alone_and_only_the_scorer_brings_torch(role: 
     code = f"""
 import sys
 from schemas.settings import Settings
-from streams.app import build_app
+from streams.worker.app import build_app
 assert "torch" not in sys.modules
 app = build_app(Settings(stream={{"table_store": "memory"}}), {role!r})
 print(*sorted(name for name in app.agents_of_ours.__dataclass_fields__ if getattr(app.agents_of_ours, name)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.trainer_health import count_trainers, main
+from streams.training.health import count_trainers, main
 from tests.live import Deployment
 
 pytestmark = pytest.mark.live

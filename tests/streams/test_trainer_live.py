@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 
 from schemas.events import DeadLetter, JobUpdate, ModelVersion, TrainingJob
 from schemas.settings import Settings
-from streams.kafka_options import client_options
+from streams.kafka.options import client_options
 from tests.streams.training_live import (
     Trainer,
     committed,

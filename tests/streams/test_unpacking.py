@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from streams.unpacking import Batches, PartitionRecords, Unreadable
+from streams.kafka.unpacking import Batches, PartitionRecords, Unreadable
 from tests.raw_batches import BAD_NAME, NAME, at, batch, changed, with_codec
 
 TP = TopicPartition("feedback", 3)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.transport.driver import Consumer
-from streams.watchdog import Watchdog
+from streams.worker.watchdog import Watchdog
 
 TIMEOUT = 60.0
 FEEDBACK, TRACES = TP("feedback", 0), TP("claude-traces", 2)
@@ -43,7 +43,7 @@ class Watch:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.clock, self.worker = Clock(), Worker()
-        patch.setattr("streams.watchdog.time", self.clock)
+        patch.setattr("streams.worker.watchdog.time", self.clock)
         self.dog = Watchdog(self.worker, TIMEOUT)
 
     def after(self, seconds: float, **partitions: tuple[int, int]) -> list[str]:
@@ -139,7 +139,7 @@ def test_an_event_loop_that_hangs_ends_the_process_and_says_where() -> None:
 import asyncio, time
 from types import SimpleNamespace
 from streams.transport.driver import Consumer
-from streams.watchdog import Watchdog
+from streams.worker.watchdog import Watchdog
 async def ask_ends(seconds): pass
 consumer = SimpleNamespace(progress=dict, ask_ends=ask_ends)
 async def main():

@@ -15,12 +15,12 @@ import pytest
 from aiohttp import ClientSession, CookieJar
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Gauge
+from streams.topics import Role
 
 from schemas.settings import Settings
-from streams.app import TierstreamApp
-from streams.role_web import RoleWeb
-from streams.topology import Role
-from streams.web import WorkerWeb
+from streams.worker.app import TierstreamApp
+from streams.worker.role_web import RoleWeb
+from streams.worker.web import WorkerWeb
 from tests.streams.offline import offline_app
 
 PAGES = ("/", "/metrics", "/status")
@@ -249,7 +249,7 @@ def test_a_head_above_the_limit_is_refused(tmp_path: Path, head: bytes, caplog: 
 
 
 def test_events_repeat_the_status_and_need_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.web.EVENT_SECONDS", 0.01)
+    monkeypatch.setattr("streams.worker.web.EVENT_SECONDS", 0.01)
 
     async def run() -> list[bytes]:
         server = WorkerWeb(settings_of(tmp_path, token=TOKEN), Told(READY))

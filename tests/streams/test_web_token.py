@@ -10,7 +10,7 @@ import pytest
 
 from schemas.errors import SettingsError
 from schemas.settings import WebSettings
-from streams.web_token import web_token
+from streams.state.web_token import web_token
 
 
 def test_a_token_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from schemas.errors import TierstreamError
 from schemas.settings import Settings
-from streams.exposition import of_roles
 from streams.process import EXIT_REFUSED
-from streams.role import EXIT_DRAIN_TIMEOUT
-from streams.status import together
-from streams.supervisor import RESTARTS
-from streams.worker import RoleProcess, Roles
-from streams.workers import announce, announced
+from streams.stack.supervisor import RESTARTS
+from streams.state.workers import announce, announced
+from streams.worker.exposition import of_roles
+from streams.worker.role import EXIT_DRAIN_TIMEOUT
+from streams.worker.service import RoleProcess, Roles
+from streams.worker.status import together
 from tests.trainers.scorer.making import scorer_after
 from trainers.pairs.funnel import empty_funnel
 from trainers.scorer.checkpoint import CheckpointStore
@@ -66,7 +66,7 @@ def ends_with(code: int) -> str:
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return what sets the program of every role: a role is `-m streams.role`, which is found here first."""
+    """Return what sets the program of every role: a role is `-m streams.worker.role`, which is found here first."""
     package = tmp_path / "streams"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -189,7 +189,7 @@ def test_a_role_that_keeps_ending_ends_the_worker_by_name(
     program: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(ends_with(70))
-    monkeypatch.setattr("streams.supervisor.LONGEST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("streams.stack.supervisor.LONGEST_PAUSE_SECONDS", 0.0)
 
     async def run() -> None:
         roles = Roles(settings_of(tmp_path), ("pairs",))
@@ -221,7 +221,7 @@ def test_a_role_that_does_not_drain_says_so_by_its_exit_status(program: Callable
 def test_a_role_whose_worker_has_gone_before_it_began_ends_without_connecting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         done = subprocess.run(
-            [sys.executable, "-m", "streams.role", "traces", str(listener.fileno())],
+            [sys.executable, "-m", "streams.worker.role", "traces", str(listener.fileno())],
             input=settings_of(tmp_path).model_dump_json().encode() + b"\n",
             pass_fds=[listener.fileno()],
             capture_output=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from schemas.events import JobTier
 from schemas.settings import Settings
-from streams.trainer import work
+from streams.training.service import work
 
 settings = Settings.model_validate_json(sys.argv[1])
 program = sys.argv[2]

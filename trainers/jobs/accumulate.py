@@ -61,7 +61,7 @@ class RunRecord:
         return cls(**from_json(data))
 
 
-class RunBook:
+class BatchAccumulator:
     """The ids seen so far and the open run.
 
     Args:

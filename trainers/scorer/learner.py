@@ -23,7 +23,7 @@ from trainers.scorer.samples import (
     choose_pairs,
     draw,
     neighbour_pairs,
-    unjudged_first,
+    unlabelled_first,
     with_replayed,
 )
 
@@ -192,12 +192,12 @@ class OnlineLearner:
         draws = Draws(step_seed(self.settings.seed, self.step))
         room = self._rows_of(entries, self.settings.replay_samples)
         rows = room[: len(room) - self.settings.replay_samples]
-        items, order, unjudged = unjudged_first(judged_items(entries, rows, self.life.groups_learned + 1))
-        fresh = items.take(slice(unjudged, None)) if unjudged else items
+        items, order, unlabelled = unlabelled_first(judged_items(entries, rows, self.life.groups_learned + 1))
+        fresh = items.take(slice(unlabelled, None)) if unlabelled else items
         places = draw(self.replay, fresh.intents, self.settings.replay_samples, draws)
-        samples = with_replayed(fresh, self.replay, places, room[unjudged : len(rows) + len(places)])
+        samples = with_replayed(fresh, self.replay, places, room[unlabelled : len(rows) + len(places)])
         better, worse = choose_pairs(samples, len(fresh), self.settings.pairs_per_step, draws)
-        others = self.model.scores(rows[:unjudged]) if unjudged and not silent else _NO_SCORES
+        others = self.model.scores(rows[:unlabelled]) if unlabelled and not silent else _NO_SCORES
         # Adam takes as few steps for many feedbacks as for one: their square root makes up for it (Malladi et al., "On
         # the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
         rate = self.decay.learning_rate * len(entries) ** 0.5

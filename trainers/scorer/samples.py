@@ -140,19 +140,19 @@ def draw(buffer: SampleBuffer, intents: Words, count: int, draws: Draws) -> Long
     return np.concatenate((near, (words[len(near) :] % len(samples)).view(np.int64)))
 
 
-def unjudged_first(items: Samples) -> tuple[Samples, Longs | slice, int]:
+def unlabelled_first(items: Samples) -> tuple[Samples, Longs | slice, int]:
     """Return the items, the ones without a reward first, with their former places and the number without a reward.
 
     Rows are moved in place, so that what is learned from is in one piece.
     """
     judged = np.isfinite(items.rewards)
-    unjudged = len(items) - int(np.count_nonzero(judged))
-    if not unjudged:
+    unlabelled = len(items) - int(np.count_nonzero(judged))
+    if not unlabelled:
         return items, slice(None), 0
     order = judged.argsort(kind="stable")
     moved = items.take(order)
     items.rows[:] = moved.rows
-    return replace(moved, rows=items.rows), order, unjudged
+    return replace(moved, rows=items.rows), order, unlabelled
 
 
 def with_replayed(fresh: Samples, buffer: SampleBuffer, places: Longs, rows: Floats) -> Samples:

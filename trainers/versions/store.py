@@ -162,7 +162,7 @@ class VersionStore:
                 goes into the history first, in the same write, so that a rollback finds it.
 
         Returns:
-            The event to publish, with `streams.model_versions`.
+            The event to publish, with `streams.training.model_versions`.
 
         Raises:
             VersionError: there is no such version, or its files are not as they were added.

@@ -13,7 +13,7 @@ import orjson
 from schemas.records import Configure, Joined, LogRecord
 from schemas.settings import Settings
 from streams.agents.scorer import ScorerAgent
-from streams.publisher import Outgoing, Receipt
+from streams.kafka.publisher import Outgoing, Receipt
 from tests.streams.offline import KeptLog, KeptPublisher, hand_over, joined, offline_app
 from tests.trainers.scorer.making import arrival_of, entry, random_stream
 from trainers.scorer.log_settings import learning_settings

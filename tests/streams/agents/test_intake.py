@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.events import Feedback
-from streams.agents.intake import FORWARDED, Intake, take_in
-from streams.publisher import partition_for
+from streams.agents.decoding import FORWARDED, DecodedBatch, decode_batch
+from streams.kafka.publisher import partition_for
+from streams.kafka.unpacking import Unreadable
 from streams.transport.batch import Record, RecordBatch
-from streams.unpacking import Unreadable
 from tests.streams.offline import record
 
 PARTITIONS = 4
@@ -28,9 +28,9 @@ def named(partition: int) -> str:
     return next(name for name in names if partition_for(name.encode(), PARTITIONS) == partition)
 
 
-def taken_in(partition: int, *records: Record) -> Intake[Feedback]:
+def taken_in(partition: int, *records: Record) -> DecodedBatch[Feedback]:
     batch = RecordBatch("p-feedback", partition, records)
-    return take_in(batch, Feedback, lambda event: event.experience_id, PARTITIONS)
+    return decode_batch(batch, Feedback, lambda event: event.experience_id, PARTITIONS)
 
 
 def test_a_record_on_its_keys_partition_is_an_event() -> None:

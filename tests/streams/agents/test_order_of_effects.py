@@ -10,9 +10,9 @@ import pytest
 
 from schemas.events import Experience, Feedback, PreferencePair
 from schemas.settings import Settings
-from streams import topology
-from streams.app import TierstreamApp
+from streams import topics
 from streams.transport.batch import RecordBatch
+from streams.worker.app import TierstreamApp
 from tests.contract.test_contract import V1
 from tests.streams.agents.test_traces import trace
 from tests.streams.offline import KeptPublisher, batch, offline_app, record
@@ -57,25 +57,25 @@ def events() -> list[Any]:
 
 def test_the_join_keeps_an_experience_and_a_judgement_once_they_are_handed_on(settings: Settings) -> None:
     with offline_app(settings, "join") as (app, kept):
-        for name, event in zip((topology.EXPERIENCES, topology.FEEDBACK), events(), strict=True):
+        for name, event in zip((topics.EXPERIENCES, topics.FEEDBACK), events(), strict=True):
             kept.messages.clear()
             asyncio.run(agent_of(app, "join").process(batch(name, event)))
-            assert_outputs_come_first(kept, topology.SCORER_LOG)
-        assert topology.ANSWERS in [message.topic for message in kept.messages]
+            assert_outputs_come_first(kept, topics.SCORER_LOG)
+        assert topics.ANSWERS in [message.topic for message in kept.messages]
 
 
 def test_answers_are_used_once_their_pair_is_published(settings: Settings) -> None:
     with offline_app(settings, "pairs") as (app, kept):
         records = [record(answer(1, good).to_json(), offset) for offset, good in enumerate((True, False))]
-        asyncio.run(agent_of(app, "pairs").process(RecordBatch(topology.ANSWERS, 0, records)))
-        assert_outputs_come_first(kept, topology.PAIRS)
+        asyncio.run(agent_of(app, "pairs").process(RecordBatch(topics.ANSWERS, 0, records)))
+        assert_outputs_come_first(kept, topics.PAIRS)
 
 
 def test_pairs_are_used_once_their_job_is_published(settings: Settings) -> None:
     line = (V1 / "PreferencePair.jsonl").read_bytes().splitlines()[0]
     with offline_app(settings, "pairs") as (app, kept):
-        asyncio.run(agent_of(app, "dpo").process(batch(topology.PAIRS, PreferencePair.from_json(line))))
-        assert_outputs_come_first(kept, topology.JOBS)
+        asyncio.run(agent_of(app, "dpo").process(batch(topics.PAIRS, PreferencePair.from_json(line))))
+        assert_outputs_come_first(kept, topics.JOBS)
 
 
 def test_a_trace_is_stored_once_it_is_handed_on(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_trace_is_stored_once_it_is_handed_on(settings: Settings, monkeypatch:
 
     monkeypatch.setattr(KeptPublisher, "publish", publish)
     with offline_app(settings, "traces") as (app, _):
-        asyncio.run(agent_of(app, "traces").process(RecordBatch(topology.TRACES, 0, [record(trace(1).to_json())])))
+        asyncio.run(agent_of(app, "traces").process(RecordBatch(topics.TRACES, 0, [record(trace(1).to_json())])))
         agent_of(app, "traces").forget()
     assert stored == [0]
     assert len(list(TraceStore(Path(settings.data_dir) / "traces").read())) == 1

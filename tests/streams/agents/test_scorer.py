@@ -9,8 +9,8 @@ import pytest
 
 from schemas.errors import InputError, LogError
 from schemas.records import Learning, LogRecord
-from streams.publisher import PublishError
-from streams.upgrade_check import UNFINISHED, is_of_before
+from streams.kafka.publisher import PublishError
+from streams.state.upgrade_check import UNFINISHED, is_of_before
 from tests.streams.agents.scoring import (
     BROUGHT,
     all_said,

@@ -8,8 +8,8 @@ from typing import Any
 
 from schemas.events import Trace
 from schemas.settings import Settings
-from streams import topology
-from streams.publisher import partition_for
+from streams import topics
+from streams.kafka.publisher import partition_for
 from streams.transport.batch import RecordBatch
 from tests.streams.offline import offline_app, record
 
@@ -37,8 +37,8 @@ def test_a_repeated_trace_is_counted_and_handed_on_once(tmp_path: Path) -> None:
         agent = app.agents_of_ours.traces
         assert agent is not None
         for records in (first, again):
-            asyncio.run(agent.process(RecordBatch(settings.topic(topology.TRACES), 0, records)))
-        counts = app.services.metrics.totals()[topology.TRACES]
+            asyncio.run(agent.process(RecordBatch(settings.topic(topics.TRACES), 0, records)))
+        counts = app.services.metrics.totals()[topics.TRACES]
         agent.forget()
         assert counts == {"stored": 2, "duplicate_trace": 4, "excellent": 1, "no_thinking": 1}
-        assert len(kept.values(settings.topic(topology.ELIGIBLE_TRACES))) == 1
+        assert len(kept.values(settings.topic(topics.ELIGIBLE_TRACES))) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from streams.topics import ROLES, group
 
 from schemas.config import setting_fields, setting_value
 from schemas.records import Answer
@@ -15,11 +16,10 @@ from schemas.settings import Settings
 from streams.audit.collect import Arrival, Collected, FromBroker
 from streams.audit.disk import OnDisk, look_at
 from streams.audit.reading import TableContent
-from streams.lag import PartitionLag, trainer_group
-from streams.topology import ROLES, group
+from streams.kafka.lag import PartitionLag, trainer_group
 from tests.scenarios import audit_day as audit
 from tests.scenarios.test_audit_day import in_order, joined
-from trainers.jobs.accumulate import RunBook
+from trainers.jobs.accumulate import BatchAccumulator
 from trainers.pairs.book import PairBook
 from trainers.scorer.checkpoint_file import CheckpointFile
 from trainers.scorer.network import architecture, expected_parameters
@@ -56,7 +56,7 @@ def checkpoint(settings: Settings, rank: int, **counts: Any) -> CheckpointFile:
 
 def on_broker(settings: Settings, answers: Sequence[Answer]) -> FromBroker:
     """The topics after the day: 15 pairs, two old traces, one of them eligible."""
-    book, runs = PairBook(settings.pairs), RunBook(settings.pairs.threshold)
+    book, runs = PairBook(settings.pairs), BatchAccumulator(settings.pairs.threshold)
     broker = FromBroker(answers={0: list(answers)})
     table = broker.answers_table.partitions.setdefault(0, {})
     examples = broker.dpo_examples.partitions.setdefault(0, {})
@@ -80,7 +80,7 @@ def collected(folder: Path, rank: int = 32, *, few: bool = False, **changes: Any
     traces = look_at(settings).traces
     broker.traces = [Arrival(stored.trace.trace_id, NOW - 100) for stored in traces]
     broker.eligible = broker.traces[:1]
-    runs = RunBook(settings.traces.threshold)
+    runs = BatchAccumulator(settings.traces.threshold)
     broker.sft_examples = TableContent({0: {k: v for k, v in runs.add("first", b"{}", 0).writes if v is not None}})
     disk = OnDisk(
         folder=folder,

@@ -10,7 +10,7 @@ from schemas.records import Answer, ScorerEntry
 from schemas.settings import RewardSettings, ScorerSettings
 from streams.join.decide import Joiner
 from streams.join.kept import Memory
-from streams.tables import Overlay
+from streams.state.tables import WriteBuffer
 from trainers.embedding import build_embedder
 from trainers.prepare import prepare, query_hash
 from trainers.scorer.entries import Origins
@@ -34,7 +34,7 @@ class FakeTable:
     def under(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         return (item for item in list(self.data.items()) if item[0].startswith(prefix))
 
-    def take(self, overlay: Overlay, count: int | None = None) -> None:
+    def take(self, overlay: WriteBuffer, count: int | None = None) -> None:
         for key, value in overlay.writes[:count]:
             if value is None:
                 self.data.pop(key, None)
@@ -54,7 +54,7 @@ class Partition:
         self.counts: dict[str, int] = {}
 
     def joiner(self) -> Joiner:
-        overlays = Overlay(self.experiences, 0), Overlay(self.judgements, 0)  # type: ignore[arg-type]
+        overlays = WriteBuffer(self.experiences, 0), WriteBuffer(self.judgements, 0)  # type: ignore[arg-type]
         return Joiner(RewardSettings(), RETENTION, *overlays, self.memory)
 
     def run(self, topic: str, events: list[tuple[int, Any]], at: float = 1000.0, persist: bool = True) -> Joiner:

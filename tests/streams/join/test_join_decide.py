@@ -208,8 +208,8 @@ def test_an_answer_is_the_experiences_own_words_whatever_is_in_them() -> None:
 def test_only_a_key_with_state_is_known_to_belong_to_the_partition() -> None:
     partition = Partition()
     partition.run("feedback", [(0, feedback("f1", of="a"))])
-    assert partition.joiner().has_home(b"a")
-    assert not partition.joiner().has_home(b"b")
+    assert partition.joiner().owns_key(b"a")
+    assert not partition.joiner().owns_key(b"b")
 
 
 EVENTS = [

@@ -16,7 +16,7 @@ from streams.join import decide, ledger
 from streams.join.expiry import ExpiryIndex
 from streams.join.kept import Kept, Memory
 from streams.join.state import Judgements
-from streams.tables import Overlay
+from streams.state.tables import WriteBuffer
 from tests.streams.join.partition import EMBEDDER, RETENTION, Partition, applied, experience, feedback
 from trainers.prepare import prepare, query_hash
 from trainers.reward import Judgement, is_newer, item_judgements, item_rewards, judge_answer
@@ -81,7 +81,7 @@ class Owner:
 
     def known(self, names: set[str]) -> dict[str, set[str]]:
         """Return what the state of each experience knows of some feedbacks."""
-        overlays = [Overlay(table, 0) for table in (self.partition.experiences, self.partition.judgements)]  # type: ignore[arg-type]
+        overlays = [WriteBuffer(table, 0) for table in (self.partition.experiences, self.partition.judgements)]  # type: ignore[arg-type]
         kept = Kept(*overlays, Memory())
         keys = [key for key in self.partition.judgements.data if not ledger.is_ledger(key)]
         states = {key: Judgements.decode(self.partition.judgements.data[key]) for key in keys}

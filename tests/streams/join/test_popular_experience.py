@@ -14,9 +14,9 @@ import pytest
 from schemas.events import DeadLetter, Experience, Feedback
 from schemas.records import Joined, ScorerEntry, decode_log
 from schemas.settings import Settings
-from streams import topology
-from streams.app import TierstreamApp
+from streams import topics
 from streams.join.decide import MAX_EARLY
+from streams.worker.app import TierstreamApp
 from tests.streams.offline import KeptPublisher, batch, offline_app
 
 POPULAR = Experience.model_validate(
@@ -28,7 +28,7 @@ POPULAR = Experience.model_validate(
         "widget_plan": [{"widget_id": "w1", "widget_type": "gauge"}],
     }
 )
-PASSED_ON = (topology.ANSWERS, topology.SCORER_LOG, topology.DEAD_LETTERS)
+PASSED_ON = (topics.ANSWERS, topics.SCORER_LOG, topics.DEAD_LETTERS)
 CHUNK = 1_000
 KIB, MIB = 1024, 1024 * 1024
 
@@ -44,16 +44,16 @@ class Stream:
         self._offsets: Counter[str] = Counter()
 
     async def experience(self, event: Experience, at: float) -> None:
-        await self._feed(self._join, topology.EXPERIENCES, [event], at)
+        await self._feed(self._join, topics.EXPERIENCES, [event], at)
 
     async def feedback(self, events: Sequence[Feedback], at: float) -> None:
-        await self._feed(self._join, topology.FEEDBACK, events, at)
+        await self._feed(self._join, topics.FEEDBACK, events, at)
 
     async def tick(self, at: float) -> None:
-        await self._feed(self._join, topology.TICKS, [b""], at)
+        await self._feed(self._join, topics.TICKS, [b""], at)
 
     def kept(self) -> dict[bytes, bytes]:
-        return dict(self._join[0].services.tables[topology.JUDGEMENTS_TABLE].items(0))
+        return dict(self._join[0].services.tables[topics.JUDGEMENTS_TABLE].items(0))
 
     async def _feed(
         self, role: tuple[TierstreamApp, KeptPublisher], topic: str, values: Sequence[Any], at: float = 0.0
@@ -67,12 +67,12 @@ class Stream:
         for message in messages:
             self.bytes[message.topic] += len(message.key or b"") + len(message.value or b"")
         sent = {name: [m.value or b"" for m in messages if m.topic == name] for name in PASSED_ON}
-        self.letters += sent[topology.DEAD_LETTERS]
-        for record in map(decode_log, sent[topology.SCORER_LOG]):
+        self.letters += sent[topics.DEAD_LETTERS]
+        for record in map(decode_log, sent[topics.SCORER_LOG]):
             self.entries += record.entries if isinstance(record, Joined) else ()
-        answers = sent[topology.ANSWERS]
+        answers = sent[topics.ANSWERS]
         if answers:
-            await self._feed(self._pairs, topology.ANSWERS, answers)
+            await self._feed(self._pairs, topics.ANSWERS, answers)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from aiokafka.errors import CommitFailedError
 from schemas.base import Event
 from schemas.events import JobUpdate
 from schemas.settings import Settings
-from streams.trainer import Trainer
+from streams.training.service import Trainer
 from tests.streams.training.requests import job
 
 SUCCEED = """

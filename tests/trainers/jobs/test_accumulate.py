@@ -1,11 +1,11 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.jobs.accumulate import RunBook
+from trainers.jobs.accumulate import BatchAccumulator
 
 
 def feed(ids, threshold):
-    book, table, runs = RunBook(threshold), {}, []
+    book, table, runs = BatchAccumulator(threshold), {}, []
     for offset, name in enumerate(ids):
         added = book.add(name, f"content of {name}".encode(), offset)
         table.update(added.writes)
@@ -15,7 +15,7 @@ def feed(ids, threshold):
 
 
 def rebuilt(table, threshold, reverse=False):
-    book = RunBook(threshold)
+    book = BatchAccumulator(threshold)
     for key, value in sorted(table.items(), reverse=reverse):
         book.load(key, value)
     return book
@@ -63,7 +63,7 @@ def test_contents_are_kept_only_while_their_run_is_open():
 
 
 def test_content_of_any_text_comes_back_as_it_was():
-    book = RunBook(2)
+    book = BatchAccumulator(2)
     line = '{"text":"\\u0000 \\"quoted\\" é \U0001f527"}'.encode()
     table = dict(book.add("a", line, 0).writes)
     assert rebuilt(table, 2).add("b", b"{}", 1).completed.contents == (line, b"{}")

@@ -1,0 +1,1 @@
+"""What we use of Kafka: options, admin, consumer and publisher, lag, dead letters."""

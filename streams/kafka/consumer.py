@@ -1,0 +1,50 @@
+"""The consumer that every reader of a topic uses: aiokafka's, on what aiokafka stops at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher
+
+from streams.kafka.unpacking import Batches, PartitionRecords, Unreadable
+
+__all__ = ["Consumer", "Unreadable"]
+
+
+def _with(function: Callable[..., Any], **names: Any) -> Any:
+    """Return the same function with other globals; aiokafka has no place to hand its parts in."""
+    assert isinstance(function, FunctionType)
+    changed = FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__)
+    changed.__kwdefaults__, changed.__defaults__ = function.__kwdefaults__, function.__defaults__
+    return changed
+
+
+class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
+    _proc_fetch_request = _with(
+        fetcher.Fetcher._proc_fetch_request, MemoryRecords=Batches, PartitionRecords=PartitionRecords
+    )
+
+
+class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """Yields an `Unreadable` in place of records that cannot be unpacked, and no records of aborted transactions.
+
+    Args:
+        topics: as aiokafka takes them.
+        options: as aiokafka takes them; `isolation_level` is `read_committed` unless it is given.
+    """
+
+    start = _with(AIOKafkaConsumer.start, Fetcher=_Fetcher)
+
+    def __init__(self, *topics: str, **options: Any) -> None:
+        super().__init__(*topics, **{"isolation_level": "read_committed", **options})
+
+    def highwater(self, partition: TopicPartition) -> int | None:
+        """Return where a partition ends for this reader: before the first transaction that is still open."""
+        end: int | None = super().highwater(partition)
+        stable: int | None = self.last_stable_offset(partition)
+        if end is None or stable is None or stable < 0 or self._isolation_level != "read_committed":
+            return end
+        return min(end, stable)

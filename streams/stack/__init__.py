@@ -1,0 +1,1 @@
+"""Several processes on one machine: the supervisor, and a training run with all that it needs."""

@@ -1,0 +1,193 @@
+"""Access to a Faust table by partition, with the changelog written first and awaited.
+
+Faust's own `table[key] = value` writes locally, then sends the change and forgets the acknowledgement.
+Here the change is published and acknowledged before it is put in the local store, together with the changelog's
+offset, so that local state never holds what the changelog does not. Faust keeps what it is good at: assignment,
+recovery from the changelog, standbys and the store itself.
+
+A partition's changelog has one writer, so each of its writes must come to lie right behind the one before. Where one
+does not, a former owner that was paused or cut off has written late, or we are that former owner: the records between
+tell by the consumer group's generation. Who finds a higher one has lost the partition and ends, with its local store
+as it was, or it would pass over its successor's writes at the next recovery. Who finds a lower one writes those keys
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from faust import Table
+from faust.stores.memory import Store as MemoryStore
+from faust.types import TP
+from rocksdict import WriteBatch
+
+from streams.kafka.publisher import Outgoing, Publisher
+from streams.state.changelog import GENERATION, ReadChangelog
+from streams.topics import changelog
+
+Writes = Sequence[tuple[bytes, bytes | None]]
+
+
+class ChangelogTable(Table):  # type: ignore[misc]
+    """Faust's table, with a changelog named by the deployment, whatever its app's name, and changes of that one only.
+
+    After a rebalance Faust's recovery hands what was read of a partition that has gone to whichever table came before.
+    """
+
+    def _changelog_topic_name(self) -> str:
+        return changelog(self.app.settings, self.name)
+
+    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
+        """Put changes in the local store."""
+        name = self.changelog_topic_name
+        super().apply_changelog_batch([event for event in batch if event.message.topic == name])
+
+
+class FencedError(RuntimeError):
+    """Another worker owns the partition by now; nothing was put in the local store."""
+
+
+class StateTable:
+    """One table; keys and values are bytes.
+
+    Args:
+        table: Faust's.
+        read: reads its changelog.
+    """
+
+    def __init__(self, table: Any, read: ReadChangelog) -> None:
+        self.name: str = table.name
+        self.changelog: str = table.changelog_topic_name
+        self._table = table
+        self._read = read
+
+    @property
+    def generation(self) -> int:
+        """The consumer group's generation that this worker's partitions are of."""
+        return int(self._table.app.consumer_generation_id)
+
+    def next_offset(self, partition: int) -> int | None:
+        """Return where the changelog goes on, as far as the local store knows; None where it keeps no offsets."""
+        store = self._table.data
+        if isinstance(store, MemoryStore):
+            return None
+        offset = store._db_for_partition(partition).get(store.offset_key)
+        return None if offset is None else int(offset) + 1
+
+    async def overwritten(self, partition: int, start: int, end: int, generation: int) -> list[bytes]:
+        """Return the keys that former owners have written between two offsets of the changelog.
+
+        Raises:
+            FencedError: a later owner has, or what was there before we took over has not all been recovered.
+        """
+        known = self._table.app.tables.recovery.active_highwaters.get(TP(self.changelog, partition))
+        if known is not None and start <= known:
+            raise FencedError(f"{self.changelog}[{partition}] is recovered up to {start - 1}, and went up to {known}")
+        records = await self._read(self.changelog, partition, start, end)
+        newest = max((of for of, _ in records), default=0)
+        if newest > generation:
+            raise FencedError(
+                f"{self.changelog}[{partition}] was written in generation {newest}, this worker is of {generation}"
+            )
+        return list(dict.fromkeys(key for of, key in records if of < generation))
+
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        """Return the value of `key` in `partition`, or None."""
+        store = self._table.data
+        value: bytes | None
+        if isinstance(store, MemoryStore):
+            value = store.data.get(key) if store._key_partition.get(key) == partition else None
+        else:
+            value = store._db_for_partition(partition).get(key)
+        return value
+
+    def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
+        """Walk one partition, in no promised order."""
+        store = self._table.data
+        if isinstance(store, MemoryStore):
+            for key, value in list(store.data.items()):
+                if store._key_partition.get(key) == partition:
+                    yield key, value
+            return
+        for key, value in store._db_for_partition(partition).items():
+            if key != store.offset_key:
+                yield key, value
+
+    def under(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Walk the keys of one partition that begin with `prefix`; it costs what is under it, not what is beside."""
+        store = self._table.data
+        if isinstance(store, MemoryStore):
+            yield from (item for item in self.items(partition) if item[0].startswith(prefix))
+            return
+        for key, value in store._db_for_partition(partition).items(from_key=prefix):
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+    def apply(self, partition: int, writes: Writes, offset: int) -> None:
+        """Put acknowledged changes in the local store, with the changelog's offset, in one write."""
+        store = self._table.data
+        if isinstance(store, MemoryStore):
+            for key, value in writes:
+                if value is None:
+                    store.data.pop(key, None)
+                else:
+                    store.data[key] = value
+                    store._key_partition[key] = partition
+            return
+        batch = WriteBatch(raw_mode=True)
+        for key, value in writes:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(store.offset_key, str(offset).encode())
+        store._db_for_partition(partition).write(batch)
+
+
+class WriteBuffer:
+    """A partition of a table as the decisions of one batch see it: their own writes over what is stored."""
+
+    def __init__(self, table: StateTable, partition: int) -> None:
+        self.table = table
+        self.partition = partition
+        self.generation = table.generation
+        self.writes: list[tuple[bytes, bytes | None]] = []
+        self._seen: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key` after the writes so far, or None."""
+        if key not in self._seen:
+            self._seen[key] = self.table.get(self.partition, key)
+        return self._seen[key]
+
+    def set(self, key: bytes, value: bytes | None) -> None:
+        """Write `key`; None deletes it. Every write is kept, in order: what survives a crash is a prefix of them."""
+        self.writes.append((key, value))
+        self._seen[key] = value
+
+
+async def write_state(publisher: Publisher, overlays: Sequence[WriteBuffer]) -> None:
+    """Make the overlays' writes durable, one overlay after the other, each in the order of its writes.
+
+    Raises:
+        PublishError: the changelog did not acknowledge; the local store is unchanged for that overlay and the rest.
+        FencedError: the partition has another owner by now; likewise.
+    """
+    for overlay in overlays:
+        if not overlay.writes:
+            continue
+        table, partition = overlay.table, overlay.partition
+        headers = ((GENERATION, str(overlay.generation).encode()),)
+        writes, start = overlay.writes, table.next_offset(partition)
+        while writes:
+            acknowledged = await publisher.publish(
+                [Outgoing(table.changelog, partition, key, value, headers) for key, value in writes]
+            )
+            end = 1 + max(receipt.offset for receipt in acknowledged)
+            lost: list[bytes] = []
+            if start is not None and end != start + len(writes):
+                lost = await table.overwritten(partition, start, end, overlay.generation)
+            table.apply(partition, writes, end - 1)
+            writes, start = [(key, table.get(partition, key)) for key in lost], end

@@ -1,0 +1,95 @@
+"""Publishing every change of a version in use to `model-versions`, also where a process died in between.
+
+The registry's history is the truth. A file beside it tells how many of its changes are on the topic, so that whoever
+comes next (a trainer or worker that starts, a command) publishes what is left, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import get_args
+
+from schemas.events import ModelTier, ModelVersion
+from schemas.settings import Settings
+from streams import topics
+from streams.client import Producer
+from trainers.files import write_atomically
+from trainers.versions import VersionStore
+
+TIERS: tuple[ModelTier, ...] = get_args(ModelTier)
+
+PUBLISHED = "published"
+"""Count of changes that the broker has, in `models/<tier>`."""
+
+_POLL_SECONDS = 0.05
+
+Send = Callable[[ModelVersion], Awaitable[None]]
+"""Publishes an event to `model-versions` and waits until the broker has it."""
+
+
+async def publish_changes(data_dir: Path | str, send: Send) -> list[ModelVersion]:
+    """Publish what the topic does not have yet, of every tier; nobody else does so meanwhile.
+
+    Returns:
+        What was published. After a crash between the broker and the count, an event comes a second time.
+
+    Raises:
+        VersionError: the registry cannot be read.
+        ConnectionFailedError: the broker did not take an event; it stays to be published.
+    """
+    store, done = VersionStore(data_dir), []
+    for tier in TIERS:
+        if not store.in_use(tier).history:
+            continue
+        folder = Path(data_dir) / "models" / tier
+        async with _turn(folder / f".{PUBLISHED}.lock"):
+            history, count = store.in_use(tier).history, published(folder)
+            for number, selection in enumerate(history[count:], start=count + 1):
+                event = store.event(tier, selection)
+                await send(event)
+                write_atomically(folder / PUBLISHED, b"%d\n" % number)
+                done.append(event)
+    return done
+
+
+async def publish_now(settings: Settings) -> list[ModelVersion]:
+    """Publish what the topic does not have yet, with a producer of its own; connects only where there is something.
+
+    Raises:
+        VersionError: the registry cannot be read.
+        ConnectionFailedError: the broker cannot be reached.
+    """
+    data_dir, store = Path(settings.data_dir), VersionStore(settings.data_dir)
+    if all(published(data_dir / "models" / tier) >= len(store.in_use(tier).history) for tier in TIERS):
+        return []
+    async with Producer(settings) as producer:
+
+        async def send(event: ModelVersion) -> None:
+            await producer.send(topics.MODEL_VERSIONS, event)
+
+        return await publish_changes(data_dir, send)
+
+
+def published(folder: Path) -> int:
+    """Return how many changes of the tier in `folder` the broker has."""
+    try:
+        return int((folder / PUBLISHED).read_text("ascii"))
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+@asynccontextmanager
+async def _turn(path: Path) -> AsyncIterator[None]:
+    """Hold a lock without holding up the event loop."""
+    with path.open("wb") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(_POLL_SECONDS)
+        yield

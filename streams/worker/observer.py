@@ -1,0 +1,90 @@
+"""Looks at what a scrape must not wait for: lag from the broker, jobs and the checkpoint on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import ConnectionFailedError
+from schemas.settings import Settings
+from streams.kafka.lag import PartitionLag, group_members, measure_lag
+from streams.training.jobs_on_disk import job_folders, job_on_disk
+from trainers.scorer.reading import newest_first
+
+log = logging.getLogger("tierstream.observer")
+
+INTERVAL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was seen at one moment."""
+
+    at: float
+    """Epoch seconds."""
+    lag: tuple[PartitionLag, ...]
+    members: dict[str, int]
+    """Consumers alive in each group."""
+    jobs: tuple[dict[str, Any], ...]
+    """Every job's id, tier, state, progress, metrics, error and seconds from request to end."""
+    checkpoint: dict[str, Any] | None
+    """Name, size and time of writing of the newest checkpoint."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it, ready for JSON."""
+        return {
+            "at": self.at,
+            "lag": [asdict(row) for row in self.lag],
+            "members": self.members,
+            "jobs": list(self.jobs),
+            "checkpoint": self.checkpoint,
+        }
+
+
+class Observer:
+    """Observes every `INTERVAL_SECONDS`; what cannot be seen keeps its last account, whose age is told."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.seen: Observed | None = None
+
+    async def run(self) -> None:
+        """Observe until cancelled."""
+        while True:
+            try:
+                self.seen = await observe(self._settings)
+            except (ConnectionFailedError, OSError) as error:
+                log.warning("cannot be observed now: %s", error)
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+
+async def observe(settings: Settings) -> Observed:
+    """Look once.
+
+    Raises:
+        ConnectionFailedError: the broker cannot be reached.
+        OSError: the data directory cannot be read.
+    """
+    lag = await measure_lag(settings)
+    members = await group_members(settings)
+    folder = Path(settings.data_dir)
+    jobs, checkpoint = await asyncio.to_thread(lambda: (tuple(_jobs(folder)), _checkpoint(folder)))
+    return Observed(time.time(), tuple(lag), members, jobs, checkpoint)
+
+
+def _jobs(folder: Path) -> list[dict[str, Any]]:
+    return [found for path in job_folders(folder) if (found := job_on_disk(path)) is not None]
+
+
+def _checkpoint(folder: Path) -> dict[str, Any] | None:
+    for path in newest_first(folder / "scorer" / "checkpoints"):
+        try:
+            there = path.stat()
+        except FileNotFoundError:  # an older one is deleted as a new one is written
+            continue
+        return {"name": path.name, "size_bytes": there.st_size, "written_at": there.st_mtime}
+    return None

@@ -1,0 +1,159 @@
+"""Routes of the web page: the page itself, its login by cookie, and the reports that it shows."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import os
+import time
+from dataclasses import asdict
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import orjson
+from aiohttp import web
+
+from schemas.config import LoadedSettings, setting_fields
+from schemas.errors import TierstreamError
+from schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.audit.report import Report
+
+COOKIE = "tierstream"
+LOGIN_PATH = "/login"
+AUDIT_SECONDS = 20.0
+"""An audit is shown again for so long before the topics are read once more."""
+WRONG_TOKEN_SECONDS = 0.5
+"""A wrong token is answered so late: guessing is slow."""
+
+_TYPES = {"base.css": "text/css", "page.css": "text/css", "page.js": "text/javascript"}
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def session_of(token: str) -> str:
+    """Return the cookie's value: it follows from the token, and does not tell it."""
+    return hmac.new(token.encode(), b"tierstream web page", hashlib.sha256).hexdigest()
+
+
+class Pages:
+    """Handlers of the page; who may ask has been decided before.
+
+    Args:
+        settings: the worker's, in effect.
+        token: the bearer token, None where there is none.
+    """
+
+    def __init__(self, settings: Settings, token: str | None) -> None:
+        self._settings = settings
+        self._token = token
+        self._turn = asyncio.Lock()
+        self._report: tuple[float, Report] | None = None
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.get("/", self.index),
+            web.post(LOGIN_PATH, self.login),
+            web.get("/page/{name}", self.part),
+            web.get("/audit", self.audit_page),
+            web.get("/audit.json", self.audit),
+            web.get("/explain", self.explain),
+        ]
+
+    def knows(self, request: web.Request) -> bool:
+        """Whether the request has the cookie of someone who logged in."""
+        given = request.cookies.get(COOKIE)
+        if self._token is None or given is None:
+            return False
+        return hmac.compare_digest(given.encode(errors="surrogateescape"), session_of(self._token).encode())
+
+    def ask_to_log_in(self, *, wrong: bool = False) -> web.Response:
+        """Return the login page."""
+        said = "That is not the token." if wrong else ""
+        return web.Response(
+            text=_read("login.html").replace("<!--said-->", said),
+            content_type="text/html",
+            status=401,
+            headers=_HEADERS,
+        )
+
+    async def login(self, request: web.Request) -> web.Response:
+        """Take the token from the form, and give a cookie for it."""
+        given = str((await request.post()).get("token", "")).strip()
+        if self._token is None or not hmac.compare_digest(given.encode(), self._token.encode()):
+            await asyncio.sleep(WRONG_TOKEN_SECONDS)
+            return self.ask_to_log_in(wrong=True)
+        response = web.Response(status=303, headers={"Location": "/"})
+        response.set_cookie(COOKIE, session_of(self._token), httponly=True, samesite="Strict", secure=request.secure)
+        return response
+
+    async def index(self, request: web.Request) -> web.Response:
+        """Send the page."""
+        return web.Response(text=_read("index.html"), content_type="text/html", headers=_HEADERS)
+
+    async def part(self, request: web.Request) -> web.Response:
+        """Send the page's script or style."""
+        name = request.match_info["name"]
+        if name not in _TYPES:
+            raise web.HTTPNotFound
+        return web.Response(text=_read(name), content_type=_TYPES[name], headers=_HEADERS)
+
+    async def audit(self, request: web.Request) -> web.Response:
+        """Send the audit as JSON; with `?fresh`, of this moment."""
+        try:
+            report = await self._audit(fresh="fresh" in request.query)
+        except TierstreamError as error:
+            return web.json_response({"error": str(error)}, status=503)
+        return web.Response(body=orjson.dumps(asdict(report)), content_type="application/json", headers=_HEADERS)
+
+    async def audit_page(self, request: web.Request) -> web.Response:
+        """Send the audit as a page."""
+        from streams.audit.document import lay_out
+        from streams.audit.page import to_html
+
+        try:
+            report = await self._audit()
+        except TierstreamError as error:
+            return web.Response(text=f"{error}\n", status=503)
+        return web.Response(text=to_html(lay_out(report)), content_type="text/html", headers=_HEADERS)
+
+    async def explain(self, request: web.Request) -> web.Response:
+        """Send the story of one experience as JSON."""
+        from streams.audit.explain import story
+
+        experience_id = request.query.get("experience_id", "").strip()
+        if not experience_id:
+            return web.json_response({"error": "name an experience: /explain?experience_id=ID"}, status=400)
+        try:
+            # In a thread with a loop of its own: reading topics must not hold up the stream.
+            found = await asyncio.to_thread(lambda: asyncio.run(story(self._settings, experience_id)))
+        except TierstreamError as error:
+            return web.json_response({"error": str(error)}, status=404)
+        return web.Response(body=orjson.dumps(asdict(found)), content_type="application/json", headers=_HEADERS)
+
+    async def _audit(self, *, fresh: bool = False) -> Report:
+        async with self._turn:
+            if fresh or self._report is None or time.monotonic() - self._report[0] > AUDIT_SECONDS:
+                self._report = time.monotonic(), await asyncio.to_thread(_make_report, self._settings)
+            return self._report[1]
+
+
+def _make_report(settings: Settings) -> Report:
+    from streams.audit.collect import collect
+    from streams.audit.figures import make_report
+
+    sources = {key: "the running worker" for key, _ in setting_fields()}
+    return make_report(asyncio.run(collect(LoadedSettings(settings, sources), os.environ, lambda topic, count: None)))
+
+
+def _read(name: str) -> str:
+    return resources.files("streams.worker.page").joinpath(name).read_text("utf-8")

@@ -34,13 +34,15 @@ from schemas.errors import ArchitectureMismatchError
 from schemas.events import Experience, Feedback, Trace
 from schemas.records import Answer
 from schemas.settings import Settings
+from streams.history.importing import Imported, found_in
 from streams.history.legacy import tell_of_old_traces
-from streams.importing import Imported, found_in
 from streams.imports.events import Making
 from streams.imports.files import Files
 from streams.imports.found import Ready
+from streams.imports.tierstream import FORMAT
 from streams.transport.batch import RecordBatch
-from streams.worker.app import TierstreamApp, build_app
+from streams.worker.app import build_app
+from streams.worker.role_app import TierstreamApp
 from tests.effects.learning import trace
 from tests.scenarios.audit_day import write_legacy_traces
 from tests.streams.offline import batch, hand_over, joined, offline_app, record
@@ -190,7 +192,7 @@ def test_the_two_traces_of_the_replaced_system_are_told_of_until_they_are_import
     assert tell_of_old_traces(chosen) == 3
     assert "3 traces of the replaced system are not in the stream" in caplog.text
     assert f"tierstream import tierstream {folder}/traces.jsonl {folder}/2026-02-08.json" in caplog.text
-    found = found_in(Files([folder]), None, Making(), Imported())
+    found = found_in(Files([folder]), FORMAT, Making(), Imported())
     events = [one.event.to_json() for one in found if isinstance(one, Ready)]
     with offline_app(chosen, "traces") as (app, kept):
         asyncio.run(app.agents_of_ours.traces.process(batch("claude-traces", *events)))

@@ -37,7 +37,7 @@ def test_what_is_backed_up_is_what_is_restored(tmp_path: Path) -> None:
 
 
 def test_every_remedy_that_names_a_chapter_leads_to_one(tmp_path: Path) -> None:
-    source = (Path(__file__).parents[1] / "streams" / "manifest.py").read_text("utf-8")
+    source = (Path(__file__).parents[1] / "streams" / "state" / "manifest.py").read_text("utf-8")
     assert "'Changing {key}'" in source
     for key in ("topics.prefix", "kafka.app_id", "topics.partitions"):
         assert f"\n## Changing {key}\n" in GUIDE

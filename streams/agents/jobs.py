@@ -15,7 +15,8 @@ from streams.agents.decoding import letter
 from streams.agents.services import Services
 from streams.kafka.dead_letters import explain
 from streams.kafka.publisher import Outgoing
-from streams.state.tables import WriteBuffer, write_state
+from streams.state.tables import write_state
+from streams.state.write_buffer import WriteBuffer
 from streams.transport.batch import RecordBatch
 from trainers.jobs.accumulate import BatchAccumulator, CompletedRun
 from trainers.jobs.snapshot import freeze_job

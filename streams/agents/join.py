@@ -19,7 +19,8 @@ from streams.join.state import EarlyFeedback
 from streams.kafka.consumer import Unreadable
 from streams.kafka.dead_letters import Record, attempt_of, dead_letter
 from streams.kafka.publisher import Outgoing, partition_for
-from streams.state.tables import WriteBuffer, write_state
+from streams.state.tables import write_state
+from streams.state.write_buffer import WriteBuffer
 from streams.transport.batch import RecordBatch
 from trainers.embedding import EmbeddingStats, MissingEmbeddingError, build_embedder
 from trainers.prepare import ItemFeatures, count_supplied, prepare, query_hash

@@ -9,7 +9,8 @@ from streams import topics
 from streams.agents.decoding import letter
 from streams.agents.services import Services
 from streams.kafka.publisher import Outgoing
-from streams.state.tables import WriteBuffer, write_state
+from streams.state.tables import write_state
+from streams.state.write_buffer import WriteBuffer
 from streams.transport.batch import RecordBatch
 from trainers.pairs.book import PairBook
 from trainers.pairs.funnel import Funnel

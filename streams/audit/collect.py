@@ -21,6 +21,7 @@ from schemas.errors import ConnectionFailedError
 from schemas.records import Answer
 from schemas.settings import Settings
 from streams import topics
+from streams.audit.accounts import together
 from streams.audit.disk import OnDisk, look_at
 from streams.audit.reading import Progress, TableContent, TopicReader
 from streams.kafka.admin import TopicState, topic_states
@@ -29,7 +30,6 @@ from streams.kafka.options import broker_errors
 from streams.state.web_token import bearer
 from streams.state.workers import announced, url_here
 from streams.topics import changelog
-from streams.worker.status import together
 
 WORKER_TIMEOUT_SECONDS = 5.0
 

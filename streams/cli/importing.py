@@ -14,7 +14,7 @@ from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from streams.importing import Imported
+    from streams.history.importing import Imported
 
 
 class _Scale(click.ParamType):
@@ -67,7 +67,7 @@ def import_(
 
     Example: tierstream import langfuse export/ --dry-run
     """
-    from streams.importing import decode_batch
+    from streams.history.importing import decode_batch
     from streams.imports.events import Making
     from streams.imports.registry import AUTO, formats
 

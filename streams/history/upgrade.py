@@ -197,10 +197,10 @@ async def _take_offsets(settings: Settings) -> int:
     """Let the new groups begin where the old one stopped; return the count of partitions."""
     taken = 0
     for role in topics.ROLES:
-        topics = sorted(topics.batch_topics(settings, role) - {settings.topic(topics.SCORER_LOG)})
+        inputs = sorted(topics.batch_topics(settings, role) - {settings.topic(topics.SCORER_LOG)})
         offsets = {
             tp: offset
-            for tp, offset in (await committed_offsets(settings, settings.group_id, topics)).items()
+            for tp, offset in (await committed_offsets(settings, settings.group_id, inputs)).items()
             if offset is not None
         }
         if offsets:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from pydantic import JsonValue
 from pydantic_core import from_json
@@ -50,27 +50,23 @@ class Files:
             InputError: a file cannot be read.
         """
         for path in self._paths:
-            before = self.done
-            named = f"{path.name}: " if len(self._paths) > 1 else ""
             try:
-                with ExitStack() as stack:
-                    raw = (
-                        sys.stdin.buffer.raw if str(path) == "-" else stack.enter_context(path.open("rb", buffering=0))
-                    )
-                    named_file = str(path) != "-"
-                    now = path.stat().st_mtime if named_file else time.time()
-                    written_at = datetime.fromtimestamp(now, UTC)
-                    for where, data in _pieces(raw):
-                        if named_file:
-                            self.done = before + raw.tell()
-                        for found in _records(f"{named}{where}", data, written_at):
-                            self.count += 1
-                            yield found
+                yield from self._read(path)
             except (OSError, EOFError) as error:
                 said = getattr(error, "strerror", None) or str(error)
-                raise InputError(
-                    f"{path} cannot be read: {said}", "name a file of JSON, a folder of such, or -"
-                ) from error
+                raise InputError(f"{path} cannot be read: {said}", "name a file or folder of JSON, or -") from error
+
+    def _read(self, path: Path) -> Iterator[Record | Bad]:
+        named = f"{path.name}: " if len(self._paths) > 1 else ""
+        is_file, before = str(path) != "-", self.done
+        written_at = datetime.fromtimestamp(path.stat().st_mtime if is_file else time.time(), UTC)
+        with ExitStack() as stack:
+            raw = stack.enter_context(io.FileIO(path) if is_file else io.FileIO(sys.stdin.fileno(), closefd=False))
+            for where, data in _pieces(_unpacked(raw, stack)):
+                self.done = before + raw.tell() if is_file else 0
+                for found in _records(f"{named}{where}", data, written_at):
+                    self.count += 1
+                    yield found
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -84,11 +80,15 @@ def _files_of(path: Path) -> list[Path]:
     return found
 
 
-def _pieces(raw: BinaryIO) -> Iterator[tuple[str, bytes]]:
+def _unpacked(raw: io.FileIO, stack: ExitStack) -> io.BufferedReader[Any]:
+    buffered = stack.enter_context(io.BufferedReader(raw, _PEEK))
+    if buffered.peek(2)[:2] != _GZIP:
+        return buffered
+    return stack.enter_context(io.BufferedReader(gzip.GzipFile(fileobj=buffered), _PEEK))
+
+
+def _pieces(buffered: io.BufferedReader[Any]) -> Iterator[tuple[str, bytes]]:
     """Yield the place and the bytes of each line; of the whole where it is an array or an object of several lines."""
-    buffered = io.BufferedReader(raw, _PEEK)  # type: ignore[arg-type]
-    if buffered.peek(2)[:2] == _GZIP:
-        buffered = io.BufferedReader(gzip.GzipFile(fileobj=buffered), _PEEK)  # type: ignore[arg-type]
     if _is_one_value(buffered.peek(_PEEK).removeprefix(_BOM).lstrip()):
         yield "", buffered.read().removeprefix(_BOM)
         return

@@ -71,7 +71,7 @@ def _score(record: Record, value: Mapping[str, Any]) -> Iterator[Found]:
     if kind in ("TEXT", "CORRECTION"):
         yield LeftOut(record.where, f"score_{kind.lower()}")
         return
-    said_value = value.get("string_value") if kind == "CATEGORICAL" else value.get("value")
+    said_value = value["string_value"] if kind == "CATEGORICAL" else value["value"]
     yield Score(
         record.where,
         str(value["id"]),

@@ -29,7 +29,7 @@ def _each(record: Record, value: Mapping[str, Any]) -> Iterator[Found]:
         yield Bad(record.where, "no OTLP: resourceSpans or resourceLogs is needed")
 
 
-def _told(record: Record, one: Mapping[str, Any], about: Mapping[str, Any], of_one: Any) -> Iterable[Found]:
+def _told(record: Record, one: Mapping[str, Any], about: dict[str, Any], of_one: Any) -> Iterable[Found]:
     where = f"{record.where} span {one.get('spanId') or '?'}"
     try:
         return list(of_one(where, one, about | attributes(one.get("attributes"))))

@@ -14,7 +14,7 @@ from schemas.settings import RewardSettings
 from streams.join.kept import Kept, Memory
 from streams.join.ledger import experience_of, is_ledger, ledger_of
 from streams.join.state import EarlyFeedback, JoinedExperience, Judgements, encode_answer
-from streams.state.tables import WriteBuffer
+from streams.state.write_buffer import Stored, WriteBuffer
 from streams.topics import EXPERIENCES, FEEDBACK
 from trainers.prepare import ItemFeatures
 from trainers.reward import (
@@ -64,8 +64,8 @@ class Joiner:
         self,
         settings: RewardSettings,
         retention: float,
-        experiences: WriteBuffer,
-        judgements: WriteBuffer,
+        experiences: WriteBuffer[Stored],
+        judgements: WriteBuffer[Stored],
         memory: Memory,
     ) -> None:
         self.settings = settings

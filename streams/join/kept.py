@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from streams.join.ledger import Ledgers, ledger_of
 from streams.join.recent import Recent
 from streams.join.state import EarlyFeedback, JoinedExperience, Judgements
-from streams.state.tables import WriteBuffer
+from streams.state.write_buffer import Stored, WriteBuffer
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Memory:
 class Kept:
     """The experiences of a partition and their judgements; every change goes into the overlays."""
 
-    def __init__(self, experiences: WriteBuffer, judgements: WriteBuffer, memory: Memory) -> None:
+    def __init__(self, experiences: WriteBuffer[Stored], judgements: WriteBuffer[Stored], memory: Memory) -> None:
         self.ledgers = Ledgers(judgements)
         self._experiences = experiences
         self._judgements = judgements

@@ -12,7 +12,7 @@ from collections import defaultdict
 from itertools import islice
 
 from streams.join.state import EarlyFeedback, Judgements
-from streams.state.tables import WriteBuffer
+from streams.state.write_buffer import Stored, WriteBuffer
 
 _NUL = b"\0"
 _WAITS = b"["
@@ -45,7 +45,7 @@ def experience_of(ledger: bytes) -> bytes:
 class Ledgers:
     """The ledgers of one partition, as the decisions of one batch see them."""
 
-    def __init__(self, judgements: WriteBuffer) -> None:
+    def __init__(self, judgements: WriteBuffer[Stored]) -> None:
         self._judgements = judgements
         self._entered: defaultdict[bytes, dict[bytes, bytes]] = defaultdict(dict)
         self._room = CLEAR_AT_ONCE

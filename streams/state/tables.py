@@ -24,6 +24,7 @@ from rocksdict import WriteBatch
 
 from streams.kafka.publisher import Outgoing, Publisher
 from streams.state.changelog import GENERATION, ReadChangelog
+from streams.state.write_buffer import WriteBuffer
 from streams.topics import changelog
 
 Writes = Sequence[tuple[bytes, bytes | None]]
@@ -146,41 +147,19 @@ class StateTable:
         store._db_for_partition(partition).write(batch)
 
 
-class WriteBuffer:
-    """A partition of a table as the decisions of one batch see it: their own writes over what is stored."""
-
-    def __init__(self, table: StateTable, partition: int) -> None:
-        self.table = table
-        self.partition = partition
-        self.generation = table.generation
-        self.writes: list[tuple[bytes, bytes | None]] = []
-        self._seen: dict[bytes, bytes | None] = {}
-
-    def get(self, key: bytes) -> bytes | None:
-        """Return the value of `key` after the writes so far, or None."""
-        if key not in self._seen:
-            self._seen[key] = self.table.get(self.partition, key)
-        return self._seen[key]
-
-    def set(self, key: bytes, value: bytes | None) -> None:
-        """Write `key`; None deletes it. Every write is kept, in order: what survives a crash is a prefix of them."""
-        self.writes.append((key, value))
-        self._seen[key] = value
-
-
-async def write_state(publisher: Publisher, overlays: Sequence[WriteBuffer]) -> None:
-    """Make the overlays' writes durable, one overlay after the other, each in the order of its writes.
+async def write_state(publisher: Publisher, buffers: Sequence[WriteBuffer[StateTable]]) -> None:
+    """Make the buffers' writes durable, one buffer after the other, each in the order of its writes.
 
     Raises:
-        PublishError: the changelog did not acknowledge; the local store is unchanged for that overlay and the rest.
+        PublishError: the changelog did not acknowledge; the local store is unchanged for that buffer and the rest.
         FencedError: the partition has another owner by now; likewise.
     """
-    for overlay in overlays:
-        if not overlay.writes:
+    for buffer in buffers:
+        if not buffer.writes:
             continue
-        table, partition = overlay.table, overlay.partition
-        headers = ((GENERATION, str(overlay.generation).encode()),)
-        writes, start = overlay.writes, table.next_offset(partition)
+        table, partition = buffer.table, buffer.partition
+        headers = ((GENERATION, str(buffer.generation).encode()),)
+        writes, start = buffer.writes, table.next_offset(partition)
         while writes:
             acknowledged = await publisher.publish(
                 [Outgoing(table.changelog, partition, key, value, headers) for key, value in writes]
@@ -188,6 +167,6 @@ async def write_state(publisher: Publisher, overlays: Sequence[WriteBuffer]) -> 
             end = 1 + max(receipt.offset for receipt in acknowledged)
             lost: list[bytes] = []
             if start is not None and end != start + len(writes):
-                lost = await table.overwritten(partition, start, end, overlay.generation)
+                lost = await table.overwritten(partition, start, end, buffer.generation)
             table.apply(partition, writes, end - 1)
             writes, start = [(key, table.get(partition, key)) for key in lost], end

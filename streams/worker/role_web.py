@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
-from faust.exceptions import ConsumerNotStarted
 from mode import Service
 
 from schemas.settings import WebSettings
+from streams.worker.role_app import TierstreamApp
 from streams.worker.status import status
 from streams.worker.web import Access, make_runner, metrics_response
-
-if TYPE_CHECKING:
-    from streams.worker.app import TierstreamApp
 
 
 class RoleWeb(Service):  # type: ignore[misc]
@@ -37,24 +33,6 @@ class RoleWeb(Service):  # type: ignore[misc]
     async def on_stop(self) -> None:
         """Close."""
         await self._runner.cleanup()
-
-    def not_ready(self) -> str | None:
-        """Return why the role is not ready, None where it is: a scorer that stands by is."""
-        app = self._app
-        scorer = app.agents_of_ours.scorer
-        try:
-            assigned = bool(app.consumer.assignment()) or (scorer is not None and scorer.stands_by)
-        except ConsumerNotStarted:
-            return "starting"
-        if app.rebalancing or not assigned:
-            return "waiting for partitions"
-        if scorer is not None and not (scorer.is_active or scorer.stands_by):
-            return "reading its log"
-        if not app.tables.actives_ready:
-            return "recovering tables"
-        if stalled := app.watchdog.stalled():
-            return f"no progress on {', '.join(stalled)}"
-        return None
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return metrics_response(self._app.services.metrics.registry)

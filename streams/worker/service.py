@@ -24,6 +24,7 @@ from pydantic import SecretStr
 from schemas.errors import TierstreamError
 from schemas.settings import Settings
 from streams import topics
+from streams.audit.accounts import together
 from streams.history.legacy import tell_of_old_traces
 from streams.kafka.admin import check_cluster, ensure_topics
 from streams.process import EXIT_REFUSED, log_to_stderr
@@ -37,7 +38,7 @@ from streams.topics import Role
 from streams.training.model_versions import publish_now
 from streams.worker.exposition import StateCollector, deployment_families, of_roles
 from streams.worker.observer import Observer
-from streams.worker.status import settings_in_effect, together
+from streams.worker.status import settings_in_effect
 from streams.worker.web import WorkerWeb
 
 log = logging.getLogger("tierstream")

@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 import pytest
-from streams.topics import Role
 
 from schemas.events import Experience, Feedback, PreferencePair, Trace
 from schemas.records import Answer, Joined, LogRecord, decode_log
 from schemas.settings import PairsSettings, Settings
 from streams.client import should_capture
-from streams.worker.app import TierstreamApp
+from streams.topics import Role
+from streams.worker.role_app import TierstreamApp
 from tests.streams.offline import KeptPublisher, batch, hand_over, joined, offline_app
 from tests.trainers.scorer import test_retrain
 from tests.trainers.scorer.making import HELD_OUT, LEARNED, arrival_of, entry

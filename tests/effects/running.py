@@ -18,7 +18,6 @@ from typing import Any, Self
 
 import pytest
 from aiohttp import ClientSession
-from streams.topics import ROLES, Role
 
 from schemas.config import LoadedSettings
 from schemas.errors import BrokerError, JarsUnavailableError
@@ -33,11 +32,12 @@ from streams.demo.play import demo_settings
 from streams.kafka.admin import ensure_topics
 from streams.kafka.lag import trainer_group
 from streams.kafka.options import client_options, faust_credentials
+from streams.topics import ROLES, Role
 from streams.training import service as trainer
 from streams.training.launcher import LAUNCHERS
 from streams.training.runner import Attempts
 from streams.worker import role as role_process
-from streams.worker.app import TierstreamApp
+from streams.worker.role_app import TierstreamApp
 from streams.worker.service import Roles
 from streams.worker.web import WorkerWeb
 from tests.streams.offline import offline_app, record

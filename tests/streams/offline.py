@@ -10,7 +10,6 @@ from typing import Any, Self
 import pytest
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from msgspec.structs import replace
-from streams.topics import Role
 
 from schemas.base import Event
 from schemas.records import Configure, Joined, LogRecord, ScorerEntry, encode_log
@@ -18,8 +17,10 @@ from schemas.settings import Settings
 from streams import topics
 from streams.kafka.publisher import Outgoing, Publisher, Receipt
 from streams.state.scorer_log import LogReader
+from streams.topics import Role
 from streams.transport.batch import Record, RecordBatch
-from streams.worker.app import TierstreamApp, build_app
+from streams.worker.app import build_app
+from streams.worker.role_app import TierstreamApp
 from trainers.scorer.log_settings import learning_settings
 
 

@@ -12,7 +12,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from streams.topics import TopicSpec, topic_specs
 
 from schemas.errors import TopicsError
 from schemas.events import Feedback
@@ -22,6 +21,7 @@ from streams.client import Producer
 from streams.kafka.admin import admin_client, check_cluster, ensure_topics, topic_states
 from streams.kafka.lag import PartitionLag, measure_lag
 from streams.kafka.options import client_options
+from streams.topics import TopicSpec, topic_specs
 
 pytestmark = pytest.mark.live
 

@@ -14,7 +14,8 @@ from faust.types import TP
 from schemas.settings import Settings
 from streams.kafka.publisher import Outgoing, Publisher, Receipt
 from streams.state.changelog import GENERATION
-from streams.state.tables import FencedError, StateTable, WriteBuffer, write_state
+from streams.state.tables import FencedError, StateTable, write_state
+from streams.state.write_buffer import WriteBuffer
 from tests.streams.offline import offline_app
 
 

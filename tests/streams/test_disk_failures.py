@@ -10,7 +10,7 @@ import pytest
 
 from schemas.errors import disk_failure
 from streams.cli.main import cli, main
-from streams.worker import app
+from streams.worker import role_app
 
 
 def full(name: str | None = None) -> OSError:
@@ -49,12 +49,12 @@ def test_a_worker_ends_unacknowledged_and_says_why(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     codes: list[int] = []
-    monkeypatch.setattr(app.os, "_exit", codes.append)
-    monkeypatch.setattr(app.logging, "shutdown", lambda: None)
+    monkeypatch.setattr(role_app.os, "_exit", codes.append)
+    monkeypatch.setattr(role_app.logging, "shutdown", lambda: None)
     with caplog.at_level(logging.CRITICAL):
-        app.crash_without_ack("store-traces on claude-traces[2]", full())
+        role_app.crash_without_ack("store-traces on claude-traces[2]", full())
     [record] = caplog.records
-    assert codes == [app.EXIT_UNRECOVERABLE]
+    assert codes == [role_app.EXIT_UNRECOVERABLE]
     assert record.exc_info is None
     assert "store-traces on claude-traces[2] failed" in record.getMessage()
     assert record.getMessage().endswith(": No space left on device; free room where data_dir and state_dir are")

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from schemas.records import Arrival, Configure, ScorerEntry
 from schemas.settings import Settings
 from streams.state.features import FeatureStore
-from streams.worker.app import TierstreamApp
+from streams.worker.role_app import TierstreamApp
 from tests.streams.offline import hand_over, joined, offline_app, travelling
 from tests.trainers.scorer.making import arrival_of, entry
 from trainers.scorer.log_settings import learning_settings

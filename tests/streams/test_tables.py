@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from schemas.settings import Settings
 from streams.kafka.publisher import PublishError
-from streams.state.tables import StateTable, WriteBuffer, write_state
+from streams.state.tables import StateTable, write_state
+from streams.state.write_buffer import WriteBuffer
 from tests.streams.offline import KeptPublisher, offline_app
 
 NAMES = ("experiences", "judgements")

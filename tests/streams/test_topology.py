@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from schemas.settings import Settings
-from streams import topology
+from streams import topics, topology
 from streams.agents import Agents
 from streams.contract import CONTRACTS
 from streams.kafka.admin import TopicState
 from streams.kafka.lag import watched
-from streams.topology import ROLES, Role
+from streams.topics import ROLES, Role
 from tests.streams.offline import offline_app
 
 WITH_OUR_CODE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -98,7 +98,7 @@ def settings(tmp_path: Any) -> Settings:
     ],
 )
 def test_a_topic_is_fit_where_every_config_that_matters_is_in_effect(found: dict[str, str], condition: str) -> None:
-    spec = next(spec for spec in topology.topic_specs(Settings()) if spec.name == "feedback")
+    spec = next(spec for spec in topics.topic_specs(Settings()) if spec.name == "feedback")
     state = TopicState(spec, spec.partitions, found)
     assert state.condition == condition
     assert (state.fault is None) == (condition == "ok")
@@ -108,13 +108,13 @@ def test_a_topic_is_fit_where_every_config_that_matters_is_in_effect(found: dict
 
 
 def test_topics_are_pinned_with_prefix_partitions_and_configs(settings: Settings) -> None:
-    specs = topology.topic_specs(settings)
+    specs = topics.topic_specs(settings)
     assert {spec.name: (spec.partitions, dict(spec.configs)) for spec in specs} == PINNED
     assert len(specs) == len(PINNED)
 
 
 def test_events_are_kept_forever_unless_set_otherwise() -> None:
-    kept = {spec.name: spec.configs.get("retention.ms") for spec in topology.topic_specs(Settings())}
+    kept = {spec.name: spec.configs.get("retention.ms") for spec in topics.topic_specs(Settings())}
     assert {name for name, retention in kept.items() if retention not in ("-1", None)} == {"join-ticks"}
 
 
@@ -160,16 +160,16 @@ def test_every_batch_topic_is_bound_once(settings: Settings, role: Role) -> None
         topology.connect(Recorder(), app.agents_of_ours)  # type: ignore[arg-type]
         ours = [getattr(app.agents_of_ours, name) for name in Agents.__dataclass_fields__]
         assert set(bodies) == {agent.process for agent in ours if agent}
-        assert app.transport_options.batch_topics == topology.batch_topics(settings, role)
-    assert bound == dict.fromkeys(topology.batch_topics(settings, role), 1)
+        assert app.transport_options.batch_topics == topics.batch_topics(settings, role)
+    assert bound == dict.fromkeys(topics.batch_topics(settings, role), 1)
     assert bound.keys() <= PINNED.keys()
 
 
 def test_no_topic_is_read_by_two_roles_and_only_topics_connect_them(settings: Settings) -> None:
-    read = Counter(name for role in ROLES for name in topology.batch_topics(settings, role))
+    read = Counter(name for role in ROLES for name in topics.batch_topics(settings, role))
     assert set(read.values()) == {1}
     assert watched(settings) == {
-        **{f"p-group-{role}": sorted(topology.batch_topics(settings, role)) for role in ROLES},
+        **{f"p-group-{role}": sorted(topics.batch_topics(settings, role)) for role in ROLES},
         "p-group-trainer": ["p-training-jobs"],
     }
 
@@ -201,7 +201,7 @@ def test_a_table_has_the_partitions_of_its_agents_input(settings: Settings, role
             table: PINNED[topic][0] for table, topic in TABLES[role].items()
         }
     for table, topic in TABLES[role].items():
-        assert PINNED[topology.changelog(settings, table)][0] == PINNED[topic][0]
+        assert PINNED[topics.changelog(settings, table)][0] == PINNED[topic][0]
 
 
 def test_every_public_topic_has_a_contract(settings: Settings) -> None:
@@ -218,4 +218,4 @@ def test_the_map_is_read_in_one_go_and_names_every_role_and_agent() -> None:
 
 
 def test_tier_1_comes_first() -> None:
-    assert topology.TIER_1 == ("join", "scorer")
+    assert topics.TIER_1 == ("join", "scorer")

@@ -15,10 +15,10 @@ import pytest
 from aiohttp import ClientSession, CookieJar
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Gauge
-from streams.topics import Role
 
 from schemas.settings import Settings
-from streams.worker.app import TierstreamApp
+from streams.topics import Role
+from streams.worker.role_app import TierstreamApp
 from streams.worker.role_web import RoleWeb
 from streams.worker.web import WorkerWeb
 from tests.streams.offline import offline_app

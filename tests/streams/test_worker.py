@@ -18,13 +18,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from schemas.errors import TierstreamError
 from schemas.settings import Settings
+from streams.audit.accounts import together
 from streams.process import EXIT_REFUSED
 from streams.stack.supervisor import RESTARTS
 from streams.state.workers import announce, announced
 from streams.worker.exposition import of_roles
 from streams.worker.role import EXIT_DRAIN_TIMEOUT
 from streams.worker.service import RoleProcess, Roles
-from streams.worker.status import together
 from tests.trainers.scorer.making import scorer_after
 from trainers.pairs.funnel import empty_funnel
 from trainers.scorer.checkpoint import CheckpointStore
@@ -67,9 +67,10 @@ def ends_with(code: int) -> str:
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return what sets the program of every role: a role is `-m streams.worker.role`, which is found here first."""
-    package = tmp_path / "streams"
-    package.mkdir()
-    (package / "__init__.py").touch()
+    package = tmp_path / "streams" / "worker"
+    package.mkdir(parents=True)
+    for folder in (package.parent, package):
+        (folder / "__init__.py").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 

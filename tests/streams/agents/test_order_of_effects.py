@@ -12,7 +12,7 @@ from schemas.events import Experience, Feedback, PreferencePair
 from schemas.settings import Settings
 from streams import topics
 from streams.transport.batch import RecordBatch
-from streams.worker.app import TierstreamApp
+from streams.worker.role_app import TierstreamApp
 from tests.contract.test_contract import V1
 from tests.streams.agents.test_traces import trace
 from tests.streams.offline import KeptPublisher, batch, offline_app, record

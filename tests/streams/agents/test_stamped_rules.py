@@ -6,7 +6,7 @@ from pathlib import Path
 
 from schemas.events import Trace
 from schemas.settings import Settings
-from streams.worker.app import TierstreamApp
+from streams.worker.role_app import TierstreamApp
 from tests.effects.learning import trace, work
 from tests.streams.offline import batch
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from anthropic.types import Message, TextBlock, Usage
-from streams.topics import topic_specs
 
 from schemas.errors import ConnectionFailedError, TopicsError
 from schemas.events import Experience, Feedback, ModelVersion, ScoreUpdate, Trace
 from schemas.settings import Settings
 from streams.client import AsyncClient, Client, Producer, follow
 from streams.kafka.admin import ensure_topics
+from streams.topics import topic_specs
 
 pytestmark = pytest.mark.live
 

@@ -10,7 +10,7 @@ from schemas.records import Answer, ScorerEntry
 from schemas.settings import RewardSettings, ScorerSettings
 from streams.join.decide import Joiner
 from streams.join.kept import Memory
-from streams.state.tables import WriteBuffer
+from streams.state.write_buffer import WriteBuffer
 from trainers.embedding import build_embedder
 from trainers.prepare import prepare, query_hash
 from trainers.scorer.entries import Origins

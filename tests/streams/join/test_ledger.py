@@ -16,7 +16,7 @@ from streams.join import decide, ledger
 from streams.join.expiry import ExpiryIndex
 from streams.join.kept import Kept, Memory
 from streams.join.state import Judgements
-from streams.state.tables import WriteBuffer
+from streams.state.write_buffer import WriteBuffer
 from tests.streams.join.partition import EMBEDDER, RETENTION, Partition, applied, experience, feedback
 from trainers.prepare import prepare, query_hash
 from trainers.reward import Judgement, is_newer, item_judgements, item_rewards, judge_answer

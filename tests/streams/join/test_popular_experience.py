@@ -16,7 +16,7 @@ from schemas.records import Joined, ScorerEntry, decode_log
 from schemas.settings import Settings
 from streams import topics
 from streams.join.decide import MAX_EARLY
-from streams.worker.app import TierstreamApp
+from streams.worker.role_app import TierstreamApp
 from tests.streams.offline import KeptPublisher, batch, offline_app
 
 POPULAR = Experience.model_validate(

@@ -17,7 +17,8 @@ from streams.cli.main import cli
 from tests.live import Deployment
 
 DOCS = Path(__file__).parents[2] / "docs"
-GUIDES = ("quickstart", "producers", "consumers", "operators")
+PAGES = sorted([str(path.relative_to(DOCS.parent)) for path in DOCS.rglob("*.md")] + ["README.md"])
+GUIDES = ("quickstart", "producers", "consumers", "operations")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 EXIT = re.compile(r"\s+# exit (\d)$")
 
@@ -27,17 +28,26 @@ def test_configuration_reference_is_the_settings() -> None:
     assert (DOCS / "configuration.md").read_text() == reference(), remedy
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+@pytest.mark.parametrize("page", PAGES)
 def test_every_command_that_a_page_names_exists(page: str) -> None:
-    text = (DOCS / page).read_text()
+    text = (DOCS.parent / page).read_text()
     named = set(re.findall(r"tierstream ([a-z][a-z-]+)", text.replace("`tierstream` is", "")))
     assert named <= set(cli.commands), named - set(cli.commands)
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+@pytest.mark.parametrize("page", PAGES)
 def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (DOCS / page).read_text())
-    assert [link for link in links if "://" not in link and not (DOCS / link).exists()] == []
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (DOCS.parent / page).read_text())
+    assert [link for link in links if "://" not in link and not ((DOCS.parent / page).parent / link).exists()] == []
+
+
+def test_the_index_of_decisions_has_each_with_its_status() -> None:
+    records = {path.name: path.read_text().splitlines() for path in DOCS.glob("decisions/0*.md")}
+    index = (DOCS / "decisions" / "README.md").read_text()
+    assert set(re.findall(r"\]\((0[^)]+)\) \|", index)) == set(records)
+    for name, (title, _, status, *_) in records.items():
+        assert title.startswith(f"# {int(name[:4])}. "), name
+        assert re.match(r"Status: (accepted|superseded)", status), name
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+):(\d{1,5})")
 _LAST_PORT = 65535
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s,/]+")
 
 _UNIT_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*(ms|s|m|h|d|)")
@@ -49,6 +50,21 @@ Servers = Annotated[
     ),
 ]
 """Brokers as clients take them."""
+
+
+def _origins(value: str) -> str:
+    for origin in value.split(",") if value else ():
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin!r} is no origin: write it as a browser does, https://app.example.org")
+    return value
+
+
+Origins = Annotated[
+    str,
+    AfterValidator(_origins),
+    WithJsonSchema({"type": "string", "description": "SCHEME://HOST[:PORT], several with commas between"}),
+]
+"""Origins of web pages."""
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 """Seconds; in files and variables also `"7d"`, `"90s"`, `"250ms"`."""

@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from schemas.base import StrictModel
 from schemas.job_settings import JobsSettings
-from schemas.setting_types import Duration, Name, Probability, Retention, Servers, Wait
+from schemas.setting_types import Duration, Name, Origins, Probability, Retention, Servers, Wait
 
 
 def is_loopback(host: str) -> bool:
@@ -251,6 +251,17 @@ class WebSettings(StrictModel):
         return self
 
 
+class IntakeSettings(StrictModel):
+    """Events that are posted to the worker's web server, under `/v1/`."""
+
+    events_per_second: float = Field(default=5000.0, gt=0)
+    """Events that are taken in one second, over all that post; a batch beyond it is refused with 429."""
+    max_body_kib: int = Field(default=4096, ge=1, le=65536)
+    """Largest body, unpacked."""
+    cors_origins: Origins = ""
+    """Origins whose pages may post from a browser, with commas between; none but the worker's own by default."""
+
+
 class BrokerSettings(StrictModel):
     """The embedded broker of `up` and `broker`."""
 
@@ -301,6 +312,7 @@ class Settings(StrictModel):
     demo: DemoSettings = DemoSettings()
     retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()
+    intake: IntakeSettings = IntakeSettings()
     broker: BrokerSettings = BrokerSettings()
     stream: StreamSettings = StreamSettings()
 

@@ -53,6 +53,16 @@ PRODUCIBLE = (topics.EXPERIENCES, topics.FEEDBACK, topics.TRACES)
 """Topics that the outside writes."""
 
 
+INTAKE_PATHS: Mapping[str, str] = {
+    "/v1/experiences": topics.EXPERIENCES,
+    "/v1/feedback": topics.FEEDBACK,
+    "/v1/traces": topics.TRACES,
+}
+"""Where the worker's web server takes events of a topic."""
+OTLP_PATH = "/v1/otlp/traces"
+JSON_LINES = ("application/x-ndjson", "application/jsonl")
+
+
 def json_schema(event: type[Event]) -> dict[str, Any]:
     """Return the JSON Schema of an event as producers write it."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **event.model_json_schema()}
@@ -90,3 +100,58 @@ def asyncapi(settings: Settings) -> dict[str, Any]:
         "operations": operations,
         "components": {"messages": messages, "schemas": schemas["$defs"]},
     }
+
+
+def openapi(settings: Settings) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of the worker's intake under these settings."""
+    sent = [(CONTRACTS[topic].event, "validation") for topic in INTAKE_PATHS.values()]
+    _, schemas = models_json_schema(sent, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    paths = {path: {"post": _post(CONTRACTS[topic].event)} for path, topic in INTAKE_PATHS.items()}
+    spans = {"type": "object", "properties": {"resourceSpans": {"type": "array", "items": {"type": "object"}}}}
+    paths[OTLP_PATH] = {
+        "post": {
+            "operationId": "take-otlp",
+            "summary": "Take an OTLP export in JSON: calls of models by the GenAI semantic conventions",
+            "requestBody": {"required": True, "content": {"application/json": {"schema": spans}}},
+            "responses": {"200": _answer("Acknowledged by the broker", {"type": "object"}), **_refusals()},
+        }
+    }
+    refused = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
+    bearer = {"type": "http", "scheme": "bearer", "description": "web.token, where one is set"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tierstream intake", "version": "1", "license": {"name": "Apache-2.0"}},
+        "servers": [{"url": f"http://{settings.web.host}:{settings.web.port}"}],
+        "security": [{}, {"bearer": []}],
+        "paths": paths,
+        "components": {"schemas": {**schemas["$defs"], "Refused": refused}, "securitySchemes": {"bearer": bearer}},
+    }
+
+
+def _post(event: type[Event]) -> dict[str, Any]:
+    one = {"$ref": f"#/components/schemas/{event.__name__}"}
+    lines = {kind: {"schema": {"type": "string", "description": "One JSON object a line"}} for kind in JSON_LINES}
+    accepted = {"type": "object", "properties": {"accepted": {"type": "integer"}}, "required": ["accepted"]}
+    return {
+        "operationId": f"take-{event.__name__.lower()}",
+        "summary": f"Take one {event.__name__.lower()}, or JSON lines of them; a known id changes nothing",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": one}, **lines}},
+        "responses": {"202": _answer("Acknowledged by the broker", accepted), **_refusals()},
+    }
+
+
+def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _refusals() -> dict[str, Any]:
+    told = {
+        "400": "No event of this form: `error` names the field",
+        "401": "No token, or another one",
+        "403": "An origin that is not allowed, or, without a token, another name than localhost",
+        "413": "The body is larger than intake.max_body_kib",
+        "415": "Another content type",
+        "429": "More than intake.events_per_second",
+        "503": "The broker has not acknowledged: send it again",
+    }
+    return {code: _answer(text, {"$ref": "#/components/schemas/Refused"}) for code, text in told.items()}

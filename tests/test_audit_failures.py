@@ -34,13 +34,18 @@ from schemas.errors import ArchitectureMismatchError
 from schemas.events import Experience, Feedback, Trace
 from schemas.records import Answer
 from schemas.settings import Settings
-from streams.history.legacy import import_legacy_traces
+from streams.history.importing import Imported, found_in
+from streams.history.legacy import tell_of_old_traces
+from streams.imports.events import Making
+from streams.imports.files import Files
+from streams.imports.found import Ready
+from streams.imports.tierstream import FORMAT
 from streams.transport.batch import RecordBatch
 from streams.worker.app import build_app
 from streams.worker.role_app import TierstreamApp
 from tests.effects.learning import trace
 from tests.scenarios.audit_day import write_legacy_traces
-from tests.streams.offline import KeptPublisher, batch, hand_over, joined, offline_app, record
+from tests.streams.offline import batch, hand_over, joined, offline_app, record
 from tests.test_every_setting_has_an_effect import EFFECTS
 from tests.trainers.scorer.making import arrival_of, entry
 from trainers.scorer.network import ScorerNetwork
@@ -175,31 +180,28 @@ def test_one_class_writes_and_reads_and_no_other_module_knows_the_files() -> Non
     assert knowing == {"trainers/traces/store.py"}
 
 
-def test_the_two_traces_of_the_replaced_system_come_in_through_the_stream_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_two_traces_of_the_replaced_system_are_told_of_until_they_are_imported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line each in `traces.jsonl`, and a third as a file of its own: both forms were in use."""
-    write_legacy_traces(tmp_path / "traces")
+    folder = tmp_path / "traces"
+    write_legacy_traces(folder)
     single = {"id": "single", "query": "why", "reasoning": "hm", "answer": "so", "usage": {"output_tokens": 5}}
-    (tmp_path / "traces" / "2026-02-08.json").write_text(json.dumps(single))
+    (folder / "2026-02-08.json").write_text(json.dumps(single))
     chosen = in_memory(tmp_path)
-    published = KeptPublisher({})
-
-    async def nothing() -> None:
-        return None
-
-    monkeypatch.setattr(published, "start", nothing)
-    monkeypatch.setattr(published, "stop", nothing)
-    monkeypatch.setattr("streams.history.legacy.Publisher", lambda options: published)
-    assert asyncio.run(import_legacy_traces(chosen)) == 3
+    assert tell_of_old_traces(chosen) == 3
+    assert "3 traces of the replaced system are not in the stream" in caplog.text
+    assert f"tierstream import tierstream {folder}/traces.jsonl {folder}/2026-02-08.json" in caplog.text
+    found = found_in(Files([folder]), FORMAT, Making(), Imported())
+    events = [one.event.to_json() for one in found if isinstance(one, Ready)]
     with offline_app(chosen, "traces") as (app, kept):
-        asyncio.run(app.agents_of_ours.traces.process(batch("claude-traces", *published.values("claude-traces"))))
+        asyncio.run(app.agents_of_ours.traces.process(batch("claude-traces", *events)))
         eligible = [Trace.from_json(value).output_tokens for value in kept.values("eligible-traces")]
     assert sorted(eligible, key=str) == [5, 504]
-    stored = list(TraceStore(tmp_path / "traces").read())
+    stored = list(TraceStore(folder).read())
     assert sorted(one.trace.output_tokens or 0 for one in stored) == [5, 504, 679]
     assert {one.partition for one in stored} == {0}
-    assert asyncio.run(import_legacy_traces(chosen)) == 0
+    assert tell_of_old_traces(chosen) == 0
 
 
 # 3. No event and no answer goes without a counted reason

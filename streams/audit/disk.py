@@ -9,6 +9,7 @@ from typing import Any
 
 from schemas.events import ModelTier
 from schemas.settings import Settings
+from streams.history.legacy import old_traces
 from streams.training.jobs_on_disk import job_folders, job_on_disk, read_json
 from trainers.scorer.checkpoint_file import CheckpointFile, newest_file
 from trainers.traces.store import StoredTrace, TraceStore
@@ -54,18 +55,21 @@ def look_at(settings: Settings) -> OnDisk:
 
     Raises:
         OSError: a file that is there cannot be read.
+        InputError: the same, of an old trace file.
     """
     folder = Path(settings.data_dir)
     checkpoint, refused = newest_file(folder / "scorer")
     traces = TraceStore(folder / "traces")
-    stored = tuple(traces.read())
+    stored = {one.trace.trace_id: one for one in traces.read()}
+    old, skipped = old_traces(traces)
+    stored |= {one.trace.trace_id: one for one in old if one.trace.trace_id not in stored}
     versions = VersionStore(folder)
     return OnDisk(
         folder=folder,
         checkpoint=checkpoint,
         checkpoints_refused=tuple(refused),
-        traces=stored,
-        traces_skipped=dict(traces.skipped),
+        traces=tuple(stored.values()),
+        traces_skipped=dict(traces.skipped + skipped),
         jobs={path.name: job for path in job_folders(folder) if (job := job_on_disk(path)) is not None},
         versions={tier: list(_versions(versions, tier)) for tier in TIERS},
         in_use={tier: found for tier in TIERS if (found := _in_use(versions, tier))},

@@ -227,7 +227,7 @@ def _traces(report: Report, found: Collected) -> Iterator[Finding]:
     if found.broker is not None and traces["not_seen"]:
         severity: Severity = "critical" if report.deployment["workers"] else "warning"
         text = f"{traces['not_seen']} of {traces['on_disk']} traces on disk are not in the stream"
-        yield Finding(severity, "traces_unseen", text, "start a worker: it takes old trace files in")
+        yield Finding(severity, "traces_unseen", text, f"tierstream import tierstream {found.disk.folder / 'traces'}")
     if traces["skipped_lines"]:
         told = ", ".join(f"{count} in {name}" for name, count in traces["skipped_lines"].items())
         yield Finding("warning", "trace_lines_unreadable", f"lines that are no trace: {told}", "look at these files")

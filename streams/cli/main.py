@@ -13,6 +13,7 @@ from schemas.errors import TierstreamError, disk_failure
 from streams.cli import (
     audit,
     dead_letters,
+    importing,
     jobs,
     lag,
     models,
@@ -48,6 +49,7 @@ MODULES = (
     topics,
     upgrade,
     dead_letters,
+    importing,
     jobs,
     prune,
     train,

@@ -18,9 +18,12 @@ from streams.cli.tables import print_table
 @click.argument("event", required=False)
 @click.option("--json-schema", "folder", metavar="DIR", type=click.Path(path_type=Path), help="Write a file an event.")
 @click.option("--asyncapi", metavar="FILE", type=click.Path(path_type=Path), help="Write the AsyncAPI 3 document.")
+@click.option("--openapi", metavar="FILE", type=click.Path(path_type=Path), help="Write the intake's OpenAPI document.")
 @settings_options(broker=False)
-def schema(loaded: LoadedSettings, event: str | None, folder: Path | None, asyncapi: Path | None) -> None:
-    """Print the JSON Schema of EVENT, or of all events by name, or write them and the AsyncAPI document.
+def schema(
+    loaded: LoadedSettings, event: str | None, folder: Path | None, asyncapi: Path | None, openapi: Path | None
+) -> None:
+    """Print the JSON Schema of EVENT, or of all events by name, or write them and the documents of topics and intake.
 
     Example: tierstream schema Feedback
     """
@@ -34,7 +37,9 @@ def schema(loaded: LoadedSettings, event: str | None, folder: Path | None, async
             _write(folder / f"{name}.json", content)
     if asyncapi is not None:
         _write(asyncapi, contract.asyncapi(loaded.settings))
-    if folder is None and asyncapi is None:
+    if openapi is not None:
+        _write(openapi, contract.openapi(loaded.settings))
+    if folder is None and asyncapi is None and openapi is None:
         click.echo(json.dumps(chosen if event is None else chosen[event], indent=2))
 
 

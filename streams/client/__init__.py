@@ -16,7 +16,8 @@ Example::
 
 from schemas.events import Experience, Feedback, ModelVersion, ScoreUpdate, Trace
 from streams.client.aio import AsyncClient, load_settings
-from streams.client.capture import CAPTURE_VARIABLE, CaptureError, Redact, should_capture, to_trace
+from streams.client.capture import CAPTURE_VARIABLE, Redact, should_capture, to_trace
+from streams.client.capture import stats as capture_stats
 from streams.client.producer import Producer, Receipt
 from streams.client.reading import Freshness, follow
 from streams.client.sync import Client
@@ -24,7 +25,6 @@ from streams.client.sync import Client
 __all__ = [
     "CAPTURE_VARIABLE",
     "AsyncClient",
-    "CaptureError",
     "Client",
     "Experience",
     "Feedback",
@@ -35,6 +35,7 @@ __all__ = [
     "Redact",
     "ScoreUpdate",
     "Trace",
+    "capture_stats",
     "follow",
     "load_settings",
     "should_capture",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from pathlib import Path
@@ -15,13 +14,12 @@ from schemas.config import load
 from schemas.events import ModelVersion, ScoreUpdate, Trace
 from schemas.settings import Settings
 from streams import topics
-from streams.client.capture import CaptureError, Redact, should_capture, to_trace
+from streams.client.capture import Redact, drawn, to_trace
 from streams.client.producer import MAX_IN_FLIGHT, Producer, Receipt
 from streams.client.reading import Freshness, Start, follow
 from streams.contract import CONTRACTS, PRODUCIBLE
+from streams.imports.messages import part
 from streams.kafka.options import broker_errors
-
-log = logging.getLogger("tierstream.client")
 
 _TOPIC_OF: Mapping[type[Event], str] = {CONTRACTS[topic].event: topic for topic in PRODUCIBLE}
 
@@ -113,22 +111,18 @@ class AsyncClient:
         """Publish a model's response as a trace, where the capture policy says so.
 
         Args:
-            response: an Anthropic SDK `Message`.
-            about: as `to_trace` takes them: `messages`, `kind`, `system`, `latency_seconds`, `confidence`,
-                `experience_id`.
+            response: a `Message` of Anthropic's SDK, or its JSON.
+            about: as `to_trace` takes it: `messages` or `request`, and more.
 
         Returns:
-            The trace as it was handed over, or None where the call is not captured; nothing is built then. A call that
-            no trace can be made of is logged and not captured: the answer that is being served matters more.
+            The trace as it was handed over, or None where the call is not captured, for a reason that `capture_stats`
+            counts: nothing is built then where the policy says no.
         """
-        try:
-            if not should_capture(str(response.id), about.get("confidence"), self.settings, os.environ):
-                return None
-            trace = to_trace(response, redact=self._redact, **about)
-        except (CaptureError, AttributeError) as error:
-            log.warning("a call was not captured: %s", error)
+        if not drawn(str(part(response, "id")), about.get("confidence"), self.settings, os.environ):
             return None
-        await self.submit(trace)
+        trace = to_trace(response, redact=self._redact, **about)
+        if trace is not None:
+            await self.submit(trace)
         return trace
 
     async def score_updates(

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas.errors import TierstreamError
 from schemas.events import Trace, flat_prompt
 from schemas.settings import Settings
+from streams.imports.anthropic import message_fields
+
+log = logging.getLogger("tierstream.client")
 
 CAPTURE_VARIABLE = "ENABLE_TIER3_CAPTURE"
 
 Redact = Callable[[str], str]
 """Takes a text and returns what of it may leave the process."""
 
+_TEXTS = ("prompt", "system", "thinking", "response")
+_counts: Counter[str] = Counter()
 
-class CaptureError(TierstreamError):
-    """A response cannot be made into a trace."""
+
+def stats() -> dict[str, int]:
+    """Return what became of the calls that this process handed over, by outcome: `captured`, or why not.
+
+    `off` (`ENABLE_TIER3_CAPTURE` is not true), `not_drawn` (beyond `traces.capture_rate`), `no_trace` (nothing a trace
+    can be made of; the log says why).
+    """
+    return dict(_counts)
 
 
 def should_capture(trace_id: str, confidence: float | None, settings: Settings, environ: Mapping[str, str]) -> bool:
@@ -36,105 +47,67 @@ def should_capture(trace_id: str, confidence: float | None, settings: Settings, 
     return int.from_bytes(digest, "big") < settings.traces.capture_rate * 2**64
 
 
+def drawn(trace_id: str, confidence: float | None, settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Tell whether a call is to be captured, as `should_capture`, and count it where it is not."""
+    wanted = should_capture(trace_id, confidence, settings, environ)
+    if not wanted:
+        _counts["not_drawn" if environ.get(CAPTURE_VARIABLE, "").lower() == "true" else "off"] += 1
+    return wanted
+
+
 def to_trace(
     response: Any,
     *,
-    messages: str | Sequence[Any],
+    messages: str | Sequence[Any] | None = None,
+    request: Mapping[str, Any] | None = None,
     kind: str = "user_query",
     system: str | Sequence[Any] | None = None,
+    timestamp: datetime | None = None,
     latency_seconds: float | None = None,
     confidence: float | None = None,
     experience_id: str | None = None,
     redact: Redact | None = None,
-) -> Trace:
-    """Make a trace of a response of the Anthropic SDK (a `Message`, or a stream's final one).
+) -> Trace | None:
+    """Make a trace of a response of Anthropic's Messages API, as it comes or as it was logged.
 
     Args:
-        response: has `id`, `model`, `content` (blocks), `usage` and `stop_reason`.
+        response: a `Message` of the SDK, a stream's final one, or its JSON.
         messages: the prompt, or the request's `messages`, with mappings or the SDK's own objects in them; of several
             the trace keeps the turns, and a prompt in which each has its role before it.
+        request: the request as it was logged, in place of `messages` and `system`.
         kind: what the call was for.
         system: the request's `system`.
+        timestamp: when the call was made; now by default.
         latency_seconds: duration of the call.
         confidence: the assistant's own, 0 to 1.
         experience_id: the experience that the call led to.
-        redact: applied to prompt, system, thinking and answer.
+        redact: applied to prompt, system, thinking, answer and every turn.
 
-    Raises:
-        CaptureError: the response is not of this form, or a field is too long for a trace.
+    Returns:
+        The trace; None where none can be made of the call, which is logged and counted (`stats`): what a caller does
+        next matters more to it.
     """
-    clean = redact or (lambda text: text)
     try:
-        blocks = response.content
-        thinking = [text for block in blocks if _kind(block) == "thinking" if (text := str(_part(block, "thinking")))]
-        hidden = any(_kind(block) == "thinking" for block in blocks)
-        redacted = sum(_kind(block) == "redacted_thinking" for block in blocks)
-        turns = None if isinstance(messages, str) else _turns(messages, clean)
-        fields = {
-            "trace_id": response.id,
-            "timestamp": datetime.now(UTC),
+        told = request or {}
+        asked = messages if messages is not None else told["messages"]
+        fields = message_fields(response, asked, system or told.get("system")) | {
+            "timestamp": timestamp or datetime.now(UTC),
             "kind": kind,
-            "prompt": clean(str(messages)) if turns is None else flat_prompt(turns),
-            "messages": turns if turns is not None and len(turns) > 1 else None,
-            "system": None if system is None else clean(_text(system)),
-            "thinking": clean("\n\n".join(thinking)) if thinking else None,
-            "thinking_omitted": True if hidden and not thinking else None,
-            "redacted_thinking": redacted or None,
-            "response": clean("\n".join(_block(block) for block in blocks if _kind(block) in _ANSWERS)),
-            "model": str(response.model),
-            "input_tokens": _input_tokens(response.usage),
-            "output_tokens": response.usage.output_tokens,
             "latency_seconds": latency_seconds,
             "confidence": confidence,
-            "stop_reason": response.stop_reason,
             "experience_id": experience_id,
         }
-        return Trace.model_validate(fields)
+        trace = Trace.model_validate(fields if redact is None else _redacted(fields, redact))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         line = " ".join(str(error).split())[:300]
-        raise CaptureError(f"no trace can be made of {type(response).__name__}: {line}", "hand in a Message") from error
+        log.warning("no trace can be made of %s: %s", type(response).__name__, line)
+        _counts["no_trace"] += 1
+        return None
+    _counts["captured"] += 1
+    return trace
 
 
-_ANSWERS = ("text", "tool_use")
-_NOT_SENT_AGAIN = ("thinking", "redacted_thinking")
-
-
-def _input_tokens(usage: Any) -> int:
-    """Return all tokens of the prompt: those that were read from a cache or written to it are counted apart."""
-    cached = [getattr(usage, f"cache_{name}_input_tokens", None) or 0 for name in ("creation", "read")]
-    return int(usage.input_tokens) + sum(cached)
-
-
-def _turns(messages: Sequence[Any], clean: Redact) -> list[dict[str, str]]:
-    """Return the request's messages as turns of text; one that says nothing but past reasoning is left out."""
-    turns = [{"role": str(_part(one, "role")), "content": clean(_text(_part(one, "content")))} for one in messages]
-    return [turn for turn in turns if turn["content"]]
-
-
-def _text(content: Any) -> str:
-    """Return a request's content as text: a string, or blocks, as mappings or as the SDK's own objects."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(_block(block) for block in content or () if _kind(block) not in _NOT_SENT_AGAIN)
-
-
-def _block(block: Any) -> str:
-    """Return a block as text: a call as JSON, a result as what came back; one without text is named."""
-    kind = _kind(block)
-    if kind == "text":
-        return str(_part(block, "text"))
-    if kind == "tool_use":
-        return json.dumps({"tool": _part(block, "name"), "input": _part(block, "input")}, ensure_ascii=False)
-    if kind == "tool_result":
-        return _text(_part(block, "content"))
-    return f"[{kind}]"
-
-
-def _kind(block: Any) -> str:
-    return str(_part(block, "type"))
-
-
-def _part(thing: Any, name: str) -> Any:
-    """Return a field of a mapping or of an object of the SDK; empty text where it has none."""
-    found = thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)
-    return "" if found is None else found
+def _redacted(fields: dict[str, Any], redact: Redact) -> dict[str, Any]:
+    clean = {name: redact(fields[name]) for name in _TEXTS if name in fields}
+    turns = [{**turn, "content": redact(turn["content"])} for turn in fields.get("messages", ())]
+    return fields | clean | ({"messages": turns, "prompt": flat_prompt(turns)} if turns else {})

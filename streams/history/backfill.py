@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from schemas.base import Event
 from schemas.settings import Settings
 from streams.client import Producer
+from streams.client.aio import topic_of
 from streams.contract import CONTRACTS
 from streams.kafka.dead_letters import explain
 from streams.kafka.log_range import LogRange, TimeRange
@@ -109,7 +110,7 @@ def _recorded(where: str, value: bytes, model: type[Event], done: int, total: in
 
 async def replay(
     source: AsyncIterator[Recorded],
-    topic: str,
+    topic: str | None,
     destination: Settings | None,
     *,
     rate: float | None,
@@ -119,8 +120,8 @@ async def replay(
     """Publish what `source` yields.
 
     Args:
-        source: recorded events of the topic.
-        topic: name without the prefix.
+        source: recorded events.
+        topic: name without the prefix; None publishes each event to its own.
         destination: settings of the deployment that gets them; None counts only.
         rate: at most so many events a second.
         on_bad: takes the place of a record that is no event, and the reason.
@@ -141,7 +142,7 @@ async def replay(
         async for event in _good(source, result, on_bad, progress):
             if rate is not None:
                 await asyncio.sleep(started + result.published / rate - loop.time())
-            in_flight.append(await producer.enqueue(topic, event))
+            in_flight.append(await producer.enqueue(topic or topic_of(event), event))
             result.take(event)
             if len(in_flight) >= _AT_ONCE:
                 with broker_errors(destination):

@@ -1,39 +1,63 @@
-"""Traces that the replaced system left in the data directory come in through the stream, like all others."""
+"""Trace files of the replaced system that lie in the data directory: they are told of until they are imported."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
+from schemas.events import Trace
 from schemas.settings import Settings
-from streams import topics
-from streams.kafka.options import client_options
-from streams.kafka.publisher import Outgoing, Publisher, partition_for
-from trainers.traces.store import TraceStore
+from streams.imports.files import Files
+from streams.imports.found import Bad, Ready, Record
+from streams.imports.tierstream import FORMAT
+from trainers.traces.store import StoredTrace, TraceStore
 
 log = logging.getLogger("tierstream")
 
 
-async def import_legacy_traces(settings: Settings) -> int:
-    """Publish the traces of old files that are not in the store yet; return how many.
+def old_traces(store: TraceStore) -> tuple[list[StoredTrace], Counter[str]]:
+    """Return the traces of old files, each once, and the count of what is no trace by file.
 
-    Their ids do not change, so that a second import, or one that was cut short, does no harm.
+    Raises:
+        InputError: a file that is there cannot be read.
+    """
+    found: dict[str, StoredTrace] = {}
+    skipped: Counter[str] = Counter()
+    for path in store.old_files():
+        for one in FORMAT.read(_whole(Files([path]).read(), path, skipped)):
+            if isinstance(one, Ready) and isinstance(one.event, Trace):
+                found.setdefault(one.event.trace_id, StoredTrace(one.event, path.name))
+            else:
+                skipped[path.name] += 1
+    return list(found.values()), skipped
+
+
+def tell_of_old_traces(settings: Settings) -> int:
+    """Log how many traces of old files are not in the store, and the command that takes them in; return how many.
+
+    Raises:
+        InputError: a file that is there cannot be read.
     """
     store = TraceStore(Path(settings.data_dir) / "traces")
-    legacy = {trace.trace_id: trace for trace in store.legacy()}
-    stored = {s.trace.trace_id for s in store.read() if s.partition is not None} if legacy else set()
-    topic, partitions = settings.topic(topics.TRACES), settings.topics.partitions
-    messages = []
-    for trace_id, trace in legacy.items():
-        if trace_id not in stored:
-            key = trace_id.encode()
-            messages.append(Outgoing(topic, partition_for(key, partitions), key, trace.to_json()))
-    if messages:
-        publisher = Publisher(client_options(settings))
-        await publisher.start()
-        try:
-            await publisher.publish(messages)
-        finally:
-            await publisher.stop()
-        log.info("%d traces of the replaced system were found and taken in", len(messages))
-    return len(messages)
+    old, _ = old_traces(store)
+    stored = {one.trace.trace_id for one in store.read()} if old else set()
+    unseen = sum(one.trace.trace_id not in stored for one in old)
+    if unseen:
+        log.warning("%d traces of the replaced system are not in the stream: %s", unseen, remedy(store))
+    return unseen
+
+
+def remedy(store: TraceStore) -> str:
+    """Return the command that takes the old files of a store in."""
+    files = store.old_files()
+    return f"tierstream import tierstream {' '.join(map(str, files)) if len(files) < 4 else store.folder}"
+
+
+def _whole(records: Iterable[Record | Bad], path: Path, skipped: Counter[str]) -> Iterable[Record]:
+    for record in records:
+        if isinstance(record, Bad):
+            skipped[path.name] += 1
+        else:
+            yield record

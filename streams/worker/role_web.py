@@ -22,7 +22,7 @@ class RoleWeb(Service):  # type: ignore[misc]
         self._app = app
         self._listener = listener
         routes = [web.get("/metrics", self._metrics), web.get("/status", self._status)]
-        self._runner = make_runner(Access(settings), routes)
+        self._runner = make_runner(routes, Access(settings))
 
     async def on_start(self) -> None:
         """Listen."""

@@ -25,7 +25,7 @@ from schemas.errors import TierstreamError
 from schemas.settings import Settings
 from streams import topics
 from streams.audit.accounts import together
-from streams.history.legacy import import_legacy_traces
+from streams.history.legacy import tell_of_old_traces
 from streams.kafka.admin import check_cluster, ensure_topics
 from streams.process import EXIT_REFUSED, log_to_stderr
 from streams.stack.supervisor import Part
@@ -259,7 +259,7 @@ async def prepare(settings: Settings) -> None:
     await ensure_topics(settings, topics.topic_specs(settings))
     await check_cluster(settings, state_folder(settings))
     await begin_log(settings)
-    await import_legacy_traces(settings)
+    await asyncio.to_thread(tell_of_old_traces, settings)
     await publish_now(settings)
 
 

@@ -18,6 +18,8 @@ from prometheus_client.registry import CollectorRegistry
 
 from schemas.settings import Settings, WebSettings, is_loopback
 from streams.state.web_token import web_token
+from streams.worker.cors import Cors
+from streams.worker.intake import PREFIX, Intake
 from streams.worker.page.serving import LOGIN_PATH, Pages
 
 MAX_BODY_BYTES = 64 * 1024
@@ -51,7 +53,7 @@ class Access:
             if self._pages and refusal[0] == HTTPStatus.UNAUTHORIZED and wants_page:
                 return self._pages.ask_to_log_in()
             return web.json_response({"error": refusal[1]}, status=refusal[0])
-        if request.can_read_body:
+        if request.can_read_body and not request.path.startswith(PREFIX):  # the intake has a limit of its own
             await request.read()  # refuses one above the limit, whoever would have read it
         return await handler(request)
 
@@ -69,9 +71,10 @@ class Access:
         return None if same and kind.lower() == "bearer" else (401, "a bearer token is needed: see web.token")
 
 
-def make_runner(access: Access, routes: list[web.RouteDef]) -> web.AppRunner:
-    """Return what serves the routes to whoever has access."""
-    application = web.Application(middlewares=[access.__call__], client_max_size=MAX_BODY_BYTES)
+def make_runner(routes: list[web.RouteDef], access: Access, *before: Cors) -> web.AppRunner:
+    """Return what serves the routes to whoever has access, with what looks at a request before."""
+    middlewares = [one.__call__ for one in (*before, access)]
+    application = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     application.add_routes(routes)
     return web.AppRunner(
         application, access_log=None, logger=_logger(), max_line_size=MAX_HEADER_BYTES, max_field_size=MAX_HEADER_BYTES
@@ -95,11 +98,12 @@ class Accounts(Protocol):
 
 
 class WorkerWeb:
-    """The worker's server on `web.host` and `web.port`: liveness, readiness, metrics, status and page."""
+    """The worker's server on `web.host` and `web.port`: liveness, readiness, metrics, status, page and intake."""
 
     def __init__(self, settings: Settings, accounts: Accounts) -> None:
         self._settings = settings.web
         self._accounts = accounts
+        self._intake = Intake(settings)
         self._stopping = asyncio.Event()
         pages = Pages(settings, web_token(settings.web))
         routes = [
@@ -109,8 +113,9 @@ class WorkerWeb:
             web.get("/status", self._status),
             web.get("/events", self._events),
             *pages.routes(),
+            *self._intake.routes(),
         ]
-        self._runner = make_runner(Access(settings.web, pages), routes)
+        self._runner = make_runner(routes, Access(settings.web, pages), Cors(settings.intake, PREFIX))
 
     async def start(self) -> int:
         """Listen; return the port."""
@@ -123,6 +128,7 @@ class WorkerWeb:
         """Close."""
         self._stopping.set()
         await self._runner.cleanup()
+        await self._intake.stop()
 
     async def _healthz(self, request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -19,6 +19,7 @@ from typing import Any, Self
 import pytest
 from aiohttp import ClientSession
 
+from schemas.base import Event
 from schemas.config import LoadedSettings
 from schemas.errors import BrokerError, JarsUnavailableError
 from schemas.events import JobUpdate, TrainingJob
@@ -247,6 +248,42 @@ def status_page(settings: Settings) -> Seen:
             status = answer.status
         await server.stop()
         return status
+
+    return asyncio.run(look())
+
+
+class _Taking:
+    """Stands in for the intake's producer: every event is acknowledged."""
+
+    async def enqueue(self, topic: str, event: Event) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+def posted(settings: Settings) -> Seen:
+    """Return the statuses of posts to the intake: three of one event, a large one, one from another origin."""
+    event = b'{"feedback_id":"f","experience_id":"e","timestamp":1,"source":"user","reward":1,"comment":"%s"}'
+    json_type = {"Content-Type": "application/json"}
+
+    async def look() -> Seen:
+        server = WorkerWeb(settings, Roles(settings, ()))
+        server._intake._producer = _Taking()  # type: ignore[assignment]
+        port = await server.start()
+        found = []
+        async with ClientSession(f"http://127.0.0.1:{port}") as client:
+            for body, more in (
+                (event % (b"x" * 2000), {}),
+                *[(event % b"", {})] * 3,
+                (event % b"", {"Origin": "https://app.example.org"}),
+            ):
+                async with client.post("/v1/feedback", data=body, headers={**json_type, **more}) as answer:
+                    found.append(answer.status)
+        await server.stop()
+        return found
 
     return asyncio.run(look())
 

@@ -21,6 +21,7 @@ from schemas.records import Answer, Configure, Joined, decode_log, encode_joined
 from schemas.settings import ScorerSettings
 from streams.agents.decoding import decode_batch
 from streams.contract import CONTRACTS
+from streams.history.legacy import old_traces
 from streams.kafka.dead_letters import ATTEMPT_HEADER, attempt_of, explain
 from streams.training.log import parse_progress
 from streams.transport.batch import RecordBatch
@@ -106,7 +107,7 @@ def traces(data: bytes) -> None:
             (folder / name).write_bytes(data)
         store = TraceStore(folder)
         before = {stored.trace.trace_id for stored in store.read()}
-        list(store.legacy())
+        old_traces(store)
         fresh = {"trace_id": "fuzz-new", "timestamp": 1, "kind": "k", "prompt": "p", "response": "r", "model": "m"}
         with store.open_writer(0) as writer:
             written = writer.append([(writer.last_offset + 1, Trace.model_validate(fresh))])

@@ -8,6 +8,7 @@ import pytest
 
 from schemas.records import Answer
 from schemas.settings import PairsSettings, RewardSettings, TracesSettings
+from streams.history.legacy import old_traces
 from tests.scenarios import audit_day as audit
 from trainers.jobs.accumulate import BatchAccumulator
 from trainers.pairs.matcher import PairMatcher
@@ -161,7 +162,7 @@ def test_the_topped_up_day_gives_80_pairs_and_one_job():
 def test_the_audits_failure_both_old_traces_are_seen(tmp_path):
     """The training script looked for another file name than the traces were written under, and saw none of two."""
     audit.write_legacy_traces(tmp_path)
-    first, second = TraceStore(tmp_path).legacy()
+    first, second = (one.trace for one in old_traces(TraceStore(tmp_path))[0])
     assert (first.input_tokens, first.output_tokens, first.latency_seconds) == (140, 504, 14.9)
     assert (second.input_tokens, second.output_tokens, second.latency_seconds) == (12_837, 679, 11.4)
     assert assess(first, TracesSettings()).grade == "excellent"
@@ -169,7 +170,8 @@ def test_the_audits_failure_both_old_traces_are_seen(tmp_path):
     assert assess(second, TracesSettings(max_tokens=16_384)).grade == "limited"
     with TraceStore(tmp_path).open_writer(0) as writer:
         writer.append([(0, one) for one in audit.traces(1)])
-    assert len(list(TraceStore(tmp_path).read())) == 3
+    assert len(list(TraceStore(tmp_path).read())) == 1
+    assert len(old_traces(TraceStore(tmp_path))[0]) == 2
 
 
 def test_a_hundred_traces_make_one_job():

@@ -94,6 +94,9 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
     )
     with Deployment(bootstrap, prefix, data, traces={"max_tokens": 16384}, scorer={"rank": 8}, jobs=jobs) as stream:
         worker = stream.worker()
+        assert "2 traces of the replaced system are not in the stream" in worker.log.read_text()
+        imported = stream.command("import", "tierstream", str(data / "traces"))
+        assert imported.returncode == 0, imported.stderr
         stream.start("trainer")
         stream.publish("experiences", day.experiences)
         stream.publish("feedback", day.feedbacks)

@@ -1,5 +1,4 @@
 """Tier 3: reasoning traces.
 
-`suitability` says which traces can be trained on, `store` writes and reads them, `legacy` reads what the replaced
-system left behind.
+`suitability` says which traces can be trained on, `store` writes and reads them.
 """

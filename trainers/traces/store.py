@@ -11,17 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pydantic import JsonValue, TypeAdapter
-from pydantic_core import from_json
+from pydantic import TypeAdapter
 
 from schemas.events import Trace
 from trainers.files import claim_number
-from trainers.traces.legacy import trace_of
 
 _OWN_NAME = re.compile(r"traces-(\d+)-(\d+)\.jsonl")
 _LEGACY_NAME = "traces.jsonl"
@@ -144,32 +141,26 @@ class TraceStore:
         return TraceWriter(path, partition, epoch, last_offset, known)
 
     def read(self) -> Iterator[StoredTrace]:
-        """Yield every trace once: partition by partition in the order of writing, then those of the replaced system.
+        """Yield every trace once, partition by partition in the order of writing.
 
         Lines that cannot be decoded are skipped and counted in `skipped`; a last line that is still being written,
         or was torn by a crash, is no trace yet.
         """
         skipped: Counter[str] = Counter()
         seen: set[str] = set()
-        for stored in self._read_all(skipped):
-            if stored.trace.trace_id not in seen:
-                seen.add(stored.trace.trace_id)
-                yield stored
-        self.skipped = skipped
-
-    def legacy(self) -> Iterator[Trace]:
-        """Yield the traces of the replaced system, each once."""
-        skipped: Counter[str] = Counter()
-        traces: dict[str, Trace] = {}
-        for stored in self._read_legacy(skipped):
-            traces.setdefault(stored.trace.trace_id, stored.trace)
-        self.skipped = skipped
-        yield from traces.values()
-
-    def _read_all(self, skipped: Counter[str]) -> Iterator[StoredTrace]:
         for _, path in self._own_files():
-            yield from self._read_own(path, skipped)
-        yield from self._read_legacy(skipped)
+            for stored in self._read_own(path, skipped):
+                if stored.trace.trace_id not in seen:
+                    seen.add(stored.trace.trace_id)
+                    yield stored
+        self.skipped = skipped
+
+    def old_files(self) -> list[Path]:
+        """Return the files of the replaced system: `traces.jsonl`, and one trace each in `*.json`."""
+        if not self.folder.is_dir():
+            return []
+        old = self.folder / _LEGACY_NAME
+        return [*([old] if old.is_file() else []), *sorted(self.folder.glob("*.json"))]
 
     def _own_files(self, partition: int | None = None) -> list[tuple[tuple[int, int], Path]]:
         if not self.folder.is_dir():
@@ -188,27 +179,6 @@ class TraceStore:
                     yield StoredTrace(Trace.from_json(line), path.name, place.partition, place.offset)
                 except ValueError:
                     skipped[path.name] += 1
-
-    def _read_legacy(self, skipped: Counter[str]) -> Iterator[StoredTrace]:
-        paths = sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
-        old = self.folder / _LEGACY_NAME
-        for path in ([old] if old.is_file() else []) + paths:
-            written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            data = path.read_bytes()
-            for text in data.splitlines() if path == old else [data]:
-                if not text.strip():
-                    continue
-                try:
-                    yield StoredTrace(trace_of(_dictionary(text), written_at), path.name)
-                except ValueError:
-                    skipped[path.name] += 1
-
-
-def _dictionary(text: bytes) -> dict[str, JsonValue]:
-    fields = from_json(text)
-    if not isinstance(fields, dict):
-        raise ValueError("not a JSON object")
-    return fields
 
 
 def _cut_torn_line(path: Path) -> None:

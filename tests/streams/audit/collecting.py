@@ -13,7 +13,7 @@ from schemas.config import setting_fields, setting_value
 from schemas.records import Answer
 from schemas.settings import Settings
 from streams.audit.collect import Arrival, Collected, FromBroker
-from streams.audit.disk import OnDisk
+from streams.audit.disk import OnDisk, look_at
 from streams.audit.reading import TableContent
 from streams.kafka.lag import PartitionLag, trainer_group
 from streams.topics import ROLES, group
@@ -23,7 +23,6 @@ from trainers.jobs.accumulate import BatchAccumulator
 from trainers.pairs.matcher import PairMatcher
 from trainers.scorer.checkpoint_file import CheckpointFile
 from trainers.scorer.network import architecture, expected_parameters
-from trainers.traces.store import TraceStore
 
 NOW = 1_770_000_000.0
 ANSWERS = list(joined(in_order(audit.audit_day(7))))
@@ -78,7 +77,7 @@ def collected(folder: Path, rank: int = 32, *, few: bool = False, **changes: Any
     if not (folder / "traces").exists():
         audit.write_legacy_traces(folder / "traces")
     broker = on_broker(settings, ANSWERS[:FEW] if few else ANSWERS)
-    traces = tuple(TraceStore(folder / "traces").read())
+    traces = look_at(settings).traces
     broker.traces = [Arrival(stored.trace.trace_id, NOW - 100) for stored in traces]
     broker.eligible = broker.traces[:1]
     runs = BatchAccumulator(settings.traces.threshold)

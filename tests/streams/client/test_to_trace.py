@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +14,7 @@ from anthropic.types import Message, RedactedThinkingBlock, TextBlock, ThinkingB
 
 from schemas.events import Trace
 from schemas.settings import Settings, TracesSettings
-from streams.client import AsyncClient, CaptureError, to_trace
+from streams.client import AsyncClient, capture_stats, to_trace
 from trainers.traces.suitability import assess
 
 
@@ -106,10 +109,41 @@ def test_every_text_is_redacted_before_it_is_in_the_trace() -> None:
         message(TextBlock(type="text", text="x" * 600_000)),
     ],
 )
-def test_what_is_no_response_is_refused_in_one_line(response: Any) -> None:
-    with pytest.raises(CaptureError, match="no trace can be made of") as caught:
-        to_trace(response, messages="q")
-    assert "\n" not in str(caught.value)
+def test_what_is_no_response_is_logged_in_one_line_and_counted(response: Any, caplog: pytest.LogCaptureFixture) -> None:
+    before = capture_stats().get("no_trace", 0)
+    assert to_trace(response, messages="q") is None
+    assert caplog.messages[0].startswith("no trace can be made of ")
+    assert "\n" not in caplog.messages[0]
+    assert capture_stats()["no_trace"] == before + 1
+
+
+def test_a_logged_pair_of_request_and_response_becomes_the_same_trace() -> None:
+    at = datetime(2026, 10, 1, tzinfo=UTC)
+    request = {"system": "Be short.", "messages": [{"role": "user", "content": "Vibration?"}], "model": "claude-x"}
+    logged = json.loads(message(THINKING, TEXT).model_dump_json())
+    trace = to_trace(logged, request=request, timestamp=at)
+    assert trace == to_trace(message(THINKING, TEXT), messages="Vibration?", system="Be short.", timestamp=at)
+    assert trace.timestamp == at
+
+
+def test_capture_says_how_many_it_left_out_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Counter(capture_stats())
+    handed_over: list[Trace] = []
+
+    async def submit(trace: Trace) -> None:
+        handed_over.append(trace)
+
+    client: Any = SimpleNamespace(settings=Settings(), _redact=None, submit=submit)
+    named = [message(TEXT).model_copy(update={"id": f"msg_{number}"}) for number in range(200)]
+    for one in named:
+        asyncio.run(AsyncClient.capture(client, one, messages="q"))
+    assert Counter(capture_stats()) - before == {"off": 200}
+    monkeypatch.setenv("ENABLE_TIER3_CAPTURE", "true")
+    for one in named:
+        asyncio.run(AsyncClient.capture(client, one, messages="q"))
+    found = Counter(capture_stats()) - before
+    assert (found["captured"], found["captured"] + found["not_drawn"]) == (len(handed_over), 200)
+    assert 10 < found["captured"] < 60
 
 
 # Loops as they are written with the SDK

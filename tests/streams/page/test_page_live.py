@@ -76,6 +76,7 @@ def test_numbers_move_while_events_flow(bootstrap: str, prefix: str, tmp_path: P
     write_legacy_traces(data / "traces")
     with Deployment(bootstrap, prefix, data, traces={"max_tokens": 16384}) as stream:
         worker = stream.worker(TIERSTREAM_WEB__TOKEN=TOKEN)
+        assert stream.command("import", "tierstream", str(data / "traces")).returncode == 0
         with chromium() as browser:
             look(browser, stream, worker, day)
 

@@ -2,7 +2,6 @@ import json
 import os
 from datetime import UTC, datetime
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -105,64 +104,15 @@ def test_lines_that_cannot_be_decoded_are_skipped_and_counted_by_file(tmp_path):
     with (tmp_path / "traces-0-1.jsonl").open("ab") as file:
         file.write(b"\xff\xfe\n[]\n{}\n" + b"[" * 100_000 + b"\n" + trace("no origin").to_json() + b"\n")
         file.write(b'{"partition":0,"offset":[],' + trace("nowhere").to_json()[1:] + b"\n")
-    (tmp_path / "old.json").write_text("{")
     assert names(store) == ["a"]
-    assert store.skipped == {"traces-0-1.jsonl": 6, "old.json": 1}
+    assert store.skipped == {"traces-0-1.jsonl": 6}
     with store.open_writer(0) as writer:
         assert writer.last_offset == 1
 
 
 def test_nothing_is_found_where_nothing_was_written(tmp_path):
     assert names(TraceStore(tmp_path / "absent")) == []
-    assert list(TraceStore(tmp_path / "absent").legacy()) == []
-
-
-def test_the_audits_failure_traces_of_the_replaced_system_are_seen_in_both_forms(tmp_path):
-    """The old reader looked for `*.json` only, while the old writer appended to `traces.jsonl`."""
-    first = {
-        "prompt": "What are the current vibration levels for pump 001?",
-        "thinking": "The operator asks ...",
-        "response": "2.1 mm/s",
-        "claude_time": 14.9,
-        "input_tokens": 140,
-        "output_tokens": 504,
-    }
-    second = {"trace_id": "t2", "user_prompt": "Select", "response": "{}", "usage": {"input_tokens": 12837}}
-    (tmp_path / "traces.jsonl").write_text(json.dumps(first) + "\n\n" + json.dumps(second))
-    (tmp_path / "single.json").write_text(json.dumps({"query": "q", "answer": "a", "latency_ms": 1500}, indent=1))
-    (tmp_path / "again.json").write_text(json.dumps(first))
-    store = TraceStore(tmp_path)
-    found = list(store.legacy())
-    assert [(one.prompt[:6], one.response, one.thinking) for one in found] == [
-        ("What a", "2.1 mm/s", "The operator asks ..."),
-        ("Select", "{}", None),
-        ("q", "a", None),
-    ]
-    assert [one.latency_seconds for one in found] == [14.9, None, 1.5]
-    assert [(one.input_tokens, one.output_tokens) for one in found] == [(140, 504), (12837, None), (None, None)]
-    assert found[1].trace_id == "t2"
-    assert [stored.trace for stored in store.read()] == found
-    assert store.skipped == {}
-
-
-def test_an_old_trace_without_id_and_time_gets_them_from_its_content_and_file(tmp_path):
-    path = tmp_path / "traces.jsonl"
-    path.write_text(json.dumps({"prompt": "p", "response": "r"}) + "\n" + json.dumps({"response": "r", "prompt": "p"}))
-    os.utime(path, (1_700_000_000, 1_700_000_000))
-    (found,) = TraceStore(tmp_path).legacy()
-    assert found.timestamp == datetime.fromtimestamp(1_700_000_000, UTC)
-    assert found.trace_id.startswith("legacy-")
-    path.rename(tmp_path / "moved.json")
-    (tmp_path / "moved.json").write_text(json.dumps({"prompt": "p", "response": "r"}))
-    assert next(TraceStore(tmp_path).legacy()).trace_id == found.trace_id
-
-
-@pytest.mark.parametrize("fields", [{"prompt": "p"}, {"response": "r"}, {"prompt": 3, "response": "r"}, [1]])
-def test_an_old_trace_without_prompt_or_response_is_counted(tmp_path, fields):
-    (tmp_path / "traces.jsonl").write_text(json.dumps(fields))
-    store = TraceStore(tmp_path)
-    assert list(store.legacy()) == []
-    assert store.skipped == {"traces.jsonl": 1}
+    assert list(TraceStore(tmp_path / "absent").old_files()) == []
 
 
 @settings(max_examples=40, deadline=None)

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 
+from trainers.pairs.book import PairBook
+
 from schemas.base import Event
 from schemas.events import Experience, Feedback, FeedbackSource, PairKind, Trace
 from schemas.records import Answer
 from schemas.settings import Settings
-from trainers.pairs.book import PairBook
 from trainers.pairs.funnel import KINDS
 from trainers.reward import Judgement, Judgements, blended_from, is_newer, judge_answer
 from trainers.traces.suitability import assess, is_eligible

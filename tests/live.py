@@ -248,6 +248,13 @@ class Process:
         value: dict[str, Any] = orjson.loads(self.get("/status")[1])
         return value
 
+    def wait_for_status(self, holds: Callable[[dict[str, Any]], bool], seconds: float = WAIT_SECONDS) -> dict[str, Any]:
+        """Return the worker's account once it is as wanted, or as it is when the time is over."""
+        deadline = time.monotonic() + seconds
+        while not holds(status := self.status()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return status
+
     def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait for `/readyz`."""
         deadline = time.monotonic() + seconds

@@ -19,7 +19,6 @@ import click
 from aiokafka.structs import ConsumerRecord
 from rich.console import Console
 from rich.table import Table
-from streams.topics import Role
 
 from benchmarks.load import Load
 from benchmarks.machine import machine
@@ -28,6 +27,7 @@ from schemas.records import Configure, encode_log
 from streams import topics
 from streams.agents import Agents
 from streams.kafka.publisher import Outgoing, Publisher, Receipt
+from streams.topics import Role
 from streams.transport.batch import RecordBatch
 from streams.worker import app as app_module
 from streams.worker.app import build_app

@@ -12,7 +12,6 @@ import pytest
 from tests import reaper
 from tests.broker import LiveBroker, broker_in_use, broker_of_the_run, embedded_broker
 
-
 hypothesis.settings.register_profile("default", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=500, deadline=None)
 hypothesis.settings.load_profile("default")

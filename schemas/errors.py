@@ -14,6 +14,7 @@
     ├── VersionError            a trained version is not there, or is not as it was added
     ├── ArchitectureMismatchError   what is there is not what the settings ask for
     ├── LogError                the scorer's log cannot be folded
+    ├── MissingExtraError       a part of the package that was not installed is needed
     └── LagError                a consumer is further behind than allowed
 
 The command line prints any of these as `error: <message>` and its remedy, and exits with 1.
@@ -83,6 +84,10 @@ class ArchitectureMismatchError(TierstreamError):
 
 class LogError(TierstreamError):
     """The scorer's log holds what cannot be folded: nothing of it may be skipped."""
+
+
+class MissingExtraError(TierstreamError):
+    """A part of the package that was not installed is needed."""
 
 
 class LagError(TierstreamError):

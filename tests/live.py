@@ -27,12 +27,11 @@ from streams import topics
 from streams.broker.launch import free_port
 from streams.cli.main import main
 from streams.kafka.admin import ensure_topics
+from streams.kafka.lag import measure_lag
 
 READY_SECONDS = 60.0
 WAIT_SECONDS = 90.0
 POLL_MS = 50
-SHORT_SESSION = {"session_timeout": 2.0}
-"""`kafka` settings for tests that kill: the broker holds a dead member's partitions for so long."""
 OWN_PROCESS = {"worker", "trainer"}
 
 
@@ -115,6 +114,26 @@ class Deployment:
             assert time.monotonic() < deadline, f"{topic}: {len(values)} values: {values[-3:]}\n{self.logs()}"
             time.sleep(0.2)
         return values
+
+    def wait_until_idle(self, seconds: float = WAIT_SECONDS) -> None:
+        """Wait until every role has acknowledged all that it reads: then all that follows from it is published.
+
+        Raises:
+            AssertionError: it does not come to that within `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while waiting := [
+            row for row in asyncio.run(measure_lag(self.settings)) if row.lag and row.group in self.roles
+        ]:
+            for process in self.processes:
+                process.must_run()
+            assert time.monotonic() < deadline, f"{waiting}\n{self.logs()}"
+            time.sleep(0.1)
+
+    @property
+    def roles(self) -> set[str]:
+        """The consumer groups of the worker's roles."""
+        return {topics.group(self.settings, role) for role in topics.ROLES}
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the command line against this deployment, with further variables.
@@ -247,6 +266,13 @@ class Process:
         """Return the worker's own account."""
         value: dict[str, Any] = orjson.loads(self.get("/status")[1])
         return value
+
+    def wait_for_status(self, holds: Callable[[dict[str, Any]], bool], seconds: float = WAIT_SECONDS) -> dict[str, Any]:
+        """Return the worker's account once it is as wanted, or as it is when the time is over."""
+        deadline = time.monotonic() + seconds
+        while not holds(status := self.status()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return status
 
     def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait for `/readyz`."""

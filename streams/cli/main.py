@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from schemas.errors import TierstreamError, disk_failure
+from schemas.extras import missing_extra
 from streams.cli import (
     audit,
     dead_letters,
@@ -84,6 +85,11 @@ def _exit_code(arguments: list[str]) -> int:
         sys.stdout.flush()
     except TierstreamError as error:
         click.echo(f"error: {error}", err=True)
+        return EXIT_FAILURE
+    except ModuleNotFoundError as error:
+        if (missing := missing_extra(error)) is None:
+            raise
+        click.echo(f"error: {missing}", err=True)
         return EXIT_FAILURE
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

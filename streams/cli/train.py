@@ -11,7 +11,6 @@ import click
 from rich.table import Table
 
 from schemas.config import LoadedSettings
-from streams.cli.learning import switch_learning
 from streams.cli.options import json_option, settings_options
 from streams.terminal import Console
 
@@ -39,6 +38,8 @@ def train(loaded: LoadedSettings, tier: str | None, now: bool, pause: bool, resu
     if pause or resume:
         if (pause and resume) or tier or now:
             raise click.UsageError("say either --pause or --resume, and nothing else")
+        from streams.cli.learning import switch_learning
+
         switch_learning(loaded.settings, pause=pause)
         return
     if tier is None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from aiokafka.structs import ConsumerRecord
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from schemas.base import Event
 from schemas.errors import InputError
@@ -21,15 +18,6 @@ from streams.contract import CONTRACTS
 from streams.kafka.log_range import LogRange, TimeRange
 
 Format = Literal["jsonl", "parquet"]
-
-_ROWS_AT_ONCE = 2000
-_PLACE = {
-    "record_partition": pa.int32(),
-    "record_offset": pa.int64(),
-    "record_timestamp": pa.timestamp("ms", tz="UTC"),
-}
-_PLAIN = {"string": pa.string(), "number": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_()}
-_TIME = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +32,8 @@ class Exported:
     """Records that are no event of the topic, and were left out."""
 
 
-class _Writer(Protocol):
-    def __call__(self, record: ConsumerRecord, event: Event) -> None: ...
+Writer = Callable[[ConsumerRecord, Event], None]
+"""Writes a record and its event."""
 
 
 async def export(
@@ -105,7 +93,7 @@ def _whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _jsonl(path: Path, model: type[Event]) -> Iterator[_Writer]:
+def _jsonl(path: Path, model: type[Event]) -> Iterator[Writer]:
     with path.open("wb") as file:
 
         def write(record: ConsumerRecord, event: Event) -> None:
@@ -114,50 +102,13 @@ def _jsonl(path: Path, model: type[Event]) -> Iterator[_Writer]:
         yield write
 
 
-@contextmanager
-def _parquet(path: Path, model: type[Event]) -> Iterator[_Writer]:
-    schema = parquet_schema(model)
-    rows: list[dict[str, Any]] = []
-    with pq.ParquetWriter(path, schema, compression="zstd") as file:
+def _parquet(path: Path, model: type[Event]) -> AbstractContextManager[Writer]:
+    from streams.history.parquet import parquet_writer  # pyarrow is no part of the base install
 
-        def flush() -> None:
-            file.write_table(pa.Table.from_pylist(rows, schema))
-            rows.clear()
-
-        def write(record: ConsumerRecord, event: Event) -> None:
-            place = (record.partition, record.offset, record.timestamp)
-            rows.append(dict(zip(_PLACE, place, strict=True)) | _row(event, schema))
-            if len(rows) >= _ROWS_AT_ONCE:
-                flush()
-
-        yield write
-        flush()
+    return parquet_writer(path, model)
 
 
-def parquet_schema(model: type[BaseModel]) -> pa.Schema:
-    """Return the columns of an event: its place, then a column a field; what is nested is JSON text."""
-    fields = model.model_json_schema(mode="serialization")["properties"]
-    return pa.schema(_PLACE | {name: _column(field) for name, field in fields.items()})
-
-
-def _column(field: dict[str, Any]) -> pa.DataType:
-    forms = [field, *field.get("anyOf", ())]
-    if any(form.get("format") == "date-time" for form in forms):
-        return _TIME
-    return next((_PLAIN[form["type"]] for form in forms if form.get("type") in _PLAIN), pa.string())
-
-
-def _row(event: Event, schema: pa.Schema) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(event.to_json())
-    for name, value in row.items():
-        if schema.field(name).type == _TIME:
-            row[name] = getattr(event, name)
-        elif schema.field(name).type == pa.string() and not isinstance(value, str):
-            row[name] = json.dumps(value)
-    return row
-
-
-_WRITERS: dict[Format, Callable[[Path, type[Event]], AbstractContextManager[_Writer]]] = {
+_WRITERS: dict[Format, Callable[[Path, type[Event]], AbstractContextManager[Writer]]] = {
     "jsonl": _jsonl,
     "parquet": _parquet,
 }

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from schemas.errors import ConnectionFailedError, JobError, TierstreamError
 from schemas.events import JobControl, JobTier, JobUpdate, ModelVersion, TrainingJob
+from schemas.extras import require
 from schemas.settings import Settings
 from streams.client import Producer
 from streams.kafka.admin import ensure_topics
@@ -59,7 +60,9 @@ def run(settings: Settings) -> None:
         TopicsError: the topics are not as the settings say.
         StateError: the data directory was written under other settings.
         JobError: the launcher that is set cannot be used.
+        MissingExtraError: what trains models is not installed.
     """
+    require("train")
     with display(settings.stream.log_level) as show:
         asyncio.run(_run_until_told(settings, show))
 

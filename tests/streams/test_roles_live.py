@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import SHORT_SESSION, Deployment, Process
+from tests.live import Deployment, Process
 from tests.streams.test_stream_live import checkpointed, experience, feedback, folded_weights, of_feedback
 
 pytestmark = pytest.mark.live
@@ -39,7 +39,7 @@ def active(*workers: Process) -> Process:
 def test_a_standby_scorer_publishes_on_and_a_zombie_contradicts_nobody(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:
-    with Deployment(bootstrap, prefix, tmp_path / "d", scorer={"groups_per_step": 4}, kafka=SHORT_SESSION) as stream:
+    with Deployment(bootstrap, prefix, tmp_path / "d", scorer={"groups_per_step": 4}) as stream:
         one = stream.worker()
         other = stream.worker("--roles", "scorer")
         assert active(one, other) is one

@@ -207,8 +207,8 @@ def _waits(found: Gathered, kind: PairKind, entry: Entry, answer: Answer, settin
     yield f"not paired: it waits as {side}; {len(candidates)} answers of intent {answer.intent_type} are opposite"
     if rules.patience:
         yield (
-            f"it waits for one to the same query until {instant(entry.since + rules.patience)} (pairs.patience), then "
-            "one to another query will do that has waited as long"
+            f"it waits for one to the same query until {instant(entry.waits_since + rules.patience)} (pairs.patience), "
+            "then one to another query will do that has waited as long"
         )
     if told:
         yield f"why none of them: {told}"

@@ -24,7 +24,7 @@ from schemas.records import Arrival, Configure, Joined, Learning, Origin, Scorer
 from schemas.settings import Settings
 from schemas.versions import VersionRecord
 from streams import topics
-from streams.kafka.admin import ensure_topics, topic_states
+from streams.kafka.admin import apply_configs, ensure_topics, topic_states
 from streams.kafka.lag import committed_offsets, members_of
 from streams.kafka.options import broker_errors, client_options
 from streams.kafka.publisher import Outgoing, Publisher
@@ -98,7 +98,10 @@ async def upgrade(settings: Settings, progress: Progress) -> Upgraded:
         found = read_header(checkpoint)["architecture"]
         check_architecture(found, architecture(settings.scorer), f"checkpoint {checkpoint.name}")
     write_atomically(unfinished, b"")
-    await ensure_topics(settings, topics.topic_specs(settings))
+    specs = topics.topic_specs(settings)
+    # That release had the join's time on answers; how long they wait is told by the broker's.
+    await apply_configs(settings, [spec for spec in specs if spec.name == settings.topic(topics.ANSWERS)])
+    await ensure_topics(settings, specs)
     publisher = Publisher(client_options(settings))
     with broker_errors(settings):
         await publisher.start()

@@ -92,7 +92,9 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
     jobs = tiny.settings(tiny.build_model(tmp_path / "base"), max_steps=2).jobs.model_dump(
         include={"base_model": True, "dpo": True, "sft": True, "gate": True}, mode="json", exclude_unset=True
     )
-    with Deployment(bootstrap, prefix, data, traces={"max_tokens": 16384}, scorer={"rank": 8}, jobs=jobs) as stream:
+    # The day's good and bad answers never share a query, and its pairs are wanted at once.
+    rules = {"traces": {"max_tokens": 16384}, "scorer": {"rank": 8}, "pairs": {"patience": 0}}
+    with Deployment(bootstrap, prefix, data, **rules, jobs=jobs) as stream:
         worker = stream.worker()
         assert "2 traces of the replaced system are not in the stream" in worker.log.read_text()
         imported = stream.command("import", "tierstream", str(data / "traces"))

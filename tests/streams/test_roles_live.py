@@ -74,7 +74,7 @@ def test_a_standby_scorer_publishes_on_and_a_zombie_contradicts_nobody(
 
 
 def test_scores_go_on_while_pairs_and_traces_stand_still(bootstrap: str, prefix: str, tmp_path: Path) -> None:
-    with Deployment(bootstrap, prefix, tmp_path / "d") as stream:
+    with Deployment(bootstrap, prefix, tmp_path / "d", pairs={"patience": 0}) as stream:
         worker = stream.worker()
         for name in ("pairs", "traces"):
             worker.role(name).send_signal(signal.SIGSTOP)

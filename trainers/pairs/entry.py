@@ -48,8 +48,8 @@ class Entry(NamedTuple):
     """The experience whose arrival paired this waiting answer."""
     changes: int = 0
     """1 once the answer was judged otherwise than when it was paired, else 0: further changes write nothing."""
-    since: float = 0.0
-    """Broker time in epoch seconds from which on a candidate has waited; 0 in values of before there was patience."""
+    since: float | None = None
+    """Broker time in epoch seconds from which on a candidate has waited; None in values of earlier versions."""
     answer: bytes | None = None
     """The whole answer as it was sent, while it may be paired."""
 
@@ -60,7 +60,12 @@ class Entry(NamedTuple):
 
     def without_answer(self) -> Self:
         """Return what is remembered of an answer that may not be paired any more."""
-        return self._replace(answer=None, since=0.0)
+        return self._replace(answer=None, since=None)
+
+    @property
+    def waits_since(self) -> float:
+        """`since`, or the beginning of time."""
+        return self.since or 0.0
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -83,7 +88,7 @@ class _Head(Struct, omit_defaults=True):
     partner: str | None = None
     taken_by: str | None = None
     changes: int = 0
-    since: float = 0.0
+    since: float | None = None
 
 
 _ENCODER, _DECODER = Encoder(), Decoder(_Head)

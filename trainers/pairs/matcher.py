@@ -88,9 +88,9 @@ class PairMatcher:
             if (known := self._values.get(partner)) is None or Entry.decode(known).outcome != PAIRED:
                 self._named[partner] = key
         if answer is not None:
-            self._candidates.add(*self._candidates.prepare(key, answer, entry.offset, entry.since))
+            self._candidates.add(*self._candidates.prepare(key, answer, entry.offset, entry.waits_since))
         if entry.outcome == WAITING:
-            self._patient[key] = entry.since
+            self._patient[key] = entry.waits_since
 
     def repair_after_crash(self) -> Decision | None:
         """Return, once after loading and before anything is decided, what is missing of the writes before a crash."""
@@ -165,7 +165,7 @@ class PairMatcher:
     ) -> Decision:
         """Pair an answer that may be paired, or let it wait."""
         self._candidates.remove(key)
-        since = known.since if known is not None and known.outcome == WAITING else at
+        since = known.waits_since if known is not None and known.outcome == WAITING else at
         entry = Entry(offset, WAITING, answer.reward, since=since, answer=encoded)
         candidate, bucket = self._candidates.prepare(key, answer, offset, since)
         partner = self._candidates.best_partner(candidate, bucket, None if self._settings.patience else EVER)
@@ -210,12 +210,12 @@ class PairMatcher:
             return ()
         return (self._put(key, self._used(key, entry, taken_by=by), entry),)
 
-    def _used(self, key: bytes, entry: Entry, **names: str) -> Entry:
+    def _used(self, key: bytes, entry: Entry, partner: str | None = None, taken_by: str | None = None) -> Entry:
         """Return an answer as paired; where it serves once, it is no candidate any more."""
         if not self._settings.one_to_one:
-            return entry._replace(outcome=PAIRED, **names)
+            return entry._replace(outcome=PAIRED, partner=partner, taken_by=taken_by)
         self._candidates.remove(key)
-        return entry._replace(outcome=PAIRED, since=0.0, answer=None, **names)
+        return entry._replace(outcome=PAIRED, partner=partner, taken_by=taken_by, since=None, answer=None)
 
     def _judge_again(self, key: bytes, known: Entry, answer: Answer, offset: int, encoded: bytes | None) -> Decision:
         changed = answer.reward != known.reward
@@ -227,7 +227,7 @@ class PairMatcher:
         entry = known._replace(offset=offset, changes=known.changes | changed)
         if not (keep and drop_reason(answer, self._settings) is None):
             return Decision((), (self._put(key, entry.without_answer(), known),), outcome)
-        candidate, bucket = self._candidates.prepare(key, answer, offset, known.since)
+        candidate, bucket = self._candidates.prepare(key, answer, offset, known.waits_since)
         self._candidates.add(candidate, bucket)
         written = self._put(key, entry._replace(answer=encoded or answer.to_json()), known)
         pairs, left = self._make_room(bucket)
@@ -256,7 +256,7 @@ class PairMatcher:
         self._stale.discard(key)
         self._last_offset = max(self._last_offset, entry.offset)
         if entry.outcome == WAITING:
-            self._patient[key] = entry.since
+            self._patient[key] = entry.waits_since
         else:
             self._patient.pop(key, None)
         self._tally.move(kind_of(key), before, entry)

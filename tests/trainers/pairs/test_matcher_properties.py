@@ -181,7 +181,7 @@ names = st.text(min_size=1, max_size=30) | st.just(',"answer":{}') | st.just('\\
         st.none() | names,
         st.none() | names,
         st.sampled_from([0, 1]),
-        st.sampled_from([0.0, 1764368446.123]),
+        st.sampled_from([None, 0.0, 1764368446.123]),
         st.none() | st.builds(lambda name: answer(name).to_json(), names),
     )
 )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
-
-from trainers.pairs.book import PairBook
+from math import inf
 
 from schemas.base import Event
 from schemas.events import Experience, Feedback, FeedbackSource, PairKind, Trace
 from schemas.records import Answer
 from schemas.settings import Settings
 from trainers.pairs.funnel import KINDS
+from trainers.pairs.matcher import PairMatcher
 from trainers.reward import Judgement, Judgements, blended_from, is_newer, judge_answer
 from trainers.traces.suitability import assess, is_eligible
 
@@ -52,15 +52,16 @@ class Preview:
         yield "tier 3", f"{eligible} traces{_to_a_job(eligible, self._settings.traces.threshold)}{_reasons(reasons)}"
 
     def _pairs(self, feedback: list[Feedback]) -> tuple[int, Counter[str]]:
-        book, offsets = PairBook(self._settings.pairs), count()
+        matcher, offsets = PairMatcher(self._settings.pairs), count()
         latest: dict[str, dict[FeedbackSource, Judgement]] = {}
         for one in feedback:
             judgements, judgement = latest.setdefault(one.experience_id, {}), Judgement.of(one)
             if one.source not in judgements or is_newer(judgement, judgements[one.source]):
                 judgements[one.source] = judgement
                 for answer in self._answers(self._experiences[one.experience_id], judgements):
-                    book.decide(answer, next(offsets))
-        funnel = book.funnel()
+                    matcher.decide(answer, next(offsets), 0.0)
+        matcher.tick(next(offsets), inf)  # once everybody has waited as long as the settings say
+        funnel = matcher.funnel(inf)
         why: Counter[str] = Counter()
         for kind in KINDS:
             why.update(funnel[kind]["dropped"])

@@ -73,7 +73,7 @@ class Access:
 
 def make_runner(routes: list[web.RouteDef], access: Access, *before: Cors) -> web.AppRunner:
     """Return what serves the routes to whoever has access, with what looks at a request before."""
-    middlewares = [one.__call__ for one in (*before, access)]
+    middlewares = [*(one.__call__ for one in before), access.__call__]
     application = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     application.add_routes(routes)
     return web.AppRunner(

@@ -47,6 +47,15 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         if self.thread_loop.is_running():
             self.thread_loop.call_soon_threadsafe(self._woken.set)
 
+    def expelled(self) -> BaseException | None:
+        """Return why aiokafka's part in the group has ended, None while it has not: it does not begin again."""
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        task = getattr(coordinator, "_coordination_task", None)
+        if task is None or not task.done() or task.cancelled():
+            return None
+        error: BaseException | None = task.exception()
+        return error
+
     async def runs(self, active: Collection[TP], wait_seconds: float) -> Mapping[TP, Run]:
         """Take what was fetched of `active`, waiting at most `wait_seconds` for something."""
         fetched: Mapping[TP, Run] = await self.call_thread(self._runs, active, wait_seconds)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from streams.topics import ROLES
 
+from streams.topics import ROLES
 from tests.live import Deployment, Process
 from trainers.files import write_atomically
 

@@ -6,7 +6,6 @@ import signal
 import time
 
 from streams.topics import ROLES
-
 from tests.chaos.fleet import Slot
 from tests.chaos.stage import SESSION_SECONDS, Stage, leave
 

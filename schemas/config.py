@@ -117,7 +117,7 @@ def _read_toml(text: str, source: str) -> dict[str, _Given]:
     try:
         content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise SettingsError(f"{source} is not TOML: {_one_line(str(error))}", "mend the line that is named") from error
+        raise SettingsError(f"{source} is not TOML: {_one_line(str(error))}", "fix the line that is named") from error
     return {key: _Given(value, source) for key, value in _flatten(content)}
 
 

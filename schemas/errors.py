@@ -3,7 +3,7 @@
 ::
 
     TierstreamError             a message, and where there is one a remedy
-    ├── SettingsError           an unknown key, or a value that cannot be
+    ├── SettingsError           an unknown key, or an invalid value
     ├── InputError              a file or record that was handed in cannot be used
     ├── ConnectionFailedError   the broker cannot be reached
     ├── TopicsError             topics are missing, or are not as the settings say

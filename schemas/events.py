@@ -322,7 +322,7 @@ class TrainingJob(Event):
 
 
 class JobControl(Event):
-    """A wish about a training job that was requested before; stands on the same topic."""
+    """A request to retry or cancel a training job; stands on the same topic."""
 
     job_id: Identifier
     """The job; the record's key."""
@@ -400,4 +400,4 @@ class DeadLetter(Event):
     attempt: int = Field(default=1, ge=1)
     """Count of tries."""
     timestamp: Timestamp
-    """When it was set aside."""
+    """When it was dead-lettered."""

@@ -15,7 +15,7 @@ _HEAD = """# Configuration
 Generated from `schemas/settings.py` by `python -m schemas.reference > docs/configuration.md`; a test compares.
 
 A value comes from the first of these that gives it: a flag, a variable, the file named with `--config`, the default.
-`tierstream doctor` prints every value in effect and where it came from. An unknown key or a value that cannot be stops
+`tierstream doctor` prints every value in effect and where it came from. An unknown key or an invalid value stops
 the start with one line that names it.
 """
 

@@ -50,7 +50,7 @@ class Metrics:
             "tierstream_events_total", "Events by topic and outcome", ["topic", "outcome"], registry=self.registry
         )
         self.dead_letters = Counter(
-            "tierstream_dead_letters_total", "Records set aside, by reason", ["reason"], registry=self.registry
+            "tierstream_dead_letters_total", "Records dead-lettered, by reason", ["reason"], registry=self.registry
         )
         self.embeddings = Counter(
             "tierstream_embeddings_total", "Embeddings, by where they came from", ["source"], registry=self.registry
@@ -79,7 +79,7 @@ class Metrics:
                 self.events.labels(topic, outcome).inc(number)
 
     def count_letters(self, reasons: Mapping[str, int]) -> None:
-        """Add records that were set aside, by reason."""
+        """Add records that were dead-lettered, by reason."""
         for reason, number in reasons.items():
             self.dead_letters.labels(reason).inc(number)
 

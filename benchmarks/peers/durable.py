@@ -88,7 +88,7 @@ class Store:
 
     @classmethod
     async def open(cls, of: Deployment) -> Store:
-        """Return the store as the changelog has it, which is created where it is missing."""
+        """Return the store as the changelog has it, which is created if it is missing."""
         await of.create_topics(CHANGELOG, partitions=1, compacted=True)
         return cls(of.folder / "state", await _read(of))
 

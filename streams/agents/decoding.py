@@ -1,4 +1,4 @@
-"""Decoding a record batch: valid events, records that belong to another partition, and records set aside."""
+"""Decoding a record batch: valid events, records that belong to another partition, and dead-lettered records."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def decode_batch(
 
     Producers' partitioners differ, so the key's partition is computed here; a record that lies elsewhere is
     forwarded once. One that was forwarded and still lies elsewhere means that the partition count in effect is not
-    the topic's, and is set aside as `misrouted`.
+    the topic's, and is dead-lettered as `misrouted`.
 
     Args:
         batch: records of one partition.

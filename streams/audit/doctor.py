@@ -153,7 +153,7 @@ def _partitions(settings: Settings) -> Check:
 _EMBEDDERS = {
     "hash": "hash: word n-grams, some tens of microseconds a text",
     "minilm": "minilm: all-MiniLM-L6-v2, milliseconds a text that is not in the cache",
-    "supplied": "supplied: events without embeddings are set aside as missing_embedding",
+    "supplied": "supplied: events without embeddings are dead-lettered as missing_embedding",
 }
 
 _CHECKS: tuple[Callable[[Settings], Check], ...] = (

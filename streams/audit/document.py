@@ -346,7 +346,7 @@ def _lag(report: Report) -> Iterator[Block]:
     )
     yield Table("Where records wait", ("group", "topic and partition", "records", "seconds"), rows)
     yield Table(
-        "Set aside", ("reason", "records"), tuple((reason, text(n)) for reason, n in report.dead_letters.items())
+        "Dead letters", ("reason", "records"), tuple((reason, text(n)) for reason, n in report.dead_letters.items())
     )
 
 

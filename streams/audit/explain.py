@@ -83,7 +83,7 @@ def tell(told: Story, console: Console) -> None:
 def _arrival(found: Gathered) -> Iterator[str]:
     experience = found.experience
     if experience is None:
-        yield "the experience itself is not in the stream: feedback for it waits for join.retention, then is set aside"
+        yield "the experience itself is not in the stream: its feedback waits for join.retention, then is dead-lettered"
     else:
         when = "" if found.arrived_at is None else f" at {instant(found.arrived_at)}"
         domains = ", ".join(experience.intent.domains) or "no domain"
@@ -93,7 +93,7 @@ def _arrival(found: Gathered) -> Iterator[str]:
             f"{'a' if experience.voice_reply else 'no'} spoken reply"
         )
     for letter in found.dead_letters:
-        yield f"a record of {letter.get('topic')} was set aside as {letter.get('error_type')}: {letter.get('error')}"
+        yield f"a {letter.get('topic')} record was dead-lettered as {letter.get('error_type')}: {letter.get('error')}"
 
 
 def _judgements(

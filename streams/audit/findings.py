@@ -261,7 +261,7 @@ def _jobs(report: Report, found: Collected) -> Iterator[Finding]:
         jobs = [job for job in report.jobs if job["tier"] == tier]
         if jobs and jobs[-1]["state"] == "failed":
             text = f"job {jobs[-1]['job_id']} failed: {jobs[-1]['error']}"
-            yield Finding("critical", "job_failed", text, "mend the cause, then run it again: its data is kept")
+            yield Finding("critical", "job_failed", text, "fix the cause, then run it again: its data is kept")
     for tier, versions in report.versions.items():
         used, announced = versions["in_use"], versions["announced"]
         if used and announced and used.get("version") not in (None, announced.get("version")):
@@ -272,7 +272,7 @@ def _jobs(report: Report, found: Collected) -> Iterator[Finding]:
 def _dead_letters(report: Report, found: Collected) -> Iterator[Finding]:
     if report.dead_letters:
         told = ", ".join(f"{reason} {count}" for reason, count in report.dead_letters.items())
-        text = f"{sum(report.dead_letters.values()):,} records were set aside: {told}"
+        text = f"{sum(report.dead_letters.values()):,} records were dead-lettered: {told}"
         yield Finding("warning", "dead_letters", text, "read the topic dead-letters: each names its origin and reason")
 
 

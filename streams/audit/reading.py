@@ -37,7 +37,7 @@ class TopicReader:
 
     Args:
         settings: where the broker is.
-        progress: told of every batch.
+        progress: called with every batch.
     """
 
     def __init__(self, settings: Settings, progress: Progress = lambda topic, count: None) -> None:

@@ -31,7 +31,7 @@ def prune(loaded: LoadedSettings, dry_run: bool, as_json: bool) -> None:
         done = found if dry_run else list(remove(found))
     except OSError as error:
         raise TierstreamError(
-            f"{error.filename} cannot be deleted: {error.strerror}", "mend its permissions, then prune again"
+            f"{error.filename} cannot be deleted: {error.strerror}", "fix its permissions, then prune again"
         ) from error
     rows = [{"path": str(item.path), "reason": item.reason} for item in done]
     if as_json:

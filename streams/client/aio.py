@@ -16,7 +16,7 @@ from schemas.events import ModelVersion, ScoreUpdate, Trace
 from schemas.settings import Settings
 from streams import topics
 from streams.client.capture import CaptureError, Redact, should_capture, to_trace
-from streams.client.producer import MAX_UNDER_WAY, Producer, Receipt
+from streams.client.producer import MAX_IN_FLIGHT, Producer, Receipt
 from streams.client.reading import Freshness, Start, follow
 from streams.contract import CONTRACTS, PRODUCIBLE
 from streams.kafka.options import broker_errors
@@ -40,7 +40,7 @@ class AsyncClient:
 
     Args:
         settings: where the broker is; `load_settings()` takes them from the environment.
-        max_under_way: how many events may wait for the broker's word at a time; the next one waits.
+        max_in_flight: how many events may wait for the broker's word at a time; the next one waits.
         redact: applied to every text of a captured trace before it leaves the process.
 
     Example::
@@ -49,9 +49,9 @@ class AsyncClient:
             await client.publish(Feedback(...))
     """
 
-    def __init__(self, settings: Settings, *, max_under_way: int = MAX_UNDER_WAY, redact: Redact | None = None) -> None:
+    def __init__(self, settings: Settings, *, max_in_flight: int = MAX_IN_FLIGHT, redact: Redact | None = None) -> None:
         self.settings = settings
-        self._producer = Producer(self.settings, max_under_way)
+        self._producer = Producer(self.settings, max_in_flight)
         self._redact = redact
         self._under_way: set[asyncio.Future[Receipt]] = set()
         self._failed: list[BaseException] = []

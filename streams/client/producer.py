@@ -14,7 +14,7 @@ from schemas.settings import Settings
 from streams.contract import CONTRACTS
 from streams.kafka.options import MAX_RECORD_BYTES, broker_errors, client_options
 
-MAX_UNDER_WAY = 10_000
+MAX_IN_FLIGHT = 10_000
 """Events that may wait for the broker's word; the next one waits until there is room."""
 
 _BATCH_BYTES = 256 * 1024
@@ -34,7 +34,7 @@ class Producer:
 
     Args:
         settings: where the broker is.
-        max_under_way: how many events may wait for the broker's word at a time.
+        max_in_flight: how many events may wait for the broker's word at a time.
 
     Example::
 
@@ -42,9 +42,9 @@ class Producer:
             await producer.send("feedback", Feedback(...))
     """
 
-    def __init__(self, settings: Settings, max_under_way: int = MAX_UNDER_WAY) -> None:
+    def __init__(self, settings: Settings, max_in_flight: int = MAX_IN_FLIGHT) -> None:
         self._settings = settings
-        self._room = asyncio.Semaphore(max_under_way)
+        self._room = asyncio.Semaphore(max_in_flight)
         self._producer = AIOKafkaProducer(
             **client_options(settings),
             acks="all",

@@ -14,7 +14,7 @@ from schemas.events import ModelVersion, ScoreUpdate, Trace
 from schemas.settings import Settings
 from streams.client.aio import AsyncClient
 from streams.client.capture import Redact
-from streams.client.producer import MAX_UNDER_WAY, Receipt
+from streams.client.producer import MAX_IN_FLIGHT, Receipt
 from streams.client.reading import Start
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Client:
 
     Args:
         settings: where the broker is; `load_settings()` takes them from the environment.
-        max_under_way: how many events may wait for the broker's word at a time; the next one waits.
+        max_in_flight: how many events may wait for the broker's word at a time; the next one waits.
         redact: applied to every text of a captured trace before it leaves the process.
 
     Example::
@@ -35,8 +35,8 @@ class Client:
             client.publish(Feedback(...))
     """
 
-    def __init__(self, settings: Settings, *, max_under_way: int = MAX_UNDER_WAY, redact: Redact | None = None) -> None:
-        self._arguments = (settings, max_under_way, redact)
+    def __init__(self, settings: Settings, *, max_in_flight: int = MAX_IN_FLIGHT, redact: Redact | None = None) -> None:
+        self._arguments = (settings, max_in_flight, redact)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tierstream-client", daemon=True)
 
@@ -89,8 +89,8 @@ class Client:
         return self._iterate(self._client.model_versions(start=start, idle_seconds=idle_seconds))
 
     async def _open(self) -> AsyncClient:
-        settings, max_under_way, redact = self._arguments
-        return await AsyncClient(settings, max_under_way=max_under_way, redact=redact).__aenter__()
+        settings, max_in_flight, redact = self._arguments
+        return await AsyncClient(settings, max_in_flight=max_in_flight, redact=redact).__aenter__()
 
     def _iterate(self, events: AsyncGenerator[T]) -> Iterator[T]:
         turn = asyncio.Lock()

@@ -135,20 +135,20 @@ async def replay(
             result.take(recorded)
         return result
     loop = asyncio.get_running_loop()
-    under_way: list[Awaitable[Any]] = []
+    in_flight: list[Awaitable[Any]] = []
     async with Producer(destination) as producer:
         started = loop.time()
         async for event in _good(source, result, on_bad, progress):
             if rate is not None:
                 await asyncio.sleep(started + result.published / rate - loop.time())
-            under_way.append(await producer.enqueue(topic, event))
+            in_flight.append(await producer.enqueue(topic, event))
             result.take(event)
-            if len(under_way) >= _AT_ONCE:
+            if len(in_flight) >= _AT_ONCE:
                 with broker_errors(destination):
-                    await asyncio.gather(*under_way)
-                under_way.clear()
+                    await asyncio.gather(*in_flight)
+                in_flight.clear()
         with broker_errors(destination):
-            await asyncio.gather(*under_way)
+            await asyncio.gather(*in_flight)
     return result
 
 

@@ -53,7 +53,7 @@ class Filter:
     topic: str | None = None
     """Name of the source without the prefix."""
     since: datetime | None = None
-    """Set aside then or later."""
+    """Dead-lettered then or later."""
     offsets: Collection[int] | None = None
 
     def takes(self, letter: Letter, settings: Settings) -> bool:

@@ -61,7 +61,7 @@ async def export(
     Args:
         settings: where the broker is.
         topic: name without the prefix.
-        folder: is made where it is missing.
+        folder: is made if it is missing.
         form: of the file.
         stretch: which part of the topic.
         progress: told how many records are done, of how many at most.

@@ -1,4 +1,4 @@
-"""Setting records aside that cannot be used, with their origin and the reason."""
+"""Dead letters: records that cannot be used, with their origin and the reason."""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ async def train_once(loaded: LoadedSettings, tiers: Sequence[str], now: bool, sa
         loaded: all settings.
         tiers: of `scorer`, `dpo` and `sft`.
         now: start a job also where the threshold is not reached.
-        say: told of each stage.
-        show: told of the progress of jobs.
+        say: called with each stage.
+        show: called with the progress of jobs.
 
     Raises:
         ConnectionFailedError: the broker is lost.

@@ -82,7 +82,7 @@ def _read(path: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StateError(f"{path} cannot be read: {error.strerror}", "mend its permissions") from error
+        raise StateError(f"{path} cannot be read: {error.strerror}", "fix its permissions") from error
     except ValidationError as error:
         raise StateError(f"{path} is not as it was written", f"restore it from a backup ({_GUIDE})") from error
 
@@ -91,7 +91,7 @@ def _write(path: Path, manifest: Manifest) -> None:
     try:
         write_atomically(path, manifest.model_dump_json(indent=2).encode() + b"\n")
     except OSError as error:
-        raise StateError(f"{path} cannot be written: {error.strerror}", "mend its folder's permissions") from error
+        raise StateError(f"{path} cannot be written: {error.strerror}", "fix its folder's permissions") from error
 
 
 def _compare(folder: Path, found: Manifest, wanted: Manifest) -> None:

@@ -94,7 +94,7 @@ async def work(settings: Settings, command: Command | None = None, show: Show = 
     Args:
         settings: all settings.
         command: makes a job's command; by default `jobs.launcher`'s.
-        show: told of every update of a job.
+        show: called with every update of a job.
 
     Raises:
         ConnectionFailedError: the broker is lost.
@@ -223,7 +223,7 @@ class Trainer:
         self._show(event)
 
     async def _set_aside(self, record: ConsumerRecord, kind: str, line: str) -> None:
-        log.error("offset %d is set aside: %s", record.offset, line)
+        log.error("offset %d is dead-lettered: %s", record.offset, line)
         letter = dead_letter(record.topic, record.partition, record.offset, record.key, record.value, kind, line)
         await self._producer.send(DEAD_LETTERS, letter, record.key)
 

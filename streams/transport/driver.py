@@ -13,7 +13,7 @@ from mode import Service
 
 from streams.kafka.consumer import Unreadable
 from streams.transport.batch import ChunkMessage, Record, RecordBatch, batch_message, record_message
-from streams.transport.fetching import FetchingThread, Run
+from streams.transport.fetching import FetchedRecords, FetchingThread
 from streams.transport.offsets import PartitionLedger
 from streams.transport.options import options_of
 
@@ -25,7 +25,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     """Delivers runs of records in log order and commits what the ledgers say.
 
     All of it runs on the app's loop; only `FetchingThread` lives on the consumer thread's. Whatever goes wrong
-    between taking a run and delivering it (a rebalance, a stopped flow, a cancelled fetch), the ledger's `wanted`
+    between taking a run and delivering it (a rebalance, a stopped flow, a cancelled fetch), the ledger's `next_offset`
     stays where it was, the next run does not start there, and the consumer seeks back: nothing is lost or repeated.
 
     A batched partition is read on once its last batch is acknowledged, or fewer are under way than its topic may have,
@@ -100,13 +100,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         first, end = await self._thread.log_range(tp)
         if self._ledgers.get(tp) is not ledger:
             return
-        if first <= ledger.wanted <= end:
-            self._thread.seek(tp, ledger.wanted)
+        if first <= ledger.next_offset <= end:
+            self._thread.seek(tp, ledger.next_offset)
         else:
-            self.log.warning("%s: the log (%s to %s) lacks %s, going on at %s", tp, first, end, ledger.wanted, found)
+            self.log.warning(
+                "%s: the log (%s to %s) lacks %s, going on at %s", tp, first, end, ledger.next_offset, found
+            )
             position = max(first, min(found, end))
-            if ledger.wanted < first:
-                self._options.on_deleted(tp, position - ledger.wanted)
+            if ledger.next_offset < first:
+                self._options.on_deleted(tp, position - ledger.next_offset)
             await self._thread.seek_wait({tp: position})
             self._ledgers[tp] = PartitionLedger(position)
 
@@ -140,7 +142,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         active = set(self._get_active_partitions())
         await self._place_all(active - self._ledgers.keys())
         active &= self._ledgers.keys()
-        most = self._options.under_way
+        most = self._options.in_flight
         busy = {tp for tp in active if self._is_batched(tp) and self._ledgers[tp].pending >= most.get(tp.topic, 1)}
         self._held_back = bool(busy)
         return frozenset(active - busy)
@@ -151,19 +153,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _flows(self, generation: int) -> bool:
         return self.flow_active and generation == self.app.consumer_generation_id and not self.should_stop
 
-    async def _deliver(self, runs: Mapping[TP, Run], generation: int) -> None:
+    async def _deliver(self, runs: Mapping[TP, FetchedRecords], generation: int) -> None:
         """Deliver each partition's run, as long as flow and generation stay as they are."""
         for tp, run in runs.items():
             ledger = self._ledgers.get(tp)
             if ledger is None or not self._flows(generation):
                 continue
-            if run.before != ledger.wanted:
+            if run.before != ledger.next_offset:
                 await self._realign(tp, ledger, run.before)
             elif await self._deliver_run(tp, ledger, run, generation):
                 ledger.skip_to(run.after)
                 self._track_end(tp)
 
-    async def _deliver_run(self, tp: TP, ledger: PartitionLedger, run: Run, generation: int) -> bool:
+    async def _deliver_run(self, tp: TP, ledger: PartitionLedger, run: FetchedRecords, generation: int) -> bool:
         """Deliver a run, in one message where its topic is batched; return whether all of it went out."""
         if not run.records:
             return True
@@ -222,14 +224,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             return
         self._ends = {tp: end for tp, end in ends.items() if tp in self._ledgers}
 
-    def refuse(self, batch: RecordBatch) -> None:
+    def nack(self, batch: RecordBatch) -> None:
         """Let the acknowledgement of a batch in progress count for nothing: it is delivered again after the restart.
 
         For a body that is cancelled: Faust acknowledges its event nevertheless.
         """
         ledger = self._ledgers.get(TP(batch.topic, batch.partition))
         if ledger is not None:
-            ledger.refuse(batch.records[-1].offset + 1)
+            ledger.nack(batch.records[-1].offset + 1)
 
     def _on_acknowledged(self) -> None:
         if self._held_back:

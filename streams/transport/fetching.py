@@ -26,7 +26,7 @@ _HIGHWATER_PAUSE_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FetchedRecords:
     """What was taken of one partition: `records` are all that the log holds from `before` up to `after`."""
 
     before: int
@@ -48,17 +48,17 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             self.thread_loop.call_soon_threadsafe(self._woken.set)
 
     def expelled(self) -> BaseException | None:
-        """Return why aiokafka's part in the group has ended, None while it has not: it does not begin again."""
+        """Return why aiokafka's part in the group stands still, None while it does not: it waits to be asked for it."""
         coordinator = getattr(self._consumer, "_coordinator", None)
+        error: BaseException | None = getattr(coordinator, "_pending_exception", None)
         task = getattr(coordinator, "_coordination_task", None)
-        if task is None or not task.done() or task.cancelled():
-            return None
-        error: BaseException | None = task.exception()
+        if error is None and task is not None and task.done() and not task.cancelled():
+            error = task.exception()
         return error
 
-    async def runs(self, active: Collection[TP], wait_seconds: float) -> Mapping[TP, Run]:
+    async def runs(self, active: Collection[TP], wait_seconds: float) -> Mapping[TP, FetchedRecords]:
         """Take what was fetched of `active`, waiting at most `wait_seconds` for something."""
-        fetched: Mapping[TP, Run] = await self.call_thread(self._runs, active, wait_seconds)
+        fetched: Mapping[TP, FetchedRecords] = await self.call_thread(self._runs, active, wait_seconds)
         return fetched
 
     async def committed_offset(self, tp: TP) -> int | None:
@@ -98,7 +98,7 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         end = await consumer.end_offsets([tp])
         return first[tp], max(end[tp], consumer.highwater(tp) or 0)
 
-    async def _runs(self, active: Collection[TP], wait_seconds: float) -> dict[TP, Run]:
+    async def _runs(self, active: Collection[TP], wait_seconds: float) -> dict[TP, FetchedRecords]:
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         if not self.consumer.flow_active:
@@ -123,12 +123,12 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             arrived.cancel()
             woken.cancel()
 
-    async def _take(self, fetcher: Any, active: Collection[TP]) -> dict[TP, Run]:
+    async def _take(self, fetcher: Any, active: Collection[TP]) -> dict[TP, FetchedRecords]:
         """Take one run of each active partition that has any; an error stands back until the runs are taken."""
         subscription = fetcher._subscriptions.subscription
         if fetcher._subscriptions.reassignment_in_progress or subscription.assignment is None:
             return {}
-        runs: dict[TP, Run] = {}
+        runs: dict[TP, FetchedRecords] = {}
         failed: list[TP] = []
         for key, fetched in list(fetcher._records.items()):
             tp = TP(key.topic, key.partition)
@@ -143,7 +143,7 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             before = state.position
             taken = await fetcher.fetched_records({key}, timeout=0, max_records=self._limit(tp))
             if state.has_valid_position and state.position != before:
-                runs[tp] = Run(before, taken.get(key, []), state.position)
+                runs[tp] = FetchedRecords(before, taken.get(key, []), state.position)
         if failed and not runs:
             await fetcher.fetched_records({failed[0]}, timeout=0)
         return runs

@@ -17,11 +17,11 @@ class Chunk:
     start: int
     end: int
     acknowledged: bool = False
-    refused: bool = False
+    nacked: bool = False
 
     def acknowledge(self) -> None:
         """Note that the stream is done with it, unless it was refused."""
-        self.acknowledged = not self.refused
+        self.acknowledged = not self.nacked
 
 
 class PartitionLedger:
@@ -33,7 +33,7 @@ class PartitionLedger:
     """
 
     def __init__(self, position: int, committed: int | None = None) -> None:
-        self.wanted = position
+        self.next_offset = position
         """Offset of the next record to deliver: fetched records that start anywhere else are not for us."""
         self.committed = position if committed is None else committed
         """Last offset known to be committed; where there is none, the position that the group starts at."""
@@ -53,16 +53,16 @@ class PartitionLedger:
         return self._settled
 
     def deliver(self, end: int) -> Chunk:
-        """Note a delivery of the records from `wanted` up to `end`, which is left out.
+        """Note a delivery of the records from `next_offset` up to `end`, which is left out.
 
         Raises:
-            ValueError: `end` is not after `wanted`.
+            ValueError: `end` is not after `next_offset`.
         """
-        if end <= self.wanted:
-            raise ValueError(f"a chunk cannot end at {end}: the next record is {self.wanted}")
-        chunk = Chunk(self.wanted, end)
+        if end <= self.next_offset:
+            raise ValueError(f"a chunk cannot end at {end}: the next record is {self.next_offset}")
+        chunk = Chunk(self.next_offset, end)
         self._pending.append(chunk)
-        self.wanted = end
+        self.next_offset = end
         return chunk
 
     def withdraw(self, chunk: Chunk) -> None:
@@ -70,17 +70,17 @@ class PartitionLedger:
         if chunk in self._pending:
             while self._pending.pop() is not chunk:
                 pass
-            self.wanted = chunk.start
+            self.next_offset = chunk.start
 
-    def refuse(self, end: int) -> None:
+    def nack(self, end: int) -> None:
         """Hold the commit back at the pending chunk that ends at `end`, whatever is acknowledged later."""
         for chunk in self._pending:
             if chunk.end == end and not chunk.acknowledged:
-                chunk.refused = True
+                chunk.nacked = True
 
     def skip_to(self, position: int) -> None:
-        """Note that the log holds no record from `wanted` up to `position` (compaction, transaction markers)."""
-        self.wanted = max(self.wanted, position)
+        """Note that the log holds no record from `next_offset` up to `position` (compaction, transaction markers)."""
+        self.next_offset = max(self.next_offset, position)
 
     def committable(self, bound: int | None) -> int | None:
         """Return the offset to commit now, at most `bound`; None where it is committed already."""
@@ -96,4 +96,4 @@ class PartitionLedger:
         while self._pending and self._pending[0].acknowledged:
             self._settled = self._pending.popleft().end
         if not self._pending:
-            self._settled = self.wanted
+            self._settled = self.next_offset

@@ -36,7 +36,7 @@ class TransportOptions:
     """Topics (names on the broker) that are delivered as `RecordBatch`; all others record by record."""
     batch_records: int = 500
     """At most so many records in one batch."""
-    under_way: Mapping[str, int] = field(default_factory=dict)
+    in_flight: Mapping[str, int] = field(default_factory=dict)
     """How many batches of one partition are delivered before the first is acknowledged, by topic; 1 for the rest."""
     fetch_max_wait_ms: int = 20
     """How long the broker holds a fetch that finds nothing, in milliseconds. A partition that was just read waits

@@ -113,7 +113,7 @@ def _scorer_options(app: TierstreamApp, scorer: ScorerAgent) -> TransportOptions
 
     return replace(
         app.transport_options,
-        under_way=dict.fromkeys(app.transport_options.batch_topics, topics.AT_ONCE),
+        in_flight=dict.fromkeys(app.transport_options.batch_topics, topics.AT_ONCE),
         durable_through=lambda tp: scorer.durable_through(),
         start_offset=start_offset,
     )

@@ -90,7 +90,7 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
                 try:
                     await body(batch)
                 except asyncio.CancelledError:
-                    self.consumer.refuse(batch)
+                    self.consumer.nack(batch)
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever escapes would be acknowledged
                     crash_without_ack(f"{name} on {batch.topic}[{batch.partition}]", error)

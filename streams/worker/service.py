@@ -283,6 +283,6 @@ def make_data_dir(settings: Settings) -> Path:
     except OSError as error:
         raise TierstreamError(
             f"the data directory {folder} cannot be written: {error.strerror}",
-            "give another with --data-dir, or mend its permissions",
+            "give another with --data-dir, or fix its permissions",
         ) from error
     return folder

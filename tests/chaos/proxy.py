@@ -1,4 +1,4 @@
-"""A TCP proxy that can be cut: what it holds then is delivered when it is mended, as a network does."""
+"""A TCP proxy that can be cut: what it holds then is delivered when it is fixed, as a network does."""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from streams.topics import topic_specs
 
 from schemas.events import Experience, Feedback
 from schemas.settings import Settings
 from streams.client import follow
 from streams.kafka.admin import ensure_topics
+from streams.topics import topic_specs
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "fastapi_app.py"
 

@@ -1,6 +1,6 @@
 """`python -m tests.fuzz.run TARGET [libFuzzer's options]`: coverage-guided inputs for one target, by atheris.
 
-`make fuzz` runs all of them. An input that makes a target raise is left as `crash-*` in the working folder: mend the
+`make fuzz` runs all of them. An input that makes a target raise is left as `crash-*` in the working folder: fix the
 cause, and put the input into `tests/fuzz/corpus/TARGET/`, where every run of the tests tries it again.
 """
 

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from aiokafka import AIOKafkaProducer
-from streams.topics import topic_specs
 
 from schemas.events import Experience, Feedback
 from schemas.settings import Settings
@@ -19,6 +18,7 @@ from streams.cli.main import main
 from streams.client import Client, follow
 from streams.kafka.admin import ensure_topics
 from streams.kafka.options import client_options
+from streams.topics import topic_specs
 
 pytestmark = pytest.mark.live
 

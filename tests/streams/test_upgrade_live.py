@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from streams.topics import topic_specs
 
+from streams.topics import topic_specs
 from tests.live import Deployment
 from tests.streams.test_stream_live import checkpointed, experience, feedback, folded_weights, of_feedback
 

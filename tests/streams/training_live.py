@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from streams.topics import topic_specs
 
 from schemas.events import JobAction, JobControl, JobUpdate, Trace, TrainingJob
 from schemas.settings import Settings
@@ -20,6 +19,7 @@ from streams.client import Producer
 from streams.kafka.admin import ensure_topics
 from streams.kafka.lag import measure_lag
 from streams.kafka.options import client_options
+from streams.topics import topic_specs
 from streams.training.log import parse_progress
 from tests.trainers.jobs.tiny import NOON
 from trainers.jobs.accumulate import CompletedRun

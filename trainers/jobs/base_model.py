@@ -82,7 +82,7 @@ def ensure_base_model(name: str, data_dir: Path, stage: Stage = lambda _: None) 
     Args:
         name: a package's model, a folder, or `owner/model` on the hub.
         data_dir: the data directory; a package's model is converted into `models/base/` there, once.
-        stage: told of each stage of a conversion.
+        stage: called with each stage of a conversion.
 
     Raises:
         JobError: there is no such model, or it cannot be fetched.

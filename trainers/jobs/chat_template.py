@@ -72,7 +72,7 @@ def _parse(tokenizer: PreTrainedTokenizerBase) -> None:
     except TemplateSyntaxError as error:
         raise JobError(
             f"the base model's chat template does not parse: {first_line(error)}",
-            f"mend the tokenizer's chat_template, then {RETRY}",
+            f"fix the tokenizer's chat_template, then {RETRY}",
         ) from error
     except (TemplateError, TypeError, ValueError):
         return  # it parses; whether it takes a job's conversations is seen with each of them

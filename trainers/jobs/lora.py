@@ -148,5 +148,5 @@ def _loaded(kind: Any, base: BaseModel, **options: Any) -> Any:
             raise
         raise JobError(
             f"base model {base.name} cannot be loaded: {first_line(error)}",
-            f"mend its files, or set jobs.base_model to another, then {RETRY}",
+            f"fix its files, or set jobs.base_model to another, then {RETRY}",
         ) from error

@@ -143,7 +143,7 @@ def reason_of(error: BaseException) -> str | None:
     library = _library_of(raised_in[-1].filename)
     return (
         f"{type(error).__name__} in {library}: {' '.join(str(error).split())[:300]}; see the job's log, "
-        f"mend the base model, its template or the settings, then {RETRY}"
+        f"fix the base model, its template or the settings, then {RETRY}"
     )
 
 

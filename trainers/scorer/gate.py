@@ -68,7 +68,7 @@ class HeldOut:
         """Judge two scorers.
 
         Args:
-            in_use: returns one score an item of an entry's features.
+            in_use: returns one score per item of an entry's features.
             candidate: likewise.
             seed: of the resampling.
         """

@@ -66,7 +66,7 @@ class OnlineLearner:
         self._room = empty_rows(0)
 
     def score(self, entry: ScorerEntry) -> Floats:
-        """Return one score an item, with the weights of this moment."""
+        """Return one score per item, with the weights of this moment."""
         rows = empty_rows(len(entry.item_ids))
         fill_rows(rows, [entry], self._scale)
         return self.model.scores(rows)

@@ -74,7 +74,7 @@ class FrozenScorer:
         )
 
     def scores(self, features: bytes) -> Floats:
-        """Return one score an item.
+        """Return one score per item.
 
         Args:
             features: what `trainers.prepare.prepare` makes: the query's embedding, then for each item its embedding

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from streams.topics import ROLES, group
 
 from schemas.config import setting_fields, setting_value
 from schemas.records import Answer
@@ -17,6 +16,7 @@ from streams.audit.collect import Arrival, Collected, FromBroker
 from streams.audit.disk import OnDisk
 from streams.audit.reading import TableContent
 from streams.kafka.lag import PartitionLag, trainer_group
+from streams.topics import ROLES, group
 from tests.scenarios import audit_day as audit
 from tests.scenarios.test_audit_day import in_order, joined
 from trainers.jobs.accumulate import BatchAccumulator

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from streams.topics import TopicSpec
 
 from streams.audit.collect import Collected
 from streams.audit.figures import make_report
 from streams.kafka.admin import TopicState
 from streams.kafka.lag import PartitionLag
+from streams.topics import TopicSpec
 from tests.streams.audit.collecting import NOW, checkpoint, collected
 
 Change = Callable[[Collected], Collected]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from streams.topics import TopicSpec
 
 from schemas.errors import BrokerError
 from schemas.settings import Settings
 from streams.broker.embedded import EmbeddedBroker
 from streams.kafka.admin import TopicState, ensure_topics, topic_states
+from streams.topics import TopicSpec
 
 pytestmark = pytest.mark.live
 

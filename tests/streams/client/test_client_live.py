@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from anthropic.types import Message, TextBlock, Usage
-from streams.topics import topic_specs
 
 from schemas.errors import ConnectionFailedError, TopicsError
 from schemas.events import Experience, Feedback, ModelVersion, ScoreUpdate, Trace
 from schemas.settings import Settings
 from streams.client import AsyncClient, Client, Producer, follow
 from streams.kafka.admin import ensure_topics
+from streams.topics import topic_specs
 
 pytestmark = pytest.mark.live
 
@@ -83,7 +83,7 @@ def test_events_come_back_in_order_with_their_receipts(settings: Settings) -> No
 def test_buffer_is_bounded_and_leaving_the_client_waits_for_all(settings: Settings) -> None:
     async def run() -> int:
         most = 0
-        async with AsyncClient(settings, max_under_way=5) as client:
+        async with AsyncClient(settings, max_in_flight=5) as client:
             for number in range(40):
                 await client.submit(feedback(number))
                 most = max(most, len(client._under_way))

@@ -36,7 +36,7 @@ class Spec(TypedDict, total=False):
     partitions: int
     store: str
     body_seconds: float
-    under_way: int
+    in_flight: int
     begun: str
     gate: str
     start_offsets: dict[str, int]
@@ -74,7 +74,7 @@ def build(spec: Spec) -> faust.App:
     app.transport_options = TransportOptions(
         batch_topics=frozenset(spec["topics"]) if spec.get("batched", True) else frozenset(),
         batch_records=spec.get("batch_records", 500),
-        under_way=dict.fromkeys(spec["topics"], spec.get("under_way", 1)),
+        in_flight=dict.fromkeys(spec["topics"], spec.get("in_flight", 1)),
         fetch_max_wait_ms=spec.get("fetch_max_wait_ms", 20),
         durable_through=bound,
         start_offset=start_offset,
@@ -93,8 +93,8 @@ def build(spec: Spec) -> faust.App:
     output = os.open(spec["output"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     latencies = os.open(spec["latencies"], os.O_WRONLY | os.O_APPEND | os.O_CREAT) if "latencies" in spec else None
 
-    under_way = spec.get("under_way", 1)
-    at_once = under_way * spec.get("partitions", 2) if under_way > 1 else 1
+    in_flight = spec.get("in_flight", 1)
+    at_once = in_flight * spec.get("partitions", 2) if in_flight > 1 else 1
 
     @app.agent(channel, name="note-records", concurrency=at_once)
     async def note(stream: Any) -> None:

@@ -63,7 +63,7 @@ def test_acknowledgement_of_a_refused_batch_counts_for_nothing() -> None:
     ledger = PartitionLedger(4)
     message, _ = delivered(ledger)
     message.tracked = True
-    ledger.refuse(10)
+    ledger.nack(10)
     message.ack(AckingConsumer())
     assert ledger.committable(None) is None
 

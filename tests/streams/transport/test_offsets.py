@@ -32,7 +32,7 @@ class OnePartition(RuleBasedStateMachine):
 
     @rule(most=st.integers(1, 4))
     def deliver(self, most: int) -> None:
-        offsets = [offset for offset in self.log if offset >= self.ledger.wanted][:most]
+        offsets = [offset for offset in self.log if offset >= self.ledger.next_offset][:most]
         if offsets:
             self.in_flight.append(self.ledger.deliver(offsets[-1] + 1))
         else:
@@ -44,7 +44,7 @@ class OnePartition(RuleBasedStateMachine):
         chunk = data.draw(st.sampled_from(self.in_flight))
         self.in_flight.remove(chunk)
         chunk.acknowledge()
-        if not chunk.refused:
+        if not chunk.nacked:
             self.processed.update(offset for offset in self.log if chunk.start <= offset < chunk.end)
 
     @precondition(lambda self: self.in_flight)
@@ -57,7 +57,7 @@ class OnePartition(RuleBasedStateMachine):
     @precondition(lambda self: self.in_flight)
     @rule(data=st.data())
     def refuse(self, data: st.DataObject) -> None:
-        self.ledger.refuse(data.draw(st.sampled_from(self.in_flight)).end)
+        self.ledger.nack(data.draw(st.sampled_from(self.in_flight)).end)
 
     @rule(bound=st.one_of(st.none(), st.integers(0, 40)))
     def move_bound(self, bound: int | None) -> None:
@@ -87,17 +87,17 @@ class OnePartition(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_skipped(self) -> None:
-        taken = {o for o in self.log if o < self.ledger.wanted}
+        taken = {o for o in self.log if o < self.ledger.next_offset}
         flying = {o for o in self.log for chunk in self.in_flight if chunk.start <= o < chunk.end}
         assert taken <= self.processed | flying | self.refused()
 
     def refused(self) -> set[int]:
-        return {o for o in self.log for c in self.ledger._pending if c.refused and c.start <= o < c.end}
+        return {o for o in self.log for c in self.ledger._pending if c.nacked and c.start <= o < c.end}
 
     def teardown(self) -> None:
         """Commits never stall: once all is delivered, acknowledged and durable, the end is committed."""
         self.take_over()
-        while self.ledger.wanted < self.end:
+        while self.ledger.next_offset < self.end:
             self.deliver(3)
         for chunk in reversed(self.in_flight):
             chunk.acknowledge()

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.live
 
 
-def kill_and_restart(bench: Bench, records: int, under_way: int = 1) -> None:
+def kill_and_restart(bench: Bench, records: int, in_flight: int = 1) -> None:
     bench.create("a", "b")
     bench.produce(records)
-    worker = bench.start(batch_records=100, body_seconds=0.02, under_way=under_way)
+    worker = bench.start(batch_records=100, body_seconds=0.02, in_flight=in_flight)
     bench.wait_for_records(records // 4)
     worker.kill()
     worker.wait()
@@ -42,7 +42,7 @@ def test_a_killed_workers_records_come_again_exactly_from_the_commit(bench: Benc
 
 @pytest.mark.slow
 def test_a_killed_workers_records_come_again_where_two_batches_of_a_partition_were_under_way(bench: Bench) -> None:
-    kill_and_restart(bench, 4000, under_way=2)
+    kill_and_restart(bench, 4000, in_flight=2)
 
 
 def test_so_many_batches_of_a_partition_are_under_way_as_its_topic_may_have(bench: Bench) -> None:
@@ -50,7 +50,7 @@ def test_so_many_batches_of_a_partition_are_under_way_as_its_topic_may_have(benc
     bench.produce(200)
     begun, gate = bench.folder / "begun", bench.folder / "gate"
     begun.touch()
-    bench.start(batch_records=10, under_way=2, begun=str(begun), gate=str(gate))
+    bench.start(batch_records=10, in_flight=2, begun=str(begun), gate=str(gate))
 
     def starts(partition: str) -> list[int]:
         rows = [line.split() for line in begun.read_text().splitlines()]

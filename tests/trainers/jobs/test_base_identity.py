@@ -141,7 +141,7 @@ def test_what_a_library_raises_is_the_users_to_mend_and_what_our_code_raises_is_
     said = reason_of(theirs.value)
     assert said is not None
     assert said.startswith("IndexError in torch: index out of range")
-    assert "mend the base model, its template or the settings" in said
+    assert "fix the base model, its template or the settings" in said
     with pytest.raises(ValueError, match="a JSON list") as ours:
         parse_plan("{}")
     assert reason_of(ours.value) is None

@@ -44,7 +44,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _new_consumer_thread(self) -> FetchingThread:
         return FetchingThread(self, loop=self.loop, beacon=self.beacon)
 
-    @Service.task
+    @Service.task  # type: ignore[untyped-decorator]
     async def _watch_membership(self) -> None:
         """Tell the app where the group does not take this member; without it nothing would ever be assigned."""
         while not self.should_stop:

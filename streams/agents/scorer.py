@@ -39,14 +39,19 @@ FEATURES_OF_BEFORE = "scorer-features"
 
 
 class ScorerAgent:
-    """Scores arriving experiences and learns from feedback."""
+    """Scores arriving experiences and learns from feedback.
+
+    Raises:
+        ArchitectureMismatchError: the network or the checkpoint is of another architecture than the settings.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._settings = services.settings
         shutil.rmtree(services.state_dir / FEATURES_OF_BEFORE, ignore_errors=True)
-        self._state = ScorerState(self._settings, services.state_dir / FEATURES_FOLDER)
         self._store = CheckpointStore(services.data_dir / "scorer", self._settings.scorer)
+        _check_start(self._store, services)
+        self._state = ScorerState(self._settings, services.state_dir / FEATURES_FOLDER)
         self._checkpoints = Checkpointing(self._store, self._state, self._settings.scorer)
         self._control = ScorerControl(self._settings, self._state)
         self._turn = asyncio.Lock()
@@ -62,17 +67,6 @@ class ScorerAgent:
         """Open while this scorer stands by."""
 
     # Starting, standing by, becoming active
-
-    def check_architecture(self) -> None:
-        """Build the scorer and read it back, then look at the checkpoint: neither may differ from the settings.
-
-        Raises:
-            ArchitectureMismatchError: names both, and for a checkpoint the two remedies.
-        """
-        build_network(self._settings.scorer)
-        snapshot = self._store.load()
-        if snapshot is not None:
-            check_start(snapshot, self._services.data_dir, self._settings.scorer)
 
     async def stand_by(self) -> None:
         """Read along, once: fold what the active scorer has published."""
@@ -259,3 +253,15 @@ class ScorerAgent:
     def paused_since(self) -> float | None:
         """Return since when learning is paused, in epoch seconds; None where it is not."""
         return None if self._state.fold is None else self._state.fold.paused_since
+
+
+def _check_start(store: CheckpointStore, services: Services) -> None:
+    """Build the scorer and read it back, then look at the checkpoint, before anything is opened.
+
+    Raises:
+        ArchitectureMismatchError: either differs from the settings; names both, and for a checkpoint the two remedies.
+    """
+    build_network(services.settings.scorer)
+    snapshot = store.load()
+    if snapshot is not None:
+        check_start(snapshot, services.data_dir, services.settings.scorer)

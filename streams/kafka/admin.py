@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -17,17 +16,14 @@ from schemas.errors import TopicsError
 from schemas.settings import Settings
 from streams.kafka.options import broker_errors, client_options
 from streams.topics import TopicSpec
-from trainers.files import write_atomically
 
 TopicCondition = Literal["ok", "missing", "wrong partitions", "wrong configs"]
 MAX_MESSAGE_BYTES = "max.message.bytes"
 REMEDIES: Mapping[TopicCondition, str] = {
-    "wrong partitions": "set topics.partitions to what the topics were created with, or another topics.prefix",
+    "wrong partitions": "set topics.partitions to what all topics were created with; where some have grown, go on in a "
+    "new deployment, which reads the history: see 'Changing topics.partitions' in docs/operations.md",
     "wrong configs": "tierstream topics --apply sets what is needed, or set topics.retention as the topics have it",
 }
-CLUSTER_NAME = "cluster-id"
-"""File of the data directory that names the cluster that its offsets are of."""
-
 _SET_FOR_TOPIC = 1
 """Where a config is from, in the protocol: set for this topic."""
 _APPEAR_SECONDS = 30.0
@@ -147,33 +143,6 @@ async def apply_configs(settings: Settings, specs: Iterable[TopicSpec]) -> list[
                         raise TopicsError(f"topic {name} cannot be changed: {reason}", "look at the broker's rights")
             await _agreed(client, [state.spec for state in unfit])
         return unfit
-
-
-async def check_cluster(settings: Settings, *further: Path) -> None:
-    """See that the data directory belongs to this cluster; the first use records which one it is.
-
-    Checkpoints hold offsets, and those of another cluster's topics would skip or repeat events.
-
-    Args:
-        settings: all settings.
-        further: folders of local state, of which the same holds.
-
-    Raises:
-        TopicsError: a folder was used with another cluster.
-        ConnectionFailedError: the broker cannot be reached.
-    """
-    async with admin_client(settings) as client:
-        cluster_id = str((await client.describe_cluster())["cluster_id"])
-    for folder in (Path(settings.data_dir), *further):
-        path = folder / CLUSTER_NAME
-        recorded = path.read_text("utf-8") if path.exists() else cluster_id
-        if recorded != cluster_id:
-            raise TopicsError(
-                f"directory {folder} belongs to cluster {recorded}, and the broker is {cluster_id}",
-                "name that cluster's broker with --bootstrap-servers, or another folder with --data-dir and state_dir",
-            )
-        if not path.exists():
-            write_atomically(path, cluster_id.encode())
 
 
 def refuse_unfit(states: Iterable[TopicState]) -> None:

@@ -2,7 +2,7 @@
 
 A data directory holds offsets in one deployment's topics, and a state directory its tables. Under another prefix,
 another partition count or another form of the events, either would skip or repeat events without anybody noticing.
-`streams.kafka.admin.check_cluster` compares the cluster, and the checkpoint the architecture and the embedder.
+`streams.state.belonging` compares cluster and topics, and the checkpoint the architecture and the embedder.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 from aiokafka.errors import IllegalStateError, KafkaError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode import Service
 
 from streams.kafka.consumer import Unreadable
 from streams.transport.batch import ChunkMessage, Record, RecordBatch, batch_message, record_message
@@ -17,6 +18,7 @@ from streams.transport.offsets import PartitionLedger
 from streams.transport.options import options_of
 
 _FETCH_TIMEOUT_SECONDS = 1.0
+_MEMBERSHIP_SECONDS = 1.0
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
@@ -41,6 +43,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def _new_consumer_thread(self) -> FetchingThread:
         return FetchingThread(self, loop=self.loop, beacon=self.beacon)
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _watch_membership(self) -> None:
+        """Tell the app where the group does not take this member; without it nothing would ever be assigned."""
+        while not self.should_stop:
+            await self.sleep(_MEMBERSHIP_SECONDS)
+            if (error := self._thread.expelled()) is not None:
+                self._options.on_expelled(error)
+                return
 
     # Assignment and position
 

@@ -47,6 +47,15 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         if self.thread_loop.is_running():
             self.thread_loop.call_soon_threadsafe(self._woken.set)
 
+    def expelled(self) -> BaseException | None:
+        """Return why aiokafka's part in the group stands still, None while it does not: it waits to be asked for it."""
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        error: BaseException | None = getattr(coordinator, "_pending_exception", None)
+        task = getattr(coordinator, "_coordination_task", None)
+        if error is None and task is not None and task.done() and not task.cancelled():
+            error = task.exception()
+        return error
+
     async def runs(self, active: Collection[TP], wait_seconds: float) -> Mapping[TP, FetchedRecords]:
         """Take what was fetched of `active`, waiting at most `wait_seconds` for something."""
         fetched: Mapping[TP, FetchedRecords] = await self.call_thread(self._runs, active, wait_seconds)

@@ -21,6 +21,10 @@ def _ignored(_tp: TP, _count: int) -> None:
     return None
 
 
+def _passed_over(_error: BaseException) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
     """Read from the app's attribute `transport_options`; without one the defaults hold.
@@ -46,6 +50,8 @@ class TransportOptions:
     first record is delivered."""
     on_deleted: Callable[[TP, int], None] = _ignored
     """Told of a partition, and how many offsets its log lost before they were delivered."""
+    on_expelled: Callable[[BaseException], None] = _passed_over
+    """Told why the group will not have this member, which aiokafka does not try again."""
     client_options: Mapping[str, Any] = field(default_factory=dict)
     """Further or other arguments for `AIOKafkaConsumer`."""
 

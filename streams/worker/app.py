@@ -80,6 +80,9 @@ def build_app(
         on_deleted=lambda tp, count: app.services.metrics.count(
             tp.topic.removeprefix(settings.topics.prefix), {"deleted_unread": count}
         ),
+        on_expelled=lambda error: crash_without_ack(
+            f"joining group {app.conf.id}, which may have a member that is not of this program,", error
+        ),
     )
     app.watchdog = Watchdog(app, settings.stream.stall_timeout)
     if scorer := agents.scorer:
@@ -103,7 +106,6 @@ def _fetching(settings: Settings, role: Role) -> dict[str, Any]:
 
 def _scorer_options(app: TierstreamApp, scorer: ScorerAgent) -> TransportOptions:
     """Return the transport's options where the log's partition is read: from where the scorer says, chunks ahead."""
-    scorer.check_architecture()
 
     async def start_offset(tp: TP, committed: int | None) -> int | None:
         try:

@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ConnectionFailedError
+from schemas.errors import ConnectionFailedError, TopicsError
 from schemas.settings import Settings
+from streams.kafka.admin import REMEDIES, topic_states
 from streams.kafka.lag import PartitionLag, group_members, measure_lag
+from streams.state.belonging import check_belonging, note_committed
+from streams.topics import topic_specs
 from streams.training.jobs_on_disk import job_folders, job_on_disk
 from trainers.scorer.reading import newest_first
 
@@ -31,6 +34,8 @@ class Observed:
     """Consumers alive in each group."""
     jobs: tuple[dict[str, Any], ...]
     """Every job's id, tier, state, progress, metrics, error and seconds from request to end."""
+    topics_fault: str | None
+    """Why the topics would not allow a start, as they are now."""
     checkpoint: dict[str, Any] | None
     """Name, size and time of writing of the newest checkpoint."""
 
@@ -40,6 +45,7 @@ class Observed:
             "at": self.at,
             "lag": [asdict(row) for row in self.lag],
             "members": self.members,
+            "topics_fault": self.topics_fault,
             "jobs": list(self.jobs),
             "checkpoint": self.checkpoint,
         }
@@ -51,12 +57,16 @@ class Observer:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.seen: Observed | None = None
+        self.refusal: str | None = None
+        """Why the worker has to stop."""
 
     async def run(self) -> None:
         """Observe until cancelled."""
         while True:
             try:
                 self.seen = await observe(self._settings)
+            except TopicsError as error:
+                self.refusal = str(error)
             except (ConnectionFailedError, OSError) as error:
                 log.warning("cannot be observed now: %s", error)
             await asyncio.sleep(INTERVAL_SECONDS)
@@ -66,14 +76,19 @@ async def observe(settings: Settings) -> Observed:
     """Look once.
 
     Raises:
+        TopicsError: a topic was deleted and made again, so that what is read of it is not what was meant.
         ConnectionFailedError: the broker cannot be reached.
         OSError: the data directory cannot be read.
     """
     lag = await measure_lag(settings)
+    await check_belonging(settings)
+    await asyncio.to_thread(note_committed, settings, lag)
+    states = await topic_states(settings, topic_specs(settings))
+    fault = next((f"{state.fault}: {REMEDIES[state.condition]}" for state in states if state.fault), None)
     members = await group_members(settings)
     folder = Path(settings.data_dir)
     jobs, checkpoint = await asyncio.to_thread(lambda: (tuple(_jobs(folder)), _checkpoint(folder)))
-    return Observed(time.time(), tuple(lag), members, jobs, checkpoint)
+    return Observed(time.time(), tuple(lag), members, jobs, fault, checkpoint)
 
 
 def _jobs(folder: Path) -> list[dict[str, Any]]:

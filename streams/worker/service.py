@@ -26,9 +26,10 @@ from schemas.settings import Settings
 from streams import topics
 from streams.audit.accounts import together
 from streams.history.legacy import tell_of_old_traces
-from streams.kafka.admin import check_cluster, ensure_topics
+from streams.kafka.admin import ensure_topics
 from streams.process import EXIT_REFUSED, log_to_stderr
 from streams.stack.supervisor import Part
+from streams.state.belonging import check_belonging, check_committed
 from streams.state.manifest import check_state, state_folder
 from streams.state.scorer_log import begin_log
 from streams.state.upgrade_check import refuse_of_before
@@ -146,7 +147,7 @@ class Roles:
         """
         while not stopping.is_set():
             for part in self.processes.values():
-                if (reason := part.refusal()) is not None:
+                if (reason := self.observer.refusal or part.refusal()) is not None:
                     raise TierstreamError(reason)
                 part.keep_running(log.error)
             with contextlib.suppress(TimeoutError):
@@ -159,7 +160,8 @@ class Roles:
         for part in self.processes.values():
             await asyncio.to_thread(part.wait, self._settings.stream.drain_timeout + 5)
         codes = (part.process.returncode for part in self.processes.values() if part.process is not None)
-        return next((code for code in codes if code > 0), 0)
+        # A negative one names the signal that ended it by force: nobody but we sends SIGTERM, and that in order.
+        return next((code if code > 0 else 128 - code for code in codes if code not in (0, -signal.SIGTERM)), 0)
 
     async def status(self) -> Mapping[str, Any]:
         """Return what all roles say together, with `roles`, `settings` and what was observed."""
@@ -169,6 +171,8 @@ class Roles:
         }
         seen = self.observer.seen
         observed = {} if seen is None else {"observed": seen.as_dict()}
+        if seen is not None and seen.topics_fault is not None:
+            told = [*told, {"role": None, "ready": False, "reason": seen.topics_fault}]
         return together(told) | {"roles": roles, "settings": settings_in_effect(self._settings)} | observed
 
     async def metrics(self) -> CollectorRegistry:
@@ -257,7 +261,8 @@ async def prepare(settings: Settings) -> None:
     """
     await refuse_of_before(settings)
     await ensure_topics(settings, topics.topic_specs(settings))
-    await check_cluster(settings, state_folder(settings))
+    await check_belonging(settings, state_folder(settings))
+    await check_committed(settings)
     await begin_log(settings)
     await asyncio.to_thread(tell_of_old_traces, settings)
     await publish_now(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,13 @@ INTENTS = ("status", "control", "report", "alarm", "history")
 EARLY, TWICE, BY_A_USER_TOO, CORRUPT = 0.2, 0.05, 0.1, 0.01
 """Shares: feedback before its experience, events that come again, a second judgement, bytes that are no event."""
 
+CODECS = (None, "gzip", "snappy", "lz4", "zstd")
+IN_A_TRANSACTION = 0.25
+"""Share of rounds that are published in one transaction, and then some in another that is aborted."""
+TRANSACTIONAL_ID = "chaos-load"
+"""Always the same, so that a producer that follows one that failed ends its transaction."""
+TAKEN_BACK = 5
+
 Message = tuple[str, bytes | None, bytes]
 """Topic, key and value."""
 
@@ -34,6 +42,9 @@ class Produced:
     """The experience that a feedback judges."""
     traces: dict[str, int] = field(default_factory=dict)
     corrupt: dict[bytes, int] = field(default_factory=dict)
+    transactions: int = 0
+    """That were committed; as many were aborted, and nothing of those may have an effect."""
+    codecs: set[str] = field(default_factory=set)
     messages: int = 0
     """Of every kind, repetitions included."""
 
@@ -132,21 +143,54 @@ class Load:
 
     async def _publish(self, messages: list[Message], seconds: float) -> None:
         left = messages
+        codec, whole = self._rng.choice(CODECS), self._rng.random() < IN_A_TRANSACTION
+        self.produced.codecs.add(codec or "none")
         pause = seconds / max(1, len(messages))
         while left:
             try:
-                left = await self._try(left, pause)
+                left = await (self._try_whole if whole else self._try)(left, pause, codec)
             except KafkaError:
                 await asyncio.sleep(0.5)  # no broker to begin with
 
-    async def _try(self, messages: list[Message], pause: float) -> list[Message]:
+    async def _try(self, messages: list[Message], pause: float, codec: str | None) -> list[Message]:
         """Publish, and return those that the broker did not acknowledge: a repetition harms nothing."""
-        async with AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True, request_timeout_ms=60_000
-        ) as producer:
-            sent: list[asyncio.Future[Any]] = []
-            for topic, key, value in messages:
-                sent.append(await producer.send(self._settings.topic(topic), value, key=key))
-                await asyncio.sleep(pause)
+        async with self._producer(codec) as producer:
+            sent = await self._send(producer, messages, pause)
             outcomes = await asyncio.gather(*sent, return_exceptions=True)
         return [m for m, outcome in zip(messages, outcomes, strict=True) if isinstance(outcome, BaseException)]
+
+    async def _try_whole(self, messages: list[Message], pause: float, codec: str | None) -> list[Message]:
+        """Publish in one transaction; then more in one that is aborted."""
+        async with self._producer(codec, transactional_id=TRANSACTIONAL_ID, transaction_timeout_ms=60_000) as producer:
+            async with producer.transaction():
+                await asyncio.gather(*await self._send(producer, messages, pause))
+            self.produced.transactions += 1
+            with contextlib.suppress(KafkaError):
+                await producer.begin_transaction()
+                taken_back = [experience(self._next + number) for number in range(TAKEN_BACK)]
+                events = [
+                    event.model_copy(update={"experience_id": f"taken-back-{n}"}) for n, event in enumerate(taken_back)
+                ]
+                sent = [("experiences", event.experience_id.encode(), event.to_json()) for event in events]
+                await asyncio.gather(*await self._send(producer, sent, 0.0))
+                await producer.abort_transaction()
+        return []
+
+    def _producer(self, codec: str | None, **more: Any) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            request_timeout_ms=60_000,
+            compression_type=codec,
+            **more,
+        )
+
+    async def _send(
+        self, producer: AIOKafkaProducer, messages: list[Message], pause: float
+    ) -> list[asyncio.Future[Any]]:
+        sent: list[asyncio.Future[Any]] = []
+        for topic, key, value in messages:
+            sent.append(await producer.send(self._settings.topic(topic), value, key=key))
+            await asyncio.sleep(pause)
+        return sent

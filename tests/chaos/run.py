@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+from aiokafka.admin import RecordsToDelete
 
 from streams import topics
+from streams.kafka.admin import admin_client
+from streams.kafka.lag import committed_offsets
 from tests.chaos.brokers import Cluster
 from tests.chaos.faults import FAULTS, MOSTLY, PREPARATIONS, WEIGHTS, mount_small_disk, unmount
 from tests.chaos.fleet import Fleet
@@ -27,6 +32,12 @@ from tests.trainers.jobs import tiny
 
 JOBS_SECONDS = 240.0
 """A job that takes longer has hung: they are slow to start where others work, and run one at a time."""
+
+EACH = 3
+"""Rounds of every fault before any is drawn by its weight."""
+
+ROUND_SECONDS, VERIFY_SECONDS = 900.0, 1200.0
+"""What takes longer waits for a broker that others starve: the run then ends with what it has."""
 
 SETTLE_SECONDS = 150.0
 """A round whose events are not all learned so long after its fault has hung."""
@@ -95,9 +106,10 @@ class Report:
 
 
 def schedule(seed: int, names: list[str]) -> Iterator[str]:
-    """Draw faults for ever: each named one first, then `MOSTLY` twice for each of the others, those by weight."""
+    """Draw faults for ever: each named one thrice, then `MOSTLY` twice for each of the others, those by weight."""
     rng = random.Random(f"schedule {seed}")
-    yield from rng.sample(names, len(names))
+    for _ in range(EACH):
+        yield from rng.sample(names, len(names))
     others = [name for name in names if name != MOSTLY] or names
     while True:
         if MOSTLY in names:
@@ -145,25 +157,56 @@ def run(
             for number, name in enumerate(schedule(seed, names)):
                 if not goes_on(number) or (report.rounds and not report.rounds[-1].settled):
                     break
-                report.rounds.append(_round(stage, load, watcher, number, name, events))
-                say(_line(number, report.rounds[-1], stage))
-            _wait_for_jobs(stream)
+                one = Round(name, settled=False)
+                report.rounds.append(one)
+                with _in_time(report, f"round {number + 1}, {name}", ROUND_SECONDS):
+                    _round(one, stage, load, watcher, number, events)
+                say(_line(number, one, stage))
+                with _in_time(report, "shortening a topic", 60.0):
+                    asyncio.run(_shorten(stream))
+            with _in_time(report, "waiting for jobs", ROUND_SECONDS):
+                _wait_for_jobs(stream)
             _leave_all(stage)
         report.findings.problems += _left_behind(data)
         report.endings = {slot.name: slot.endings for slot in fleet.slots}
         for slot in fleet.slots:
             report.signals.update(slot.sent)
-        problems = report.findings.problems
-        report.findings = verify(stream, load.produced)
-        report.findings.problems[:0] = problems
+        with _in_time(report, "comparing", VERIFY_SECONDS):
+            verify(stream, load.produced, report.findings)
         made = load.produced
         report.round_of = {**made.experiences, **made.feedback, **made.traces}
     report.seconds = time.monotonic() - began
     return report
 
 
-def _round(stage: Stage, load: Load, watcher: Watcher, number: int, name: str, events: int) -> Round:
-    rng, done = stage.rng, Round(name)
+@contextmanager
+def _in_time(report: Report, what: str, seconds: float) -> Iterator[None]:
+    """Let what fails or takes longer be a problem of the report, which tells the rest."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - what was found before is worth more than why it ended
+        report.findings.problems.append(f"{what}: {type(error).__name__}: {error}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+async def _shorten(stream: Deployment) -> None:
+    """Delete the traces that are stored from their topic, as retention does: its start moves on, and so grows."""
+    name = stream.settings.topic(topics.TRACES)
+    committed = await committed_offsets(stream.settings, topics.group(stream.settings, "traces"), [name])
+    async with admin_client(stream.settings) as client:
+        await client.delete_records({tp: RecordsToDelete(offset) for tp, offset in committed.items() if offset})
+
+
+def _round(done: Round, stage: Stage, load: Load, watcher: Watcher, number: int, events: int) -> None:
+    rng, name = stage.rng, done.fault
     if name in PREPARATIONS:
         PREPARATIONS[name](stage)
     seconds = rng.uniform(2.0, 8.0)
@@ -181,7 +224,6 @@ def _round(stage: Stage, load: Load, watcher: Watcher, number: int, name: str, e
         time.sleep(0.1)
     done.settled = _settled(load, watcher)
     done.recovery_seconds = time.monotonic() - ended
-    return done
 
 
 def _settled(load: Load, watcher: Watcher) -> bool:

@@ -55,9 +55,8 @@ class Findings:
         return lost + twice + again + self.problems
 
 
-def verify(stream: Deployment, produced: Produced) -> Findings:
-    """Read everything a stopped deployment has left and compare it with what was produced."""
-    found = Findings()
+def verify(stream: Deployment, produced: Produced, found: Findings) -> None:
+    """Read everything a stopped deployment has left and compare it with what was produced; `found` takes it in."""
     steps = _check_learned(stream, produced, found)
     _check_updates(stream, produced, steps, found)
     _check_weights(stream, found)
@@ -65,7 +64,6 @@ def verify(stream: Deployment, produced: Produced) -> Findings:
     _check_jobs(stream, found)
     _check_traces(stream, produced, found)
     _check_dead_letters(stream, produced, found)
-    return found
 
 
 def _check_learned(stream: Deployment, produced: Produced, found: Findings) -> dict[str, int]:
@@ -88,6 +86,9 @@ def _check_learned(stream: Deployment, produced: Produced, found: Findings) -> d
         steps += -(-learned // settings.groups_per_step)
     found.lost["experience never scored"] = produced.experiences.keys() - counts["arrived"].keys()
     found.lost["feedback never learned or held out"] = produced.feedback.keys() - counts["feedback"].keys()
+    if strangers := counts["arrived"].keys() - produced.experiences.keys():
+        found.problems.append(f"learned though it was taken back: {sorted(strangers)[:8]}")
+    found.figures |= {"transactions committed, and aborted": produced.transactions, "codecs": sorted(produced.codecs)}
     found.twice = {name for counted in counts.values() for name, count in counted.items() if count > 1}
     found.figures |= {
         "feedbacks learned": len(step_of),

@@ -18,9 +18,10 @@ from schemas.events import Feedback
 from schemas.settings import Settings
 from streams.cli.main import main
 from streams.client import Producer
-from streams.kafka.admin import admin_client, check_cluster, ensure_topics, topic_states
+from streams.kafka.admin import admin_client, ensure_topics, topic_states
 from streams.kafka.lag import PartitionLag, measure_lag
 from streams.kafka.options import client_options
+from streams.state.belonging import check_belonging
 from streams.topics import TopicSpec, topic_specs
 from tests.live import records_of
 
@@ -143,11 +144,11 @@ def test_two_that_create_the_same_topics_at_once_both_succeed(settings: Settings
 
 
 def test_data_directory_of_another_cluster_is_refused(settings: Settings, tmp_path: Any) -> None:
-    asyncio.run(check_cluster(settings))
-    asyncio.run(check_cluster(settings))
+    asyncio.run(check_belonging(settings))
+    asyncio.run(check_belonging(settings))
     (tmp_path / "cluster-id").write_text("another")
     with pytest.raises(TopicsError, match="belongs to cluster another, and the broker is"):
-        asyncio.run(check_cluster(settings))
+        asyncio.run(check_belonging(settings))
 
 
 def test_lag_counts_what_is_not_committed_and_its_age(settings: Settings) -> None:

@@ -219,6 +219,21 @@ def test_a_role_that_does_not_drain_says_so_by_its_exit_status(program: Callable
     assert asyncio.run(run()) == EXIT_DRAIN_TIMEOUT
 
 
+def test_a_role_that_was_killed_is_told_of_by_the_exit_status(program: Callable[[str], None], tmp_path: Path) -> None:
+    program(f"{BEGINS}\nos.kill(os.getpid(), signal.SIGKILL)\n")
+
+    async def run() -> int:
+        roles = Roles(settings_of(tmp_path), ("join",))
+        roles.start()
+        roles.processes["join"].begin()
+        process = roles.processes["join"].process
+        assert process is not None
+        await until(lambda: process.poll() is not None)
+        return await roles.stop()
+
+    assert asyncio.run(run()) == 128 + 9
+
+
 def test_a_role_whose_worker_has_gone_before_it_began_ends_without_connecting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         done = subprocess.run(

@@ -13,6 +13,7 @@ from schemas.errors import ArchitectureMismatchError, InputError
 from schemas.records import Configure, ScorerEntry
 from schemas.settings import ScorerSettings
 from tests.trainers.scorer.making import SMALL, begun, entry, queries, run
+from trainers.prepare import is_held_out
 from trainers.scorer.checkpoint import CheckpointStore, check_start, fitting_version, version_snapshot
 from trainers.scorer.fold import ScorerFold
 from trainers.scorer.log_settings import learning_settings
@@ -103,6 +104,18 @@ def test_scorer_that_is_not_better_is_kept_as_rejected_and_changes_nothing(tmp_p
     assert [(v.version, v.status) for v in registry.versions("scorer")] == [(outcome.version, "rejected")]
     assert registry.in_use("scorer").version is None
     assert newest_scorer(tmp_path).about.epoch == 1
+
+
+def test_only_what_neither_scorer_learned_is_judged_on(tmp_path: Path) -> None:
+    other = SETTINGS.model_copy(update={"validation_one_in": 4})
+    in_use(tmp_path, learned=400)
+    outcome = retrain(tmp_path, other)
+    hashes = {entry.query_hash for entry in STREAM}
+    by_old, by_new = ({h for h in hashes if is_held_out(h, s.validation_one_in)} for s in (SETTINGS, other))
+    assert by_old - by_new
+    assert by_new - by_old
+    assert by_old & by_new
+    assert outcome.gate.queries == len(by_old & by_new)
 
 
 def test_margin_decides(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.events import Feedback
 from tests.live import Deployment
-from tests.streams.test_stream_live import experience, feedback
+from tests.streams.test_stream_live import experience, feedback, of_feedback
 
 pytestmark = pytest.mark.live
 
@@ -38,7 +38,7 @@ def test_patience_ends_on_a_quiet_topic_and_a_worker_that_starts_anew(
         assert worker.status()["pair_funnel"]["widget"]["waiting"] == {"chosen": 0, "rejected": 1}
         stream.publish("experiences", [experience(3)])
         stream.publish("feedback", [judged(3, 1.0)])
-        stream.wait_for("answers", lambda values: len(values) >= 4)
+        stream.wait_for("score-updates", lambda values: "f3" in of_feedback(values))
         worker.kill()
         worker = stream.worker()
         pairs = stream.wait_for("preference-pairs", lambda values: len(values) >= 4)

@@ -145,14 +145,12 @@ def test_packed_bom_crlf_and_folders_are_read_alike(tmp_path: Path) -> None:
 
 
 def test_answers_to_one_prompt_or_of_one_task_share_a_domain() -> None:
-    asked = {"messages": [{"role": "user", "content": "q"}]}
     first, second = (e for e in found("openai-preferences.jsonl")[0] if isinstance(e, Experience))
     assert first.intent == second.intent
     assert first.intent.type == "chat"
     named = [e for e in found("langfuse-blob")[0] if isinstance(e, Experience)]
     assert {one.intent.domains[0] for one in named} == {"control-room"}
     assert len({one.intent.domains[1] for one in named}) == 2
-    assert asked
 
 
 def test_intent_and_domain_come_from_a_field_or_a_constant() -> None:

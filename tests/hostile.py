@@ -36,7 +36,10 @@ def records(seed: int, count: int) -> Iterator[Hostile]:
         value = json.dumps(event, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
         if rng.random() < 0.5:
             value = rng.choice(_SPOILS)(rng, event, value)  # type: ignore[operator]
-        yield Hostile(topic, _key(rng, event), value, _headers(rng), _time(rng), rng.choice(CODECS))
+        key = _key(rng, event)
+        if value is None:
+            key = key or b"none"  # a client refuses a record without both
+        yield Hostile(topic, key, value, _headers(rng), _time(rng), rng.choice(CODECS))
 
 
 def _event(rng: random.Random, topic: str, number: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.live import Deployment, Process
 from tests.raw_batches import BAD_NAME, NAME, batch, changed, send
 from tests.streams.test_stream_live import distinct, experience, of_feedback
 
-pytestmark = [pytest.mark.live]
+pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 MODELS: dict[str, type[Event]] = {"experiences": Experience, "feedback": Feedback, "claude-traces": Trace}
 ONE_EACH = {
@@ -82,7 +82,7 @@ def is_an_event(one: Hostile) -> bool:
     return True
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+@pytest.mark.parametrize("count", [300, 10_000])
 def test_every_hostile_record_is_learned_set_aside_or_counted(
     bootstrap: str, prefix: str, tmp_path: Path, count: int
 ) -> None:

@@ -36,6 +36,8 @@ class FakeConsumer:
 
     def __init__(self, told: FakeProducer, records: Sequence[tuple[int, Any]], refused: int) -> None:
         self.committed: list[int] = []
+        self.ends_before: list[int] = []
+        """How many jobs' ends were told before each commit."""
         self._told = told
         self._records = records
         self._refused = refused
@@ -51,6 +53,7 @@ class FakeConsumer:
             self._refused -= 1
             raise CommitFailedError
         self.committed += offsets.values()
+        self.ends_before.append(len(self._told.ends()))
 
 
 class FakeProducer:
@@ -96,3 +99,4 @@ def test_nothing_is_committed_past_a_job_that_has_not_ended(tmp_path: Path, refu
     _, consumer = work(tmp_path, [(0, request(0)), (0, request(1))], refused)
     assert consumer.committed[-1] == 2
     assert consumer.committed == sorted(consumer.committed)
+    assert all(offset <= ends for offset, ends in zip(consumer.committed, consumer.ends_before, strict=True))

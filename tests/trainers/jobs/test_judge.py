@@ -12,7 +12,7 @@ import pytest
 from tests.trainers.jobs import tiny
 from trainers.jobs.encode import Likelihood
 from trainers.jobs.gate import decide
-from trainers.jobs.judge import Judge, judge_sft
+from trainers.jobs.judge import Judge, judge_dpo, judge_sft
 
 
 @dataclass
@@ -65,6 +65,12 @@ def test_an_answer_that_fits_after_no_other_prompt_is_no_observation():
     found = judge_sft(cast(Judge, scripted), tiny.traces(8), [], 0.95)
     assert found.beyond_form is None
     assert found.rows[0]["gain_after_others"] is None
+
+
+@pytest.mark.parametrize("worse", [0.2, -0.2])
+def test_the_other_tiers_regression_is_what_its_examples_lose(worse):
+    scripted = cast(Judge, Scripted([(2.0 + worse, 2.0)] * 8, [[] for _ in range(8)]))
+    assert judge_dpo(scripted, [], tiny.traces(8), 0.1, 0.95).regression == pytest.approx(worse)
 
 
 def test_an_answer_is_looked_at_after_a_few_other_prompts_and_never_after_its_own(tiny_base):

@@ -5,6 +5,7 @@ The base install is what producers and consumers need; a worker, a trainer and t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 
@@ -36,8 +37,13 @@ def require(extra: str) -> None:
         MissingExtraError: a module of it is not there.
     """
     for module in MODULES[extra]:
-        if find_spec(module) is None:
+        if not is_installed(module):
             raise _missing(module, extra)
+
+
+def is_installed(module: str) -> bool:
+    """Tell whether a module can be imported; of faust, once imported, `find_spec` cannot tell."""
+    return module in sys.modules or find_spec(module) is not None
 
 
 def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:

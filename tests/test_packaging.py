@@ -9,13 +9,12 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import streams.client
-from schemas.extras import MODULES
+from schemas.extras import MODULES, is_installed
 from streams.broker.launch import free_port
 from streams.broker.probe import is_ready
 from streams.stack.supervisor import answers
@@ -31,7 +30,6 @@ def test_the_clients_public_names_are_these() -> None:
     assert streams.client.__all__ == [
         "CAPTURE_VARIABLE",
         "AsyncClient",
-        "CaptureError",
         "Client",
         "Experience",
         "Feedback",
@@ -42,6 +40,7 @@ def test_the_clients_public_names_are_these() -> None:
         "Redact",
         "ScoreUpdate",
         "Trace",
+        "capture_stats",
         "follow",
         "load_settings",
         "should_capture",
@@ -59,7 +58,7 @@ def test_a_producer_and_a_consumer_import_nothing_of_the_extras() -> None:
 def test_every_extra_says_which_modules_it_brings() -> None:
     assert MODULES.keys() | {"all"} == PROJECT["optional-dependencies"].keys()
     installed = [module for extra, modules in MODULES.items() if extra != "ray" for module in modules]
-    assert [module for module in installed if find_spec(module) is None] == []
+    assert [module for module in installed if not is_installed(module)] == []
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from streams.kafka.admin import ensure_topics
 from streams.kafka.lag import measure_lag
 
 READY_SECONDS = 180.0
-WAIT_SECONDS = 90.0
+WAIT_SECONDS = 180.0
 POLL_MS = 50
 OWN_PROCESS = {"worker", "trainer"}
 

@@ -74,7 +74,7 @@ def aside(work: Callable[..., Any], *arguments: Any) -> None:
 def test_numbers_move_while_events_flow(bootstrap: str, prefix: str, tmp_path: Path) -> None:
     day, data = audit_day(1), tmp_path / "data"
     write_legacy_traces(data / "traces")
-    with Deployment(bootstrap, prefix, data, traces={"max_tokens": 16384}) as stream:
+    with Deployment(bootstrap, prefix, data, traces={"max_tokens": 16384}, pairs={"patience": 0}) as stream:
         worker = stream.worker(TIERSTREAM_WEB__TOKEN=TOKEN)
         assert stream.command("import", "tierstream", str(data / "traces")).returncode == 0
         with chromium() as browser:

@@ -55,7 +55,7 @@ class Services:
 
         Args:
             batch: what was decided of.
-            decoded: records of it to be forwarded or set aside.
+            decoded: records of it to be forwarded or dead-lettered.
             outgoing: further outputs.
             state: writes to tables, in order, or what writes a file.
             counts: outcomes of its events; those of `decoded` are added.

@@ -67,7 +67,7 @@ def import_(
 
     Example: tierstream import langfuse export/ --dry-run
     """
-    from streams.history.importing import decode_batch
+    from streams.history.importing import import_files
     from streams.imports.events import Making
     from streams.imports.registry import AUTO, formats
 
@@ -75,7 +75,7 @@ def import_(
         raise click.BadParameter(f"{form!r} is not one of {AUTO}, {', '.join(formats())}", param_hint="FORMAT")
     with progress_bar("import") as progress:
         done = asyncio.run(
-            decode_batch(
+            import_files(
                 files,
                 formats().get(form),
                 Making(intent, domain, scale, confidence),

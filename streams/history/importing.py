@@ -37,7 +37,7 @@ class Imported:
     """With a dry run: what the events would give each tier."""
 
 
-async def decode_batch(
+async def import_files(
     paths: Sequence[Path],
     form: Format | None,
     making: Making,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from streams.imports.found import Bad, Call, Format, Found, LeftOut, Record, guarded
+from streams.imports.batches import MessageBatches
+from streams.imports.found import Bad, Call, Format, Found, LeftOut, Record
 from streams.imports.messages import content_text, part, prompt_fields, said, turns_of
 from streams.imports.values import first, latency_of, time_of
 
@@ -29,10 +30,7 @@ def message_fields(response: Any, messages: Any, system: Any = None) -> dict[str
         "trace_id": part(response, "id"),
         **prompt_fields(turns),
         "system": content_text(system) if system else None,
-        "thinking": answer.thinking,
-        "thinking_omitted": answer.omitted or None,
-        "redacted_thinking": answer.redacted or None,
-        "response": answer.text,
+        **answer.fields,
         "model": str(part(response, "model")),
         "input_tokens": _input_tokens(usage),
         "output_tokens": part(usage, "output_tokens"),
@@ -57,33 +55,22 @@ def call_of(record: Record, pair: Mapping[str, Any], request: Any, response: Any
 
 
 def _read(records: Iterable[Record]) -> Iterator[Found]:
-    """Results of a batch wait for their requests, which may stand in another file."""
-    requests: dict[str, Any] = {}
-    waiting: list[tuple[Record, str, Any]] = []
+    batches = MessageBatches(lambda *result: [call_of(*result)])
 
     def each(record: Record, value: Mapping[str, Any]) -> Iterable[Found]:
         if isinstance(value.get("params"), dict):
-            requests[str(value["custom_id"])] = value["params"]
-            return [LeftOut(record.where, "request")]
+            return batches.ask(record, value["custom_id"], value["params"])
         if isinstance(value.get("result"), dict):
             if value["result"].get("type") != "succeeded":
                 return [LeftOut(record.where, f"batch_{value['result'].get('type')}")]
-            waiting.append((record, str(value["custom_id"]), value["result"]["message"]))
-            return []
+            return batches.answer(record, value["custom_id"], value["result"]["message"])
         if "request" in value and "response" in value:
             return [call_of(record, value, value["request"], value["response"])]
         if value.get("type") == "message":
             return [LeftOut(record.where, "no_request")]
         return [Bad(record.where, "neither request and response, nor a line of a message batch")]
 
-    for record in records:
-        yield from guarded(record, each)
-    for record, custom_id, message in waiting:
-        request = requests.get(custom_id)
-        if request is None:
-            yield LeftOut(record.where, "no_request")
-        else:
-            yield from guarded(record, lambda r, value, q=request, m=message: [call_of(r, value, q, m)])  # type: ignore[misc]
+    return batches.read(records, each)
 
 
 def _recognises(value: Mapping[str, Any]) -> bool:

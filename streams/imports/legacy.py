@@ -8,14 +8,13 @@ timestamp, the time at which its file was last written.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from datetime import datetime
 
 from pydantic import JsonValue, ValidationError
 
 from schemas.events import Trace
+from streams.imports.values import content_id
 
 _SPELLINGS: dict[str, tuple[str, ...]] = {
     "trace_id": ("trace_id", "id", "uuid"),
@@ -61,7 +60,7 @@ def trace_of(fields: Mapping[str, JsonValue], written_at: datetime) -> Trace:
         value = flat[milliseconds]
         found["latency_seconds"] = value / 1000 if isinstance(value, (int, float)) else value
     found = {"kind": "unknown", "model": "unknown", "timestamp": written_at.isoformat(), **found}
-    found["trace_id"] = str(found.get("trace_id") or _content_id(fields))
+    found["trace_id"] = str(found.get("trace_id") or content_id("legacy", fields))
     try:
         return Trace.model_validate(found)
     except ValidationError as error:
@@ -81,8 +80,3 @@ def _flat(fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 def _first_key(flat: Mapping[str, JsonValue], keys: tuple[str, ...]) -> str | None:
     return next((key for key in keys if flat.get(key) is not None), None)
-
-
-def _content_id(fields: Mapping[str, JsonValue]) -> str:
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return f"legacy-{hashlib.sha256(text.encode()).hexdigest()[:32]}"

@@ -44,6 +44,16 @@ class Said(NamedTuple):
     """Blocks of thinking that came encrypted."""
     calls_tool: bool
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a `Trace` that it makes; None where it says nothing of one."""
+        return {
+            "thinking": self.thinking,
+            "thinking_omitted": self.omitted or None,
+            "redacted_thinking": self.redacted or None,
+            "response": self.text,
+        }
+
 
 def said(message: Any) -> Said:
     """Return what a model's message says, its thinking apart."""
@@ -69,12 +79,23 @@ def turns_of(messages: Iterable[Any]) -> list[dict[str, str]]:
     """
     turns = []
     for message in messages:
-        role = str(part(message, "role") or part(message, "from"))
+        role = role_of(message)
         if role not in ROLES:
             raise ValueError(f"role {role!r} is none of {', '.join(ROLES)}")
         if text := content_text(message):
             turns.append({"role": ROLES[role], "content": text})
     return turns
+
+
+def role_of(message: Any) -> str:
+    """Return what a message's dialect calls its role; empty text where it tells none."""
+    return str(part(message, "role") or part(message, "from"))
+
+
+def last_answer(messages: Sequence[Any]) -> tuple[Sequence[Any], Any] | None:
+    """Return the messages before the model's last one, and that one; None where nothing was asked and answered."""
+    last = max((n for n, one in enumerate(messages) if ROLES.get(role_of(one)) == "assistant"), default=0)
+    return (messages[:last], messages[last]) if last else None
 
 
 def prompt_fields(turns: Sequence[dict[str, str]]) -> dict[str, Any]:

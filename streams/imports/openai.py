@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from streams.imports.found import Bad, Call, Format, Found, LeftOut, Record, Score, guarded
-from streams.imports.messages import ROLES, part, prompt_fields, said, turns_of, without_system
+from streams.imports.batches import MessageBatches
+from streams.imports.found import Bad, Call, Format, Found, LeftOut, Record, Score
+from streams.imports.messages import last_answer, prompt_fields, said, turns_of, without_system
 from streams.imports.values import content_id, first, latency_of, time_of
 
 CERTAIN = 1.0
@@ -23,9 +24,7 @@ def call_of(record: Record, call_id: str, asked: Sequence[Any], answer: Any, **f
         "kind": "user_query",
         **prompt_fields(turns),
         "system": system,
-        "thinking": what.thinking,
-        "thinking_omitted": what.omitted or None,
-        "response": what.text,
+        **what.fields,
         "model": "unknown",
         **{name: value for name, value in fields.items() if value is not None},
     }
@@ -63,7 +62,7 @@ def compared(record: Record, prefix: str, asked: Sequence[Any], better: Any, wor
     """Return two answers to one conversation of which one was preferred, each with its judgement."""
     found: list[Found] = []
     for answer, preferred in ((better, True), (worse, False)):
-        call = call_of(record, content_id(prefix, asked, answer), asked, answer)
+        call = call_of(record, content_id(prefix, (asked, answer)), asked, answer)
         name = call.fields["trace_id"]
         found += [
             call,
@@ -74,18 +73,21 @@ def compared(record: Record, prefix: str, asked: Sequence[Any], better: Any, wor
 
 def _example(record: Record, value: Mapping[str, Any]) -> list[Found]:
     """Return the last answer of a fine-tuning example, with the turns before it."""
-    messages = value["messages"]
-    last = max((n for n, one in enumerate(messages) if ROLES.get(part(one, "role")) == "assistant"), default=0)
-    if not last:
+    if (found := last_answer(value["messages"])) is None:
         return [LeftOut(record.where, "no_answer")]
-    asked, answer = messages[:last], messages[last]
-    return [call_of(record, content_id("openai", asked, answer), asked, answer, timestamp=time_of(record, value))]
+    asked, answer = found
+    return [call_of(record, content_id("openai", found), asked, answer, timestamp=time_of(record, value))]
+
+
+def _batched(record: Record, value: Mapping[str, Any], request: Any, completion: Any) -> list[Found]:
+    asked = request.get("messages")
+    if asked is None:
+        return [LeftOut(record.where, "no_request")]
+    return completion_calls(record, asked, completion, value)
 
 
 def _read(records: Iterable[Record]) -> Iterator[Found]:
-    """Results of a batch wait for their requests, which may stand in another file."""
-    requests: dict[str, Any] = {}
-    waiting: list[tuple[Record, str, Any]] = []
+    batches = MessageBatches(_batched)
 
     def each(record: Record, value: Mapping[str, Any]) -> Iterable[Found]:
         response = value.get("response")
@@ -98,13 +100,11 @@ def _read(records: Iterable[Record]) -> Iterator[Found]:
                 value["non_preferred_output"][-1],
             )
         if "custom_id" in value and "body" in value:
-            requests[str(value["custom_id"])] = value["body"]
-            return [LeftOut(record.where, "request")]
+            return batches.ask(record, value["custom_id"], value["body"])
         if "custom_id" in value:
             if not isinstance(response, dict) or response.get("status_code") != 200:
                 return [LeftOut(record.where, "batch_errored")]
-            waiting.append((record, str(value["custom_id"]), response["body"]))
-            return []
+            return batches.answer(record, value["custom_id"], response["body"])
         if "request" in value and isinstance(response, dict):
             return completion_calls(record, value["request"]["messages"], response, value)
         if "choices" in value:
@@ -114,14 +114,7 @@ def _read(records: Iterable[Record]) -> Iterator[Found]:
             return _example(record, value)
         return [Bad(record.where, "none of: messages; request and response; a stored completion; a line of a batch")]
 
-    for record in records:
-        yield from guarded(record, each)
-    for record, custom_id, completion in waiting:
-        asked = (requests.get(custom_id) or {}).get("messages")
-        if asked is None:
-            yield LeftOut(record.where, "no_request")
-        else:
-            yield from guarded(record, lambda r, v, a=asked, c=completion: completion_calls(r, a, c, v))  # type: ignore[misc]
+    return batches.read(records, each)
 
 
 def _recognises(value: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streams.imports.found import Format, Found, LeftOut, Record, Score, reading
-from streams.imports.messages import ROLES, part
+from streams.imports.messages import last_answer, role_of
 from streams.imports.openai import call_of, compared
 from streams.imports.values import content_id, time_of
 
@@ -17,20 +17,15 @@ def _each(record: Record, value: Mapping[str, Any]) -> list[Found]:
         turns = [{"from": "system", "value": value["system"]}, *turns]
     if "chosen" in value and "rejected" in value:
         return compared(record, "sharegpt", turns, value["chosen"], value["rejected"])
-    last = max((n for n, one in enumerate(turns) if ROLES.get(_role(one)) == "assistant"), default=0)
-    if not last:
+    if (found_answer := last_answer(turns)) is None:
         return [LeftOut(record.where, "no_answer")]
-    asked, answer = turns[:last], turns[last]
-    call_id = str(value["id"]) if value.get("id") else content_id("sharegpt", asked, answer)
+    asked, answer = found_answer
+    call_id = str(value["id"]) if value.get("id") else content_id("sharegpt", found_answer)
     call = call_of(record, call_id, asked, answer, timestamp=time_of(record, value))
-    found: list[Found] = [call._replace(calls_tool=_role(answer) == "function_call")]
+    found: list[Found] = [call._replace(calls_tool=role_of(answer) == "function_call")]
     if isinstance(value.get("label"), bool):
         found.append(Score(record.where, f"{call_id}-label", (call_id,), value["label"], call.fields["timestamp"]))
     return found
-
-
-def _role(turn: Any) -> str:
-    return str(part(turn, "from") or part(turn, "role"))
 
 
 FORMAT = Format(

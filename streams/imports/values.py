@@ -50,7 +50,7 @@ def latency_of(thing: Any) -> float | None:
     return milliseconds / 1000 if isinstance(milliseconds, (int, float)) else None
 
 
-def content_id(prefix: str, *content: Any) -> str:
+def content_id(prefix: str, content: Any) -> str:
     """Return an id that follows from the content: the same in whatever file it stands."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return f"{prefix}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"

@@ -16,7 +16,7 @@ import pytest
 from schemas.config import ENVIRONMENT_PREFIX, load, setting_fields
 from schemas.settings import Settings
 from streams.training.launcher import LAUNCHERS
-from tests.effects import learning, retention, running
+from tests.effects import learning, retention, running, serving
 
 FIELDS = dict(setting_fields())
 
@@ -58,7 +58,7 @@ STILL = {
 """A scorer that learns next to nothing, so that validation finds a plateau at once."""
 ONE_PAIR = {**IN_MEMORY, "pairs.threshold": "2"}
 ONE_TRACE = {**IN_MEMORY, "traces.threshold": "2"}
-FIRST_PORT, SECOND_PORT = map(str, running.PORTS)
+FIRST_PORT, SECOND_PORT = map(str, serving.PORTS)
 WEB = {**IN_MEMORY, "web.port": FIRST_PORT}
 
 EFFECTS = {
@@ -173,13 +173,13 @@ EFFECTS = {
     "demo.sft_steps": Effect("3", running.demo_steps),
     "demo.patience": Effect("60", running.demo_patience),
     "demo.held_out_one_in": Effect("3", running.demo_steps),
-    "web.host": Effect("127.0.0.2", running.listening, WEB),
-    "web.port": Effect(SECOND_PORT, running.listening, WEB),
-    "web.token": Effect("open sesame", running.status_page, WEB),
-    "web.token_file": Effect("secret.txt", running.status_page, WEB),
-    "intake.events_per_second": Effect("2", running.posted, WEB),
-    "intake.max_body_kib": Effect("1", running.posted, WEB),
-    "intake.cors_origins": Effect("https://app.example.org", running.posted, WEB),
+    "web.host": Effect("127.0.0.2", serving.listening, WEB),
+    "web.port": Effect(SECOND_PORT, serving.listening, WEB),
+    "web.token": Effect("open sesame", serving.status_page, WEB),
+    "web.token_file": Effect("secret.txt", serving.status_page, WEB),
+    "intake.events_per_second": Effect("2", serving.posted, WEB),
+    "intake.max_body_kib": Effect("1", serving.posted, WEB),
+    "intake.cors_origins": Effect("https://app.example.org", serving.posted, WEB),
     "broker.kind": Effect("kafka", running.embedded_broker, {"broker.port": FIRST_PORT}),
     "broker.port": Effect(SECOND_PORT, running.embedded_broker, {"broker.port": FIRST_PORT, "broker.kind": "lite"}),
     "broker.heap_mib": Effect("300", running.launched_kafka),

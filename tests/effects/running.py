@@ -1,4 +1,4 @@
-"""What the settings of the broker, the topics, the app, the web server and the trainer change."""
+"""What the settings of the broker, the topics, the app and the trainer change."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from io import BytesIO
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
 import pytest
-from aiohttp import ClientSession
 
-from schemas.base import Event
 from schemas.config import LoadedSettings
 from schemas.errors import BrokerError, JarsUnavailableError
 from schemas.events import JobUpdate, TrainingJob
@@ -28,7 +25,6 @@ from streams import topics
 from streams.broker import kafka
 from streams.broker.embedded import EmbeddedBroker
 from streams.broker.java import Java
-from streams.broker.launch import free_port
 from streams.demo.play import demo_settings
 from streams.kafka.admin import ensure_topics
 from streams.kafka.lag import trainer_group
@@ -39,8 +35,6 @@ from streams.training.launcher import LAUNCHERS
 from streams.training.runner import Attempts
 from streams.worker import role as role_process
 from streams.worker.role_app import TierstreamApp
-from streams.worker.service import Roles
-from streams.worker.web import WorkerWeb
 from tests.streams.offline import offline_app, record
 
 Seen = Any
@@ -207,85 +201,6 @@ def started_role(settings: Settings) -> Seen:
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
     return seen
-
-
-# The web server
-
-PORTS = free_port(), free_port()
-HOSTS = "127.0.0.1", "127.0.0.2"
-
-
-async def _listens(host: str, port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(host, port)
-    except ConnectionRefusedError:
-        return False
-    writer.close()
-    await writer.wait_closed()
-    return True
-
-
-def listening(settings: Settings) -> Seen:
-    """Return which of two hosts and ports the worker's web server answers on."""
-
-    async def look() -> Seen:
-        server = WorkerWeb(settings, Roles(settings, ()))
-        await server.start()
-        found = [place for place in product(HOSTS, PORTS) if await _listens(*place)]
-        await server.stop()
-        return found
-
-    return asyncio.run(look())
-
-
-def status_page(settings: Settings) -> Seen:
-    """Return the answer to somebody without a token."""
-
-    async def look() -> Seen:
-        server = WorkerWeb(settings, Roles(settings, ()))
-        port = await server.start()
-        async with ClientSession() as client, client.get(f"http://127.0.0.1:{port}/status") as answer:
-            status = answer.status
-        await server.stop()
-        return status
-
-    return asyncio.run(look())
-
-
-class _Taking:
-    """Stands in for the intake's producer: every event is acknowledged."""
-
-    async def enqueue(self, topic: str, event: Event) -> asyncio.Future[None]:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
-
-    async def __aexit__(self, *_: object) -> None:
-        return None
-
-
-def posted(settings: Settings) -> Seen:
-    """Return the statuses of posts to the intake: three of one event, a large one, one from another origin."""
-    event = b'{"feedback_id":"f","experience_id":"e","timestamp":1,"source":"user","reward":1,"comment":"%s"}'
-    json_type = {"Content-Type": "application/json"}
-
-    async def look() -> Seen:
-        server = WorkerWeb(settings, Roles(settings, ()))
-        server._intake._producer = _Taking()  # type: ignore[assignment]
-        port = await server.start()
-        found = []
-        async with ClientSession(f"http://127.0.0.1:{port}") as client:
-            for body, more in (
-                (event % (b"x" * 2000), {}),
-                *[(event % b"", {})] * 3,
-                (event % b"", {"Origin": "https://app.example.org"}),
-            ):
-                async with client.post("/v1/feedback", data=body, headers={**json_type, **more}) as answer:
-                    found.append(answer.status)
-        await server.stop()
-        return found
-
-    return asyncio.run(look())
 
 
 # The embedded broker

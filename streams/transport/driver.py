@@ -88,12 +88,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         generation = self.app.consumer_generation_id
         try:
             committed = await self._thread.committed_offset(tp)
-            position = await self._thread.place(tp, await self._options.start_offset(tp, committed))
+            start = await self._options.start_offset(tp, committed)
+            position = await self._thread.place(tp, start)
         except IllegalStateError:
             self.log.info("%s was revoked before it could be placed", tp)
             return
         if generation == self.app.consumer_generation_id and tp in self.assignment():
-            self._ledgers[tp] = PartitionLedger(position, committed)
+            # What the start offset passes over is done with, so it is committed though nothing follows it.
+            self._ledgers[tp] = PartitionLedger(position, committed if start is None else committed or 0)
 
     async def _realign(self, tp: TP, ledger: PartitionLedger, found: int) -> None:
         """Seek back to what is wanted, or go on where the log no longer holds it."""

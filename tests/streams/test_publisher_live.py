@@ -134,9 +134,22 @@ def test_calls_that_wait_for_one_partition_share_a_batch_and_each_has_its_own_of
             batches.append(batch)
             return await AIOKafkaProducer.send_batch(producer, batch, *target, **of)
 
-        producer.send_batch = send_batch
+        # The first batch is on its way until every call waits, however fast the broker is.
+        gate, send = asyncio.Event(), producer.client.send
+
+        async def held(node_id: int, request: Any, **of: Any) -> Any:
+            if type(request).__name__.startswith("Produce"):
+                await gate.wait()
+            return await send(node_id, request, **of)
+
+        producer.send_batch, producer.client.send = send_batch, held
         calls = [[Outgoing(topic, 0, None, b"%d" % (call * 2 + n)) for n in range(2)] for call in range(50)]
-        receipts = await asyncio.gather(*(publisher.publish(call) for call in calls))
+        publishing = asyncio.gather(*(publisher.publish(call) for call in calls))
+        async with asyncio.timeout(30):
+            while sum(batch.record_count() for batch in batches) < 100:  # noqa: ASYNC110 - the calls themselves go on
+                await asyncio.sleep(0)
+        gate.set()
+        receipts = await publishing
         assert [receipt.offset for [receipt] in receipts] == list(range(1, 100, 2))
         records = await read(bootstrap, topic, 100)
         assert [int(record.value) for record in records] == list(range(100))

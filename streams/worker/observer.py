@@ -21,6 +21,7 @@ from trainers.scorer.reading import newest_first
 log = logging.getLogger("tierstream.observer")
 
 INTERVAL_SECONDS = 10.0
+LAST_LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,14 @@ class Observer:
             except (ConnectionFailedError, OSError) as error:
                 log.warning("cannot be observed now: %s", error)
             await asyncio.sleep(INTERVAL_SECONDS)
+
+    async def note_last_commits(self) -> None:
+        """Keep what the roles have committed by their orderly end, as far as the broker tells it in time."""
+        try:
+            async with asyncio.timeout(LAST_LOOK_SECONDS):
+                note_committed(self._settings, await measure_lag(self._settings))
+        except (TimeoutError, ConnectionFailedError, OSError) as error:
+            log.warning("what was committed last is not noted: %r", error)
 
 
 async def observe(settings: Settings) -> Observed:

@@ -249,6 +249,7 @@ async def _run(settings: Settings, names: Sequence[Role]) -> int:
         ended = await roles.stop()
         if observing is not None:
             observing.cancel()
+            await roles.observer.note_last_commits()
         await web.stop()
     return ended
 

@@ -106,8 +106,13 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
         ids = {feedback.feedback_id for feedback in day.feedbacks}
         stream.wait_for("score-updates", lambda values: ids <= {value.get("feedback_id") for value in values})
         pairs = stream.wait_for("preference-pairs", lambda values: len(values) >= 15)
-        # A pair waits for its job once the role has read what it has published.
-        status = worker.wait_for_status(lambda status: status["dpo"]["waiting"] >= len(pairs))
+        # A pair waits for its job once the role has read what it has published, and answers come behind it.
+        status = worker.wait_for_status(
+            lambda status: (
+                status["dpo"]["waiting"] >= len(pairs)
+                and all(figures["answers"] >= 730 for figures in status["pair_funnel"].values())
+            )
+        )
         assert sorted(pair["kind"] for pair in pairs) == ["voice"] * 2 + ["widget"] * 13
         assert (status["dpo"]["waiting"], status["dpo"]["threshold"], status["dpo"]["jobs"]) == (15, 80, 0)
         assert status["scorer"]["groups_learned"] + status["scorer"]["groups_held_out"] == len(ids)

@@ -126,6 +126,7 @@ def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str,
         assert (status["sft"]["waiting"], status["sft"]["threshold"]) == (1, 100)
 
         read_metrics(worker)
+        stream.wait_until_idle()  # what a role has not committed yet still counts as waiting
         read_audit(stream, worker)
         more = top_up(day)
         stream.publish("feedback", more.feedbacks)

@@ -1,0 +1,253 @@
+"""No sequence of promotions, rollbacks, retrainings, restarts, crashes and settings leaves nothing to serve or return to.
+
+The pure decisions as a process makes them, on a log that is a list: starting, following the registry, checkpoints.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from schemas.errors import ArchitectureMismatchError, TierstreamError, VersionError
+from schemas.records import Configure, Joined, LogRecord
+from schemas.settings import Settings
+from streams.agents.scorer_control import ScorerControl
+from tests.trainers.scorer.making import SMALL, entry
+from trainers import promotion
+from trainers.scorer.checkpoint import CheckpointStore, check_start, version_snapshot
+from trainers.scorer.fold import ScorerFold
+from trainers.scorer.log_settings import learning_settings
+from trainers.scorer.retrain import Outcome, Retraining
+from trainers.versions import VersionStore
+
+RANKS = (4, 8)
+
+
+class Deployment:
+    """A data directory, a log, a settings file, and one scorer's process with the settings that it was started with."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.folder = folder
+        self.file = rank
+        """What the settings file says, which commands and new processes read."""
+        self.worker = rank
+        self.versions = VersionStore(folder)
+        self.log: list[LogRecord] = [Configure(learning_settings(self.settings(rank).scorer))]
+        self.fed = 0
+        self.fold: ScorerFold | None = None
+        self.start(rank)
+
+    def settings(self, rank: int) -> Settings:
+        values = {**SMALL.model_dump(), "rank": rank}
+        return Settings.model_validate({"data_dir": str(self.folder), "scorer": values})
+
+    # The process
+
+    def start(self, rank: int) -> None:
+        """Start a scorer as `ScorerAgent` does, and become active.
+
+        Raises:
+            TierstreamError: it refuses to; nothing has changed.
+        """
+        scorer = self.settings(rank).scorer
+        snapshot = CheckpointStore(self.folder / "scorer", scorer).load()
+        if snapshot is not None:
+            check_start(snapshot, self.folder, scorer)
+        before, self.fold = self.fold, None if snapshot is None else ScorerFold.restored(snapshot)
+        try:
+            self.catch_up()
+            self.control = ScorerControl(self.settings(rank), cast(Any, self._state()))
+            self.write_due()
+        except TierstreamError:
+            self.fold = before
+            raise
+        self.worker = rank
+
+    def _state(self) -> SimpleNamespace:
+        return SimpleNamespace(fold=self.fold, versions=self.versions, load_version=self._load)
+
+    def _load(self, version: str) -> Any:
+        return version_snapshot(self.versions, version)
+
+    def write_due(self) -> None:
+        self.control._state = cast(Any, self._state())
+        control = self.control.due()
+        if control is not None and control != self.control._written:
+            self.log.append(control)
+            self.control._written = control
+
+    def catch_up(self) -> None:
+        """Take what the log has."""
+        for offset in range(0 if self.fold is None else self.fold.next_offset, len(self.log)):
+            record = self.log[offset]
+            if isinstance(record, Joined):
+                self.scorer.apply(offset, record.entries)
+            elif self.fold is None:
+                assert isinstance(record, Configure)
+                self.fold = ScorerFold(record.settings).arrive(offset)
+            else:
+                assert isinstance(record, Configure)
+                fold = self.fold.configured(offset, record, self._load)
+                for missed in range(fold.next_offset, offset):
+                    if isinstance(known := self.log[missed], Joined):
+                        fold.relearn(missed, known.entries)
+                self.fold = fold.arrive(offset)
+
+    @property
+    def scorer(self) -> ScorerFold:
+        assert self.fold is not None
+        return self.fold
+
+    def feed(self) -> None:
+        self.fed += 1
+        self.log.append(Joined((entry(self.fed, (1.0, -1.0)),)))
+        self.catch_up()
+
+    def follow(self) -> None:
+        self.write_due()
+        self.catch_up()
+
+    def checkpoint(self) -> None:
+        settings = self.settings(self.worker).scorer
+        CheckpointStore(self.folder / "scorer", settings).save(self.scorer.snapshot())
+
+    # The commands, with `--change-settings` or without
+
+    def retrain(self, rank: int, promote: bool, consent: bool) -> Outcome:
+        other = {} if rank == self.file else {"scorer.rank": rank}
+        work = Retraining(self.folder, self.settings(rank).scorer)
+        for offset, record in enumerate(self.log[: work.end]):
+            if isinstance(record, Joined):
+                work.learn(offset, record.entries)
+        outcome = work.finish(0.0, promote, "kept only" if other and not consent else None)
+        if outcome.promoted:
+            self.file = rank
+        return outcome
+
+    def promote(self, version: str, consent: bool = False) -> None:
+        self._change(version, consent, lambda agreed: promotion.promote(self.settings(self.file), version, "r", agreed))
+
+    def rollback(self, consent: bool = False, to: str | None = None) -> str:
+        target = promotion.rollback_target(self.settings(self.file), "scorer", to)
+        self._change(
+            target, consent, lambda agreed: promotion.rollback(self.settings(self.file), "scorer", target, "", agreed)
+        )
+        return target
+
+    def _change(self, version: str, consent: bool, change: Callable[[dict[str, Any]], object]) -> None:
+        needed = promotion.settings_needed(self.settings(self.file), version)
+        change(needed if consent else {})
+        self.file = needed.get("scorer.rank", self.file)
+
+    def rank_of(self, version: str) -> int:
+        return int(version_snapshot(self.versions, version).meta["architecture"]["rank"])
+
+
+class AnySequence(RuleBasedStateMachine):
+    """What operators, supervisors and accidents do, in any order."""
+
+    @initialize(rank=st.sampled_from(RANKS))
+    def begin(self, rank: int) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.one = Deployment(self.folder, rank)
+        self.one.feed()
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            self.all_the_way_back()
+            shutil.rmtree(self.folder)
+
+    @rule()
+    def feed(self) -> None:
+        self.one.feed()
+
+    @rule()
+    def follow(self) -> None:
+        self.one.follow()
+
+    @rule()
+    def checkpoint(self) -> None:
+        self.one.checkpoint()
+
+    @rule()
+    def crash_under_up(self) -> None:
+        """The supervisor starts it again with the settings that it had: it has to go on."""
+        self.one.start(self.one.worker)
+
+    @rule()
+    def restart(self) -> None:
+        """The file's settings count: they are in effect, or nothing starts, and with those of before it does."""
+        before = self.one.worker
+        try:
+            self.one.start(self.one.file)
+        except ArchitectureMismatchError as refused:
+            assert "set it back" in str(refused)
+            self.one.start(before)
+
+    @rule(rank=st.sampled_from(RANKS))
+    def edit_the_settings(self, rank: int) -> None:
+        self.one.file = rank
+
+    @rule(rank=st.sampled_from(RANKS), promote=st.booleans(), consent=st.booleans())
+    def retrain(self, rank: int, promote: bool, consent: bool) -> None:
+        self.one.checkpoint()
+        self.one.retrain(rank, promote, consent)
+
+    @rule(data=st.data(), consent=st.booleans())
+    def promote(self, data: st.DataObject, consent: bool) -> None:
+        names = [record.version for record in self.one.versions.versions("scorer")]
+        if names:
+            version = data.draw(st.sampled_from(names))
+            self.change(lambda: self.one.promote(version, consent), consent, version)
+
+    @rule(consent=st.booleans())
+    def rollback(self, consent: bool) -> None:
+        if target := self.one.versions.one_before("scorer"):
+            self.change(lambda: self.one.rollback(consent), consent, target)
+
+    def change(self, command: Callable[[], object], consent: bool, version: str) -> None:
+        fits, before = self.one.rank_of(version) == self.one.file, self.one.versions.in_use("scorer")
+        if consent or fits:
+            command()
+            assert self.one.versions.in_use("scorer").version == version
+        else:
+            with pytest.raises(VersionError, match=r"needs scorer.rank = .* --change-settings"):
+                command()
+            assert self.one.versions.in_use("scorer") == before
+
+    @invariant()
+    def serves(self) -> None:
+        """Whoever runs has what is configured for it, or has told the log to take it."""
+        if hasattr(self, "one"):
+            told = self.one.log[self.one.scorer.next_offset :]
+            due = [record.settings["rank"] for record in told if isinstance(record, Configure)]
+            assert [self.one.scorer.learner.settings.rank, *due][-1] == self.one.worker
+
+    @invariant()
+    def there_is_a_way_back(self) -> None:
+        if hasattr(self, "one") and self.one.versions.in_use("scorer").history:
+            assert self.one.versions.one_before("scorer") is not None or len(self.rolled_back()) > 0
+
+    def rolled_back(self) -> list[str]:
+        return [one.version for one in self.one.versions.in_use("scorer").history if one.action == "rolled back"]
+
+    def all_the_way_back(self) -> None:
+        """Each rollback can be taken into use, down to what served before the first promotion."""
+        while self.one.versions.one_before("scorer"):
+            target = self.one.rollback(consent=True)
+            self.one.start(self.one.file)
+            self.one.follow()
+            assert (self.one.scorer.base, self.one.scorer.learner.settings.rank) == (target, self.one.rank_of(target))
+
+
+AnySequence.TestCase.settings = profile(max_examples=30, stateful_step_count=12, deadline=None)
+TestAnySequence = AnySequence.TestCase

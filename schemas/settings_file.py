@@ -12,6 +12,9 @@ from typing import Any
 from schemas.config import LoadedSettings
 from schemas.errors import SettingsError
 
+_VALUE = """[^"'#]*?|"[^"]*"|'[^']*'"""
+"""What is replaced of a line: a value that ends on it."""
+
 
 def changed_file(loaded: LoadedSettings, changes: Mapping[str, Any]) -> tuple[Path, str]:
     """Return the settings file and its text with these values; nothing is written.
@@ -57,7 +60,7 @@ def _with(text: str, key: str, value: str) -> str:
         lines += ["", f"[{section}]", f"{name} = {value}"]
         return "\n".join(lines).lstrip("\n") + "\n"
     end = next((n for n in range(start + 1, len(lines)) if lines[n].lstrip().startswith("[")), len(lines))
-    assignment = re.compile(rf"(\s*{re.escape(name)}\s*=\s*)([^#]*?)(\s*(?:#.*)?)")
+    assignment = re.compile(rf"(\s*{re.escape(name)}\s*=\s*)({_VALUE})(\s*(?:#.*)?)")
     for n in range(start + 1, end):
         if found := assignment.fullmatch(lines[n]):
             lines[n] = f"{found[1]}{value}{found[3]}"

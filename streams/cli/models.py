@@ -13,6 +13,7 @@ from schemas.errors import TierstreamError
 from schemas.events import ModelTier, ModelVersion
 from schemas.versions import BASES, VersionRecord
 from streams.cli.changes import change_settings_option, settings_with
+from streams.cli.model_export import export
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
 
@@ -203,5 +204,7 @@ def _short(value: Any) -> str:
     text = value if isinstance(value, str) else "-" if value in (None, {}, []) else json.dumps(value)
     return text if len(text) <= 120 else text[:117] + "..."
 
+
+models.add_command(export)
 
 COMMANDS = (models,)

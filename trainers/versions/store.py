@@ -189,7 +189,7 @@ class VersionStore:
         with self.locked(tier):
             history = self.in_use(tier)
             target = to or self.one_before(tier)
-            if target is None:
+            if target is None or (target == BASES.get(tier) and not history.history):
                 raise VersionError(f"no version of {tier} was in use before", "nothing was changed")
             if target != BASES.get(tier):
                 if all(selection.version != target for selection in history.history):

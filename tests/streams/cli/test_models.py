@@ -181,6 +181,9 @@ def test_a_rank_that_is_not_set_is_not_promoted_before_anything_is_relearned(
         (["show", "../../etc"], 1, "'../../etc' is no name of a version"),
         (["promote", "dpo-../x"], 1, "'dpo-../x' is no name of a version"),
         (["rollback", "sft"], 1, "no version of sft was in use before"),
+        (["rollback", "sft", "--to", "sft-base"], 1, "no version of sft was in use before"),
+        (["promote", "sft-base"], 1, "no version of sft was in use before"),
+        (["promote", "scorer-c3"], 1, "scorer-c3/scorer.safetensors is truncated or foreign"),
         (["rollback", "dpo", "--to", "dpo-b2"], 1, "dpo-b2 has never been in use"),
         (["rollback", "everything"], 2, "'everything' is not one of"),
         (["list", "--tier", "x"], 2, "'x' is not one of"),
@@ -195,7 +198,7 @@ def test_mistakes_are_one_line(
     assert len(told.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["list", "show", "promote", "rollback", "diff"])
+@pytest.mark.parametrize("name", ["list", "show", "promote", "rollback", "diff", "export"])
 def test_every_subcommand_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("models", name, "--help") == 0
     assert f"Example: tierstream models {name}" in capsys.readouterr().out

@@ -143,5 +143,6 @@ def _committed(path: Path) -> dict[tuple[str, str, int], int]:
 
 def _unreadable(path: Path) -> StateError:
     return StateError(
-        f"{path} cannot be read", "put it back from a backup, or delete it: it is then made anew from what the broker has"
+        f"{path} cannot be read",
+        "put it back from a backup, or delete it: it is then made anew from what the broker has",
     )

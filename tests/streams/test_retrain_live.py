@@ -69,6 +69,7 @@ def verify(stream: Deployment) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_refused_rank_is_retrained_promoted_and_rolled_back(
     bootstrap: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

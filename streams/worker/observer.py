@@ -12,10 +12,10 @@ from typing import Any
 from schemas.errors import ConnectionFailedError, TopicsError
 from schemas.settings import Settings
 from streams.kafka.admin import REMEDIES, topic_states
-from streams.kafka.lag import PartitionLag, group_members, measure_lag
+from streams.kafka.lag import PartitionLag, group_members, measure_lag, of_the_stream
 from streams.state.belonging import check_belonging, note_committed
 from streams.topics import topic_specs
-from streams.training.jobs_on_disk import job_folders, job_on_disk
+from streams.training.jobs_on_disk import jobs_seen
 from trainers.scorer.reading import newest_first
 
 log = logging.getLogger("tierstream.observer")
@@ -31,10 +31,11 @@ class Observed:
     at: float
     """Epoch seconds."""
     lag: tuple[PartitionLag, ...]
+    """Of the roles; how far trainers are is told by the jobs."""
     members: dict[str, int]
     """Consumers alive in each group."""
     jobs: tuple[dict[str, Any], ...]
-    """Every job's id, tier, state, progress, metrics, error and seconds from request to end."""
+    """Every job as `jobs_seen` tells it."""
     topics_fault: str | None
     """Why the topics would not allow a start, as they are now."""
     checkpoint: dict[str, Any] | None
@@ -96,12 +97,8 @@ async def observe(settings: Settings) -> Observed:
     fault = next((f"{state.fault}: {REMEDIES[state.condition]}" for state in states if state.fault), None)
     members = await group_members(settings)
     folder = Path(settings.data_dir)
-    jobs, checkpoint = await asyncio.to_thread(lambda: (tuple(_jobs(folder)), _checkpoint(folder)))
-    return Observed(time.time(), tuple(lag), members, jobs, fault, checkpoint)
-
-
-def _jobs(folder: Path) -> list[dict[str, Any]]:
-    return [found for path in job_folders(folder) if (found := job_on_disk(path)) is not None]
+    jobs, checkpoint = await asyncio.to_thread(lambda: (tuple(jobs_seen(folder)), _checkpoint(folder)))
+    return Observed(time.time(), tuple(of_the_stream(settings, lag)), members, jobs, fault, checkpoint)
 
 
 def _checkpoint(folder: Path) -> dict[str, Any] | None:

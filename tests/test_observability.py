@@ -77,6 +77,11 @@ def status(**changes: Any) -> dict[str, Any]:
         "members": {"tierstream-join": 1, "tierstream-trainer": 0},
         "jobs": [JOB, {**JOB, "job_id": "dpo-0", "state": "failed", "seconds": 12.5, "updated_at": 60.0}],
         "checkpoint": {"name": "c", "size_bytes": 7, "written_at": 90.0},
+        "drift": {
+            "alarms": [{"series": "reward_rate", "of": "source=user", "at": 80.0, "before": 0.5, "experience_id": "e"}],
+            "newest_judgement": 97.0,
+            "unjudged": 3,
+        },
     }
     whole = {
         "ready": True,
@@ -160,6 +165,9 @@ def test_the_state_comes_out_as_it_is() -> None:
     assert found["tierstream_jobs_newest_end_timestamp_seconds", ("dpo", "failed")] == 60.0
     assert ("tierstream_job_report_timestamp_seconds", ("dpo", "dpo-0")) not in found
     assert found["tierstream_scorer_checkpoint_timestamp_seconds", ()] == 90.0
+    assert found["tierstream_drift_alarm_timestamp_seconds", ("reward_rate", "source=user")] == 80.0
+    assert found["tierstream_newest_judgement_timestamp_seconds", ()] == 97.0
+    assert found["tierstream_unjudged_experiences", ()] == 3
     assert ("tierstream_scorer_validation_loss", ("r",)) not in found
 
 

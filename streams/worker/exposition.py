@@ -73,6 +73,7 @@ def deployment_families(observed: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _lag(observed)
     yield from _jobs(observed["jobs"])
     yield from _checkpoint(observed["checkpoint"])
+    yield from _drift(observed["drift"])
 
 
 def of_roles(texts: Mapping[str, str]) -> Iterator[Metric]:
@@ -215,4 +216,23 @@ def _checkpoint(checkpoint: Mapping[str, Any] | None) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "tierstream_scorer_checkpoint_size_bytes", "Size of the newest checkpoint", value=there.get("size_bytes")
+    )
+
+
+def _drift(drift: Mapping[str, Any]) -> Iterator[Metric]:
+    alarms = GaugeMetricFamily(
+        "tierstream_drift_alarm_timestamp_seconds",
+        "When what is judged last left its mean, by series",
+        labels=["series", "of"],
+    )
+    for alarm in drift["alarms"]:
+        alarms.add_metric([alarm["series"], alarm["of"]], alarm["at"])
+    yield alarms
+    yield GaugeMetricFamily(
+        "tierstream_newest_judgement_timestamp_seconds",
+        "When the newest feedback came",
+        value=drift["newest_judgement"],
+    )
+    yield GaugeMetricFamily(
+        "tierstream_unjudged_experiences", "Experiences that were scored since", value=drift["unjudged"]
     )

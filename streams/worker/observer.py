@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas.errors import ConnectionFailedError, TopicsError
 from schemas.settings import Settings
+from streams.audit.drift import DriftReader
 from streams.kafka.admin import REMEDIES, topic_states
 from streams.kafka.lag import PartitionLag, group_members, measure_lag, of_the_stream
 from streams.state.belonging import check_belonging, note_committed
@@ -40,6 +41,8 @@ class Observed:
     """Why the topics would not allow a start, as they are now."""
     checkpoint: dict[str, Any] | None
     """Name, size and time of writing of the newest checkpoint."""
+    drift: dict[str, Any]
+    """Alarms on what is judged, and the newest judgement."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it, ready for JSON."""
@@ -50,6 +53,7 @@ class Observed:
             "topics_fault": self.topics_fault,
             "jobs": list(self.jobs),
             "checkpoint": self.checkpoint,
+            "drift": self.drift,
         }
 
 
@@ -64,14 +68,15 @@ class Observer:
 
     async def run(self) -> None:
         """Observe until cancelled."""
-        while True:
-            try:
-                self.seen = await observe(self._settings)
-            except TopicsError as error:
-                self.refusal = str(error)
-            except (ConnectionFailedError, OSError) as error:
-                log.warning("cannot be observed now: %s", error)
-            await asyncio.sleep(INTERVAL_SECONDS)
+        async with DriftReader(self._settings) as judged:
+            while True:
+                try:
+                    self.seen = await observe(self._settings, judged)
+                except TopicsError as error:
+                    self.refusal = str(error)
+                except (ConnectionFailedError, OSError) as error:
+                    log.warning("cannot be observed now: %s", error)
+                await asyncio.sleep(INTERVAL_SECONDS)
 
     async def note_last_commits(self) -> None:
         """Keep what the roles have committed by their orderly end, as far as the broker tells it in time."""
@@ -82,7 +87,7 @@ class Observer:
             log.warning("what was committed last is not noted: %r", error)
 
 
-async def observe(settings: Settings) -> Observed:
+async def observe(settings: Settings, judged: DriftReader) -> Observed:
     """Look once.
 
     Raises:
@@ -98,7 +103,8 @@ async def observe(settings: Settings) -> Observed:
     members = await group_members(settings)
     folder = Path(settings.data_dir)
     jobs, checkpoint = await asyncio.to_thread(lambda: (tuple(jobs_seen(folder)), _checkpoint(folder)))
-    return Observed(time.time(), tuple(of_the_stream(settings, lag)), members, jobs, fault, checkpoint)
+    drift = dict((await judged.look()).as_dict())
+    return Observed(time.time(), tuple(of_the_stream(settings, lag)), members, jobs, fault, checkpoint, drift)
 
 
 def _checkpoint(folder: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from schemas.extras import missing_extra
 from streams.cli import (
     audit,
     dead_letters,
+    health,
     importing,
     jobs,
     lag,
@@ -54,6 +55,7 @@ MODULES = (
     jobs,
     prune,
     train,
+    health,
     lag,
     models,
     produce,

@@ -127,7 +127,7 @@ class ScorerSettings(StrictModel):
     """At most so many ranking pairs in one step."""
     groups_per_step: int = Field(default=32, ge=1)
     """At most so many feedbacks in one step."""
-    pointwise_weight: float = Field(default=1.0, ge=0)
+    pointwise_weight: float = Field(default=0.1, ge=0)
     """Weight of the calibration term beside the ranking term."""
     validation_one_in: int = Field(default=6, ge=2)
     """One query in so many is held out, chosen by hash."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
+from math import log, log1p
 
 import numpy as np
 
@@ -19,10 +20,10 @@ from trainers.embedding import Floats
 from trainers.items import Item, items_of
 from trainers.text import MAX_TEXT_CHARACTERS, words
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Goes up where a feature comes to mean something else under its name: a checkpoint of another version is refused."""
 TYPE_BUCKETS = 6
-INTENT_BUCKETS = 4
+INTENT_BUCKETS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ FEATURES: tuple[Feature, ...] = (
     _flag("item_offers", "The item has a word like would, could, should"),
     _flag("item_has_number", "The item has a number"),
     _share("item_lines", "Line breaks and list marks of the item, 8 or more is 1"),
+    _share("item_length_log", "Logarithm of 1 + words of the item, over that of 2,000"),
+    _share("item_lines_log", "Logarithm of 1 + line breaks and list marks of the item, over that of 2,000"),
     _share("query_in_item", "Share of the query's words that the item has"),
     _share("item_in_query", "Share of the item's words that the query has"),
     _share("pairs_in_item", "Share of the query's neighbouring word pairs that the item has"),
@@ -119,6 +122,7 @@ def _opposites() -> dict[str, frozenset[str]]:
 
 
 _OPPOSITE = _opposites()
+_LOG_OF_MOST = log(2000)
 
 
 @lru_cache(maxsize=4096)
@@ -130,6 +134,11 @@ def _bucket(text: str, count: int) -> tuple[float, ...]:
 
 def _ratio(count: int, most: int) -> float:
     return min(count / most, 1.0)
+
+
+def _log(count: int) -> float:
+    """Return a count on a scale that tells long texts apart, too."""
+    return min(log1p(count) / _LOG_OF_MOST, 1.0)
 
 
 def _covered(wanted: frozenset[str], there: frozenset[str]) -> float:
@@ -174,6 +183,7 @@ class FeatureContext:
         return np.array(values, dtype=np.float32)
 
     def _content(self, item: Item, text: str, found: list[str], there: frozenset[str]) -> tuple[float, ...]:
+        lines = text.count("\n") + text.count("\\n") + text.count("- ")
         return (
             float(item.item_type == "voice"),
             float(not item.body.strip()),
@@ -181,7 +191,9 @@ class FeatureContext:
             float("?" in text),
             *(float(not there.isdisjoint(group)) for group in (_NEGATION, _APOLOGY, _FAILURE, _ASK_BACK, _OFFER)),
             float(any(map(str.isdigit, there))),
-            _ratio(text.count("\n") + text.count("\\n") + text.count("- "), 8),
+            _ratio(lines, 8),
+            _log(len(found)),
+            _log(lines),
         )
 
     def _overlap(self, found: list[str], there: frozenset[str]) -> tuple[float, ...]:

@@ -70,6 +70,15 @@ def test_kind_of_item_and_intent_fill_one_bucket_each():
         assert sum(value for name, value in found.items() if name.startswith("intent_bucket")) == 1
 
 
+def test_long_texts_of_different_length_and_lines_are_told_apart():
+    long, longer = (experience(voice_reply="word\n" * count) for count in (100, 400))
+    one, other = named(long, 2), named(longer, 2)
+    assert one["item_length"] == other["item_length"] == one["item_lines"] == other["item_lines"] == 1.0
+    for name in ("item_length_log", "item_lines_log"):
+        assert one[name] == pytest.approx(np.log(101) / np.log(2000))
+        assert other[name] == pytest.approx(np.log(401) / np.log(2000))
+
+
 def test_unknown_intent_without_devices_and_empty_texts():
     event = experience(
         "", intent=Intent(type="never seen"), widget_plan=(Widget(widget_id="a", widget_type="?"),), voice_reply=""

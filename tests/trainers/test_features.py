@@ -44,8 +44,8 @@ def test_documented_table_is_up_to_date():
 def test_features_of_a_widget():
     found = named(experience(), 0)
     expected = {"item_is_voice": 0, "query_means_all": 1, "item_contradicts": 0, "item_confirms": 1, "has_arguments": 1}
-    expected |= {"plan_size": 0.25, "answer_has_voice": 1, "position": 0, "argument_count": 0.125, "has_size": 0}
-    expected |= {"domain_in_query": 1, "domain_in_item": 1, "devices_in_item": 1, "devices_in_domains": 1}
+    expected |= {"plan_size": 0.25, "answer_has_voice": 1, "position": 0, "argument_count": 0.125}
+    expected |= {"domain_in_query": 1, "domain_in_item": 1, "devices_in_item": 1}
     assert {name: found[name] for name in expected} == expected
     # turn, on, kitchen, light of turn, on, both, kitchen, light.
     assert found["query_in_item"] == pytest.approx(0.8)
@@ -53,7 +53,7 @@ def test_features_of_a_widget():
 
 def test_opposite_of_the_query_is_a_contradiction():
     found = named(experience(), 1)
-    assert (found["item_contradicts"], found["item_confirms"], found["has_size"]) == (1, 0, 1)
+    assert (found["item_contradicts"], found["item_confirms"]) == (1, 0)
 
 
 def test_features_of_a_reply_that_asks_back():

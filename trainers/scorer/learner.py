@@ -64,6 +64,7 @@ class OnlineLearner:
             "learned_queries": 0,
             "held_out_accuracy": None,
             "held_out_queries": 0,
+            "linear_share": None,
         }
         self.model = ScorerModel(settings)
         self.origins = Origins()
@@ -110,7 +111,6 @@ class OnlineLearner:
             "replay_samples": len(self.replay),
             "validation_samples": len(self.validation),
             **self.validated,
-            "linear_share": self.model.linear_share,
             **self.window.figures(self.settings.pointwise_weight),
             "score_quantiles": self.window.score_quantiles(),
             **self.life.as_dict(),
@@ -252,8 +252,8 @@ class OnlineLearner:
         network, linear = self.model.parts(samples.rows)
         pairs = QueryPairs.of(samples)
         self.model.share(linear_share(pairs.accuracies(network), pairs.accuracies(linear)))
-        scores, neighbours = self.model.blend(network, linear), neighbour_pairs(samples.rewards, samples.intents)
-        loss = self.model.loss(scores, samples, *neighbours)
+        # The learning rate is the network's, and so is the loss that it follows.
+        loss = self.model.loss(network, samples, *neighbour_pairs(samples.rewards, samples.intents))
         seen = QueryPairs.of(learned)
         self.validated = {
             "validation_loss": loss.value,
@@ -262,12 +262,13 @@ class OnlineLearner:
             "validation_note": note_on(samples.rewards),
             "learned_accuracy": mean_or_none(seen.accuracies(self.model.scores(learned.rows))),
             "learned_queries": seen.queries,
-            "held_out_accuracy": mean_or_none(pairs.accuracies(scores)),
+            "held_out_accuracy": mean_or_none(pairs.accuracies(self.model.blend(network, linear))),
             "held_out_queries": pairs.queries,
+            "linear_share": self.model.linear_share,
         }
         # Losses over fewer samples do not compare: a lucky one would be the best for ever.
         full = len(samples) == self.validation.capacity
-        count = self.decay.add(self.model.loss(network, samples, *neighbours).value) if full else None
+        count = self.decay.add(loss.value) if full else None
         if count is not None:
             self._count(**{count: 1})
 

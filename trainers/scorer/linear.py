@@ -58,7 +58,7 @@ class AveragedLinear:
         steps = []
         for place, (row, reward) in enumerate(zip(alike, rewards.tolist(), strict=True)):
             steps.append(RATE * (reward - tanh(scores[place])))
-            # The scores of those that were learned change too, which nobody reads: it is quicker than to leave them out.
+            # The scores of those that were learned change too, unread: quicker than to leave them out.
             scores += row * np.float32(steps[-1])
         self.latest[:-1] += product(inputs.T, np.array(steps, np.float32))
         self.latest[-1] += sum(steps)

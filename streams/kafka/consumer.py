@@ -13,6 +13,10 @@ from streams.kafka.unpacking import Batches, PartitionRecords, Unreadable
 
 __all__ = ["Consumer", "Unreadable"]
 
+METADATA_MAX_AGE_MS = 5000
+"""A broker that starts again may not know its topics yet when a group shares them out, and then nobody reads them until
+the next look (aiokafka: 5 minutes), which finds them and has them shared out again."""
+
 
 def _with(function: Callable[..., Any], **names: Any) -> Any:
     """Return the same function with other globals; aiokafka has no place to hand its parts in."""
@@ -33,13 +37,15 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     Args:
         topics: as aiokafka takes them.
-        options: as aiokafka takes them; `isolation_level` is `read_committed` unless it is given.
+        options: as aiokafka takes them; `isolation_level` is `read_committed` and `metadata_max_age_ms` 5 s unless
+            they are given.
     """
 
     start = _with(AIOKafkaConsumer.start, Fetcher=_Fetcher)
 
     def __init__(self, *topics: str, **options: Any) -> None:
-        super().__init__(*topics, **{"isolation_level": "read_committed", **options})
+        ours = {"isolation_level": "read_committed", "metadata_max_age_ms": METADATA_MAX_AGE_MS}
+        super().__init__(*topics, **{**ours, **options})
 
     def highwater(self, partition: TopicPartition) -> int | None:
         """Return where a partition ends for this reader: before the first transaction that is still open."""

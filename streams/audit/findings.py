@@ -156,9 +156,9 @@ def _memorising(figures: Mapping[str, Any]) -> Iterator[Finding]:
     if learned is None or new is None or queries < ENOUGH_QUERIES or learned - new < MEMORISED:
         return
     text = (
-        f"the scorer memorises: it is right on {learned:.2f} of the comparisons within queries that it learned, and on "
-        f"{new:.2f} within the {queries} held-out ones; the linear part, which cannot, has {figures['linear_share']:.0%} "
-        "of the score, by how well it ranks held-out queries"
+        f"the scorer memorises: it is right on {learned:.2f} of the comparisons within queries that it learned, and "
+        f"on {new:.2f} within the {queries} held-out ones; the linear part, which cannot, has "
+        f"{figures['linear_share']:.0%} of the score, by how well it ranks held-out queries"
     )
     yield Finding("info", "memorises", text, "nothing: the share follows; more feedback on other queries narrows it")
 

@@ -25,8 +25,8 @@ _SCORER_GAUGES = {
     "held_out_accuracy": "Share of pairs within held-out queries in the right order, a mean over queries",
     "learned_accuracy": "Share of pairs within learned queries in the right order, a mean over queries",
     "linear_share": "Share of the score that the linear part has, by how it ranks held-out queries",
-    "progressive_accuracy": "Share of pairs in the right order, scored before they were learned, newest 500 samples; it "
-    "covers queries that were seen, so it says nothing of new ones",
+    "progressive_accuracy": "Share of pairs in the right order, scored before they were learned, newest 500 samples; "
+    "it covers queries that were seen, so it says nothing of new ones",
     "progressive_loss": "Loss of samples scored before they were learned, newest 500",
     "epoch": "Versions of the scorer put into use, and one",
     "rank": "Rank of the scorer in effect",

@@ -13,7 +13,7 @@ FEWEST_QUERIES = 5
 """Below so many queries with answers to be told apart nothing is said of who ranks them better."""
 LEAST_SHARE = 0.25
 """The linear part never has less: no data was seen where a quarter of it did harm."""
-CERTAIN = 1.5
+CERTAIN = 1.0
 """Standard errors of a lead from which on the linear part has the whole score."""
 
 
@@ -89,7 +89,7 @@ def linear_share(network: Doubles, linear: Doubles) -> float:
     """Return how much of the score the linear part is to have, by the accuracies of both parts on the same queries.
 
     The share is a half where they are level, and grows with the linear part's lead in standard errors (a paired test
-    over queries): 1 from one and a half on; 0.25 where the network leads by three quarters or more.
+    over queries): 1 from one on; 0.25 where the network leads by half of one or more.
     """
     if len(network) < FEWEST_QUERIES:
         return 0.5

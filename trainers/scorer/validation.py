@@ -9,12 +9,10 @@ import numpy as np
 from trainers.scorer.loss import Doubles
 from trainers.scorer.samples import Floats, Longs, SampleBuffer, Samples, neighbour_pairs
 
-FEWEST_QUERIES = 5
-"""Below so many queries with answers to be told apart nothing is said of who ranks them better."""
-LEAST_SHARE = 0.25
-"""The linear part never has less: no data was seen where a quarter of it did harm."""
-CERTAIN = 1.0
-"""Standard errors of a lead from which on the linear part has the whole score."""
+LEAST_SHARE, LEVEL_SHARE = 0.25, 0.4
+"""Of the linear part, where the network ranks the held-out queries better, and where they are level."""
+DOUBT = 2.0
+"""Squared leads that are added, as of twenty queries more: a handful of queries decides nothing."""
 
 
 class SpreadBuffer(SampleBuffer):
@@ -88,12 +86,9 @@ def mean_or_none(accuracies: Doubles) -> float | None:
 def linear_share(network: Doubles, linear: Doubles) -> float:
     """Return how much of the score the linear part is to have, by the accuracies of both parts on the same queries.
 
-    The share is a half where they are level, and grows with the linear part's lead in standard errors (a paired test
-    over queries): 1 from one on; 0.25 where the network leads by half of one or more.
+    The share grows with the linear part's lead in standard errors, a paired test over queries: all from one on,
+    `LEVEL_SHARE` without a lead, at least `LEAST_SHARE`.
     """
-    if len(network) < FEWEST_QUERIES:
-        return 0.5
     lead = linear - network
-    error = lead.std(ddof=1) / len(lead) ** 0.5
-    certain = lead.mean() / max(error, 1e-9) / CERTAIN
-    return float(np.clip(0.5 + certain / 2, LEAST_SHARE, 1.0))
+    errors = float(lead.sum() / (lead @ lead + DOUBT) ** 0.5)
+    return min(max(LEVEL_SHARE + (1 - LEVEL_SHARE) * errors, LEAST_SHARE), 1.0)

@@ -286,14 +286,14 @@ def test_the_progressive_window_holds_the_scores_from_before_they_were_learned()
 def test_the_part_that_ranks_the_held_out_queries_better_is_served_more(
     sign: float, share: float, monkeypatch: pytest.MonkeyPatch
 ):
-    learner = OnlineLearner(SMALL.model_copy(update={"validation_size": 100, "validate_every_steps": 1}))
-    apply_all(learner, *(entry(n, query=query) for n, query in enumerate(queries(True, 8))))
+    learner = OnlineLearner(SMALL.model_copy(update={"validation_size": 200, "validate_every_steps": 1}))
+    apply_all(learner, *(entry(n, query=query) for n, query in enumerate(queries(True, 40))))
     right = learner.validation.samples.rewards * sign
     monkeypatch.setattr(learner.model, "parts", lambda rows: (-right, right))
     apply_all(learner, entry(99))
     status = learner.status()
     assert status["linear_share"] == learner.model.linear_share == share
-    assert status["held_out_queries"] == 8
+    assert status["held_out_queries"] == 40
     assert status["held_out_accuracy"] == 1.0
 
 

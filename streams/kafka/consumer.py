@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -27,9 +28,17 @@ def _with(function: Callable[..., Any], **names: Any) -> Any:
 
 
 class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
-    _proc_fetch_request = _with(
+    _unpacking_request = _with(
         fetcher.Fetcher._proc_fetch_request, MemoryRecords=Batches, PartitionRecords=PartitionRecords
     )
+
+    async def _proc_fetch_request(self, *request: Any) -> bool:
+        try:
+            return bool(await self._unpacking_request(*request))
+        except asyncio.CancelledError:
+            # As aiokafka returns where the request is cancelled, but not where the pause after a failed one is: that
+            # would end the thread of a consumer that stops, which nobody is told.
+            return False
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]

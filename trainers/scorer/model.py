@@ -17,7 +17,7 @@ from trainers.scorer.linear import AveragedLinear
 from trainers.scorer.loss import Loss, ranking_loss
 from trainers.scorer.network import HIDDEN, Evaluator, ScorerNetwork, build_network, parameter_count
 from trainers.scorer.samples import Floats, Longs, Samples
-from trainers.scorer.validation import LEVEL_SHARE
+from trainers.scorer.validation import LEAST_SHARE
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -48,7 +48,7 @@ class ScorerModel:
         self._network = Evaluator(ScorerNetwork(settings.rank - 1, settings.seed, HIDDEN - _LINEAR_UNITS))
         self._adam = Adam(self._network.weights, self._network.gradient)
         self._linear = AveragedLinear(input_scale(settings))
-        self.linear_share = LEVEL_SHARE
+        self.linear_share = LEAST_SHARE
         self._join()
 
     @property

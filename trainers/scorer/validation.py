@@ -9,8 +9,8 @@ import numpy as np
 from trainers.scorer.loss import Doubles
 from trainers.scorer.samples import Floats, Longs, SampleBuffer, Samples, neighbour_pairs
 
-LEAST_SHARE, LEVEL_SHARE = 0.25, 0.4
-"""Of the linear part, where the network ranks the held-out queries better, and where they are level."""
+LEAST_SHARE = 0.25
+"""Of the linear part, where it does not rank the held-out queries better than the network."""
 DOUBT = 2.0
 """Squared leads that are added, as of twenty queries more: a handful of queries decides nothing."""
 
@@ -87,8 +87,8 @@ def linear_share(network: Doubles, linear: Doubles) -> float:
     """Return how much of the score the linear part is to have, by the accuracies of both parts on the same queries.
 
     The share grows with the linear part's lead in standard errors, a paired test over queries: all from one on,
-    `LEVEL_SHARE` without a lead, at least `LEAST_SHARE`.
+    `LEAST_SHARE` without one.
     """
     lead = linear - network
     errors = float(lead.sum() / (lead @ lead + DOUBT) ** 0.5)
-    return min(max(LEVEL_SHARE + (1 - LEVEL_SHARE) * errors, LEAST_SHARE), 1.0)
+    return LEAST_SHARE + (1 - LEAST_SHARE) * min(max(errors, 0.0), 1.0)

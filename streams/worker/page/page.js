@@ -110,6 +110,8 @@ function showStatus(status) {
       `${number(scorer.groups_held_out)} held out, learning rate ${short(scorer.learning_rate, 2)}`);
     draw("accuracy", scorer.held_out_accuracy,
       `${short(scorer.held_out_accuracy)}, on learned ones ${short(scorer.learned_accuracy)}`, "");
+    const refused = Object.entries(scorer.version_refused || {}).map(([version, why]) => `${version} is refused: ${why}`);
+    say("refused", refused.join(" "));
     draw("loss", scorer.validation_loss, short(scorer.validation_loss), "");
   }
   showTier("dpo", status.dpo, "pairs");

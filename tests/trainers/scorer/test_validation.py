@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.trainers.scorer.test_samples import samples
 from trainers.scorer.samples import Samples
-from trainers.scorer.validation import LEAST_SHARE, LEVEL_SHARE, QueryPairs, SpreadBuffer, linear_share
+from trainers.scorer.validation import LEAST_SHARE, QueryPairs, SpreadBuffer, linear_share
 
 Few = list[tuple[int, float]]
 
@@ -82,9 +82,9 @@ def test_the_part_that_ranks_held_out_queries_better_gets_the_larger_share(sign:
     network, linear = np.full(200, 0.5), np.full(200, 0.5) + sign * np.resize([0.4, -0.3], 200)
     certain, uncertain = linear_share(network, linear), linear_share(network[:4], linear[:4])
     assert certain == (1.0 if sign > 0 else LEAST_SHARE)
-    assert LEVEL_SHARE < uncertain < 0.7 if sign > 0 else LEAST_SHARE < uncertain < LEVEL_SHARE
+    assert LEAST_SHARE < uncertain < 0.5 if sign > 0 else uncertain == LEAST_SHARE
 
 
 def test_parts_that_are_level_share_as_at_first_and_one_query_does_not_decide():
-    assert linear_share(np.full(50, 0.7), np.full(50, 0.7)) == linear_share(np.zeros(0), np.zeros(0)) == LEVEL_SHARE
+    assert linear_share(np.full(50, 0.7), np.full(50, 0.7)) == linear_share(np.zeros(0), np.zeros(0)) == LEAST_SHARE
     assert linear_share(np.zeros(1), np.ones(1)) < 0.8

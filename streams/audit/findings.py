@@ -167,7 +167,7 @@ def _workers(report: Report, found: Collected) -> Iterator[Finding]:
 
 def _memorising(figures: Mapping[str, Any]) -> Iterator[Finding]:
     learned, new, queries = (figures.get(n) for n in ("learned_accuracy", "held_out_accuracy", "held_out_queries"))
-    if learned is None or new is None or queries < ENOUGH_QUERIES or learned - new < MEMORISED:
+    if learned is None or new is None or queries is None or queries < ENOUGH_QUERIES or learned - new < MEMORISED:
         return
     text = (
         f"the scorer memorises: it is right on {learned:.2f} of the comparisons within queries that it learned, and "

@@ -22,7 +22,7 @@ class AveragedLinear:
 
     def __init__(self, scale: Floats) -> None:
         """Learn from rows of inputs that were multiplied by `scale`, as if they had not been."""
-        self._unscale = 1 / scale
+        self._unscale: Floats = np.reciprocal(scale)
         self.latest, self.mean = np.zeros(INPUTS + 1, np.float32), np.zeros(INPUTS + 1, np.float32)
         """Weights, an input each, and the bias: after the newest sample, and averaged, which is what scores."""
         self.seen = 0
@@ -41,7 +41,8 @@ class AveragedLinear:
 
     def scores(self, rows: Floats) -> Floats:
         """Return one score a scaled row."""
-        return product(rows, self.weights) + self.mean[-1]
+        scores: Floats = product(rows, self.weights) + self.mean[-1]
+        return scores
 
     def learn(self, rows: Floats, rewards: Floats) -> None:
         """Take one gradient step a sample, one after the other, however many come together.
@@ -51,7 +52,7 @@ class AveragedLinear:
         count = len(rows)
         if not count:
             return
-        inputs = rows * self._unscale
+        inputs: Floats = rows * self._unscale
         scores = product(inputs, self.latest[:-1]) + self.latest[-1]
         alike = product(inputs, inputs.T)
         alike += 1.0

@@ -70,8 +70,11 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
         """Yield the records of the spans, each time some of one partition, in order, then end."""
         if not spans:
             return
-        self.assign(list(spans))
+        if self.assignment() != set(spans):
+            self.assign(list(spans))
         for tp, (first, _) in spans.items():
+            # What a reading before has seen is no end of this one.
+            self._subscription.subscription.assignment.state_value(tp).highwater = None
             if first is not None:
                 self.seek(tp, first)
         ends = {tp: end for tp, (_, end) in spans.items() if end is not None}

@@ -40,7 +40,6 @@ class TopicReader:
     def __init__(self, settings: Settings, progress: Progress = lambda topic, count: None) -> None:
         self._settings = settings
         self._progress = progress
-        self._consumer = Consumer.of(settings, fetch_max_wait_ms=50)
         self.partitions: dict[str, int] = {}
         """How many partitions each topic has."""
 
@@ -48,7 +47,7 @@ class TopicReader:
         async with admin_client(self._settings) as admin:
             described = await admin.describe_topics()
         self.partitions = {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
-        await self._consumer.__aenter__()
+        self._consumer = await Consumer.of(self._settings, fetch_max_wait_ms=50).__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:

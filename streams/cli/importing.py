@@ -116,7 +116,3 @@ def _print_json(done: Imported) -> None:
     }
     preview = {} if done.preview is None else {"preview": dict(done.preview.lines())}
     click.echo(json.dumps(told | preview, indent=2))
-
-
-COMMANDS = (import_,)
-"""What the main group takes."""

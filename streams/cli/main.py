@@ -45,26 +45,30 @@ def cli() -> None:
     """
 
 
-MODULES = (
-    run,
-    topics,
-    upgrade,
-    dead_letters,
-    importing,
-    jobs,
-    prune,
-    train,
-    lag,
-    models,
-    produce,
-    replay,
-    report,
-    retrain,
-    score,
-    audit,
-)
-
-for command in (command for module in MODULES for command in module.COMMANDS):
+for command in (
+    run.up,
+    run.worker,
+    run.trainer,
+    run.broker,
+    run.demo,
+    topics.topics,
+    upgrade.upgrade,
+    dead_letters.dead_letters,
+    importing.import_,
+    jobs.jobs,
+    prune.prune,
+    train.train,
+    lag.lag,
+    models.models,
+    produce.produce,
+    replay.replay,
+    replay.export,
+    report.doctor,
+    report.schema,
+    retrain.retrain,
+    score.score,
+    audit.audit,
+):
     cli.add_command(command)
 
 

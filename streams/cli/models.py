@@ -187,6 +187,3 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else "-" if value in (None, {}, []) else json.dumps(value)
     return text if len(text) <= 120 else text[:117] + "..."
-
-
-COMMANDS = (models,)

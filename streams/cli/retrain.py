@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from schemas.config import LoadedSettings
+from streams.cli.lines import progress_bar
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
 
@@ -27,22 +28,14 @@ def retrain(loaded: LoadedSettings, scorer__rank: int | None, promote: bool, as_
 
     Example: tierstream retrain --rank 8
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from streams.history.retrain import retrain as relearn
-    from streams.terminal import Console
     from streams.training.model_versions import publish_now
 
     settings = loaded.settings
     if scorer__rank is not None:
         settings = settings.model_copy(update={"scorer": settings.scorer.model_copy(update={"rank": scorer__rank})})
-    console = Console(stderr=True)
-    columns = ("relearning", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("records", total=None)
-        outcome = asyncio.run(
-            relearn(settings, lambda done, total: bar.update(task, completed=done, total=total), promote)
-        )
+    with progress_bar("relearning") as progress:
+        outcome = asyncio.run(relearn(settings, progress, promote))
     asyncio.run(publish_now(settings))
     told = {
         "version": outcome.version,
@@ -74,6 +67,3 @@ def _what_next(version: str, promoted: bool, changed: dict[str, tuple[Any, Any]]
         return f"{version} is in use; workers take it over by themselves"
     wanted = ", ".join(f"scorer.{key} = {new}" for key, (_, new) in changed.items() if key != "parameters")
     return f"{version} is in use; set {wanted} for the workers and start them again"
-
-
-COMMANDS = (retrain,)

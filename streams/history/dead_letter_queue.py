@@ -94,8 +94,15 @@ class RetriedLog:
         return found
 
 
-async def read_letters(settings: Settings, chosen: Filter) -> AsyncIterator[Letter]:
+async def read_letters(
+    settings: Settings, chosen: Filter, progress: Callable[[int, int], None]
+) -> AsyncIterator[Letter]:
     """Yield the letters that are there now and meant, oldest first; records that are no letters are passed over.
+
+    Args:
+        settings: where the broker is.
+        chosen: which are meant.
+        progress: told how many records are done, of how many.
 
     Raises:
         TopicsError: the topic of dead letters is missing.
@@ -103,7 +110,9 @@ async def read_letters(settings: Settings, chosen: Filter) -> AsyncIterator[Lett
     """
     retried = RetriedLog(settings)
     async with LogRange(settings, DEAD_LETTERS, TimeRange()) as records:
+        done = 0
         async for record in records:
+            progress(done := done + 1, records.offsets)
             try:
                 letter = Letter(record.offset, DeadLetter.from_json(record.value or b""))
             except ValidationError:

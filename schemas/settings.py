@@ -278,8 +278,6 @@ class StreamSettings(StrictModel):
 
     batch_records: int = Field(default=500, ge=1)
     """At most so many records of a partition are processed at once."""
-    table_store: Literal["rocksdb", "memory"] = "rocksdb"
-    """Where table state lives locally; the changelog topics hold it in any case."""
     table_cache_mib: int = Field(default=16, ge=1)
     """RocksDB block cache of one partition of one table."""
     table_standby_replicas: int = Field(default=1, ge=1)

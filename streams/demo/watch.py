@@ -1,20 +1,15 @@
-"""Reads the stream's outputs from their start, and the worker's own figures."""
+"""Reads the stream's outputs from their start."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from typing import Any
 
 from schemas.base import Event
 from schemas.settings import Settings
 from streams import topics
 from streams.client import follow
 from streams.contract import CONTRACTS
-from streams.state.web_token import bearer
 
 WATCHED = (topics.SCORE_UPDATES, topics.PAIRS, topics.JOBS, topics.JOB_UPDATES)
 
@@ -31,17 +26,3 @@ async def watch(settings: Settings, take: Callable[[Event], None]) -> None:
             take(event)
 
     await asyncio.gather(*map(one, WATCHED))
-
-
-async def fetch_status(web_url: str, settings: Settings) -> dict[str, Any] | None:
-    """Return what the worker's status endpoint tells, None while it does not answer."""
-    return await asyncio.to_thread(_fetch, f"{web_url}/status", settings)
-
-
-def _fetch(url: str, settings: Settings) -> dict[str, Any] | None:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=bearer(settings.web)), timeout=5) as response:
-            content = json.load(response)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
-        return None
-    return content if isinstance(content, dict) else None

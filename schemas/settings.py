@@ -283,7 +283,7 @@ class StreamSettings(StrictModel):
     table_standby_replicas: int = Field(default=1, ge=1)
     """Copies of table state on other workers; with none Faust would give up co-partitioning."""
     drain_timeout: Duration = 15.0
-    """A worker that is told to stop is ended by force after this."""
+    """A worker that was asked to stop is ended by force after this."""
     stall_timeout: Duration = 60.0
     """A consumer that has lag and commits nothing for so long is reported as not ready, then ended."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

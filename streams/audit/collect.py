@@ -220,7 +220,7 @@ async def _ends(settings: Settings, reader: TopicReader) -> dict[str, int]:
 
 
 def fields(value: bytes | None) -> dict[str, Any]:
-    """Return a record's JSON object; empty where it is none, which its own reader has set aside."""
+    """Return a record's JSON object; empty where it is none, which its own reader has dead-lettered."""
     try:
         content = orjson.loads(value or b"")
     except orjson.JSONDecodeError:

@@ -46,8 +46,8 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--reason`, `--topic` and `--since`."""
     for option in (
         click.option("--since", type=Since(), metavar="TIME", help="Dead-lettered since: 2h, or 2026-11-22T10:00:00Z."),
-        click.option("--topic", metavar="TOPIC", help="Read from this topic, feedback for one."),
-        click.option("--reason", metavar="REASON", help="Dead-lettered for this reason, invalid_event for one."),
+        click.option("--topic", metavar="TOPIC", help="Read from this topic, for example feedback."),
+        click.option("--reason", metavar="REASON", help="Dead-lettered for this reason, for example invalid_event."),
     ):
         command = option(command)
     return command

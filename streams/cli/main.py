@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 when it worked, 1 for a failure, 2 for bad usage, 130 for Ctrl-C."""
     # What aiokafka would print by itself comes out as our one line; a worker sets up its own log.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-    # A file of the user's, random.py for one, is no module of the processes that we start in its folder.
+    # A file of the user's, such as random.py, is no module of the processes that we start in its folder.
     os.environ["PYTHONSAFEPATH"] = "1"
     with neutral_terminal():
         code = _exit_code(list(sys.argv[1:] if arguments is None else arguments))

@@ -219,7 +219,7 @@ async def _create(client: AIOKafkaAdminClient, specs: list[TopicSpec], replicati
 
 
 async def _appeared(client: AIOKafkaAdminClient, specs: list[TopicSpec]) -> list[TopicState]:
-    """Wait until the broker's metadata shows new topics: a client that asks earlier is told that there are none."""
+    """Wait until the broker's metadata shows new topics: a client that asks earlier learns of none."""
     return await _until(
         client, specs, lambda state: state.condition == "missing", "does not appear after it was created"
     )

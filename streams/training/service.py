@@ -1,7 +1,7 @@
 """`tierstream trainer`: takes training jobs in the topic's order and runs each as its own process.
 
 Records are read while jobs run, so that a control reaches the job it is about. An offset is committed once every job
-before it has reached an end state that the broker has been told of, so a trainer that is killed takes its jobs up
+before it has reached an end state that the broker has acknowledged, so a trainer that is killed takes its jobs up
 again; `training.runner` sees to it that each runs only once.
 """
 

@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-unit test-slow chaos check format real throughput bench-peers fuzz mutants clean
 
+# Compiled files are kept: each of the many processes of a test run would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

@@ -25,6 +25,10 @@ def up(loaded: LoadedSettings, no_trainer: bool) -> None:
     """
     from streams.stack.supervisor import run_up
 
+    if all(loaded.sources[key].startswith("flag ") for key in ("kafka.bootstrap_servers", "broker.port")):
+        raise click.UsageError(
+            "--broker-port is the embedded broker's, and --bootstrap-servers names another: give one"
+        )
     run_up(loaded.settings, loaded, with_trainer=not no_trainer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import FunctionType
 from typing import Any, Self
@@ -20,6 +21,10 @@ _POLL_MS = 60
 Spans = Mapping[TopicPartition, tuple[int | None, int | None]]
 """Partitions with the first offset to read, None for what the broker holds first, and the end, None for today's."""
 
+METADATA_MAX_AGE_MS = 5000
+"""A broker that starts again may not know its topics yet when a group shares them out, and then nobody reads them until
+the next look (aiokafka: 5 minutes), which finds them and has them shared out again."""
+
 
 def _with(function: Callable[..., Any], **names: Any) -> Any:
     """Return the same function with other globals; aiokafka has no place to hand its parts in."""
@@ -30,9 +35,17 @@ def _with(function: Callable[..., Any], **names: Any) -> Any:
 
 
 class _Fetcher(fetcher.Fetcher):  # type: ignore[misc]
-    _proc_fetch_request = _with(
+    _unpacking_request = _with(
         fetcher.Fetcher._proc_fetch_request, MemoryRecords=Batches, PartitionRecords=PartitionRecords
     )
+
+    async def _proc_fetch_request(self, *request: Any) -> bool:
+        try:
+            return bool(await self._unpacking_request(*request))
+        except asyncio.CancelledError:
+            # As aiokafka returns where the request is cancelled, but not where the pause after a failed one is: that
+            # would end the thread of a consumer that stops, which nobody is told.
+            return False
 
 
 class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
@@ -40,13 +53,15 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     Args:
         topics: as aiokafka takes them.
-        options: as aiokafka takes them; `isolation_level` is `read_committed` unless it is given.
+        options: as aiokafka takes them; `isolation_level` is `read_committed` and `metadata_max_age_ms` 5 s unless
+            they are given.
     """
 
     start = _with(AIOKafkaConsumer.start, Fetcher=_Fetcher)
 
     def __init__(self, *topics: str, **options: Any) -> None:
-        super().__init__(*topics, **{"isolation_level": "read_committed", **options})
+        ours = {"isolation_level": "read_committed", "metadata_max_age_ms": METADATA_MAX_AGE_MS}
+        super().__init__(*topics, **{**ours, **options})
 
     @classmethod
     def of(cls, settings: Settings, *topics: str, **options: Any) -> Self:

@@ -46,6 +46,7 @@ async def check_belonging(settings: Settings, *further: Path) -> None:
 
     Raises:
         TopicsError: a folder was used with another cluster, or a topic was made anew since.
+        StateError: the file of the topics' ids cannot be read.
         ConnectionFailedError: the broker cannot be reached.
     """
     async with admin_client(settings) as client:
@@ -71,7 +72,7 @@ def _check_cluster(folder: Path, cluster_id: str) -> None:
 
 def _check_topics(folder: Path, ids: Mapping[str, str]) -> None:
     path = folder / TOPICS_NAME
-    known: dict[str, str] = json.loads(path.read_bytes()) if path.exists() else {}
+    known = _known_ids(path)
     for name, topic_id in ids.items():
         if known.get(name, topic_id) != topic_id:
             raise TopicsError(
@@ -84,8 +85,21 @@ def _check_topics(folder: Path, ids: Mapping[str, str]) -> None:
         write_atomically(path, json.dumps({**known, **ids}, indent=2).encode() + b"\n")
 
 
+def _known_ids(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise _unreadable(path) from error
+
+
 def note_committed(settings: Settings, lag: Iterable[PartitionLag]) -> None:
-    """Keep what the groups have committed, for a broker that forgets it; offsets it has forgotten stay."""
+    """Keep what the groups have committed, for a broker that forgets it; offsets it has forgotten stay.
+
+    Raises:
+        StateError: the file of it cannot be read.
+    """
     path = Path(settings.data_dir) / COMMITTED_NAME
     known = {(row.group, row.topic, row.partition): row.committed for row in lag if row.committed is not None}
     text = io.StringIO()
@@ -99,7 +113,7 @@ async def check_committed(settings: Settings) -> None:
     """See that no role's group has lost its commits: brokers forget those of a group without members after a week.
 
     Raises:
-        StateError: a group has committed before, and the broker knows of nothing.
+        StateError: a group has committed before, and the broker knows of nothing; or the file of it cannot be read.
         ConnectionFailedError: the broker cannot be reached.
     """
     path = Path(settings.data_dir) / COMMITTED_NAME
@@ -120,5 +134,15 @@ async def check_committed(settings: Settings) -> None:
 def _committed(path: Path) -> dict[tuple[str, str, int], int]:
     if not path.exists():
         return {}
-    rows = csv.reader(io.StringIO(path.read_text("utf-8")))
-    return {(group, topic, int(partition)): int(offset) for group, topic, partition, offset in rows}
+    try:
+        rows = csv.reader(io.StringIO(path.read_text("utf-8")))
+        return {(group, topic, int(partition)): int(offset) for group, topic, partition, offset in rows}
+    except (ValueError, csv.Error) as error:
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: Path) -> StateError:
+    return StateError(
+        f"{path} cannot be read",
+        "put it back from a backup, or delete it: it is then made anew from what the broker has",
+    )

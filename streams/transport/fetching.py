@@ -165,7 +165,7 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         return {tp: max(end, consumer.highwater(tp) or 0) for tp, end in ends.items()}
 
     def _create_worker_consumer(self, transport: Any) -> Consumer:
-        """Build the client as Faust does, but for `fetch_max_wait_ms` (Faust: 1500) and `client_options`."""
+        """Build the client as Faust does, but for `fetch_max_wait_ms` (Faust: 1500), metadata and `client_options`."""
         conf = self.app.conf
         if conf.broker_session_timeout > conf.broker_request_timeout:
             raise ImproperlyConfigured("broker_session_timeout cannot be greater than broker_request_timeout")
@@ -188,7 +188,6 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             "session_timeout_ms": int(conf.broker_session_timeout * 1000),
             "rebalance_timeout_ms": int(conf.broker_rebalance_timeout * 1000),
             "heartbeat_interval_ms": int(conf.broker_heartbeat_interval * 1000),
-            "metadata_max_age_ms": conf.consumer_metadata_max_age_ms,
             "connections_max_idle_ms": conf.consumer_connections_max_idle_ms,
         }
         arguments |= credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context)

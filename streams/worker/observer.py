@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ConnectionFailedError, TopicsError
+from schemas.errors import ConnectionFailedError, StateError, TopicsError
 from schemas.settings import Settings
 from streams.kafka.admin import REMEDIES, topic_states
 from streams.kafka.lag import PartitionLag, group_members, measure_lag
@@ -66,7 +66,7 @@ class Observer:
         while True:
             try:
                 self.seen = await observe(self._settings)
-            except TopicsError as error:
+            except (StateError, TopicsError) as error:
                 self.refusal = str(error)
             except (ConnectionFailedError, OSError) as error:
                 log.warning("cannot be observed now: %s", error)
@@ -77,7 +77,7 @@ class Observer:
         try:
             async with asyncio.timeout(LAST_LOOK_SECONDS):
                 note_committed(self._settings, await measure_lag(self._settings))
-        except (TimeoutError, ConnectionFailedError, OSError) as error:
+        except (TimeoutError, ConnectionFailedError, StateError, OSError) as error:
             log.warning("what was committed last is not noted: %r", error)
 
 
@@ -86,6 +86,7 @@ async def observe(settings: Settings) -> Observed:
 
     Raises:
         TopicsError: a topic was deleted and made again, so that what is read of it is not what was meant.
+        StateError: what is known of topics or commits cannot be read.
         ConnectionFailedError: the broker cannot be reached.
         OSError: the data directory cannot be read.
     """

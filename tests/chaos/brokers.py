@@ -132,7 +132,7 @@ class Cluster:
         """Addresses by way of the proxies of one link."""
         return ",".join(f"{LOOPBACK}:{node.ports.proxies[number]}" for node in self.nodes)
 
-    def wait_until_ready(self, seconds: float = 90.0) -> None:
+    def wait_until_ready(self, seconds: float = 300.0) -> None:
         """Wait until every node answers.
 
         Raises:

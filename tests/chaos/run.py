@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shlex
 import signal
 import threading
 import time
@@ -256,7 +257,14 @@ def _left_behind(data: Path) -> list[str]:
         time.monotonic() < deadline
     ):
         time.sleep(0.2)
-    return [f"process {process.pid} was left behind" for process in left]
+    return [f"process {process.pid} was left behind: {_what_runs(process)}" for process in left]
+
+
+def _what_runs(process: psutil.Process) -> str:
+    try:
+        return f"{shlex.join(process.cmdline())}, {process.status()}, {time.time() - process.create_time():.0f} s old"
+    except psutil.Error as error:
+        return repr(error)
 
 
 def _belongs(process: psutil.Process, data: Path) -> bool:

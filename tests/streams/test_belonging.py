@@ -127,3 +127,20 @@ def test_commits_that_were_there_and_are_gone_are_refused(
         asyncio.run(check_committed(settings))
     note_committed(settings, [row("p-app-join", 0, None)])  # what the broker forgets stays
     assert "p-app-join,p-feedback,0,5" in (tmp_path / COMMITTED_NAME).read_text()
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff", b"group,topic\n", b"group,topic,0,five\n"])
+def test_a_file_that_cannot_be_read_is_named_with_the_remedy(
+    settings: Settings, tmp_path: Path, ids: dict[str, str], content: bytes
+) -> None:
+    ids["p-feedback"] = "1"
+    (tmp_path / TOPICS_NAME).write_bytes(content)
+    with pytest.raises(StateError, match=f"{TOPICS_NAME} cannot be read; put it back from a backup, or delete it"):
+        asyncio.run(check_belonging(settings))
+    (tmp_path / TOPICS_NAME).unlink()
+    if not content:
+        return  # no group has committed
+    (tmp_path / COMMITTED_NAME).write_bytes(content)
+    for read in (lambda: asyncio.run(check_committed(settings)), lambda: note_committed(settings, [])):
+        with pytest.raises(StateError, match=f"{COMMITTED_NAME} cannot be read; put it back from a backup"):
+            read()

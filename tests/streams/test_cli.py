@@ -70,6 +70,11 @@ MISTAKES = [
     (["jobs", "retry", "../x"], 1, "job id '../x' is not of lower-case letters, digits and hyphens"),
     (["jobs", "logs"], 2, "Missing argument 'JOB'"),
     (["up", "--broker", "nats"], 2, "'nats' is not one of"),
+    (
+        ["up", "--bootstrap-servers", NOWHERE, "--broker-port", "19092"],
+        2,
+        "--bootstrap-servers names another: give one",
+    ),
     (["schema", "Feedbak"], 2, "'Feedbak' is not one of Experience, Feedback"),
     (["lag", "--config", "absent.toml"], 1, "absent.toml cannot be read: No such file"),
     (["lag", "--config", "bad.toml"], 1, "scorer.rank = 0 (file bad.toml) cannot be; allowed is a whole number"),

@@ -183,3 +183,19 @@ def test_records_that_the_log_no_longer_holds_are_passed_over(bench: Bench) -> N
     bench.produce(100)
     bench.wait_for_records(350)
     assert min(offset for _, partition, offset in bench.seen() if partition == 1) == 150
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_topics_that_were_missing_when_the_group_shared_them_out_are_read_once_they_are_there(
+    bench: Bench, table: bool
+) -> None:
+    bench.topics = [f"{bench.name}-a"]
+    bench.start(batch_records=50, table=table)
+    told = ("Ignoring missing topic", "No partition metadata")
+    log = bench.folder / "worker-0.log"
+    bench.wait("the group has shared out nothing", lambda: any(words in log.read_text() for words in told))
+    bench.topics = []
+    bench.create("a")
+    bench.produce(200)
+    bench.wait("commits reach the end", bench.everything_committed)
+    assert Counter(bench.seen().values()) == {1: 200}

@@ -44,6 +44,8 @@ class LoadedSettings:
     settings: Settings
     sources: dict[str, str]
     """By dotted key: `default`, `file PATH`, `environment NAME` or `flag --NAME`."""
+    file: Path | None = None
+    """The settings file, where one was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def load(config_file: Path | None, environ: Mapping[str, str], overrides: Mappin
     flags = {key: value for key, value in overrides.items() if value is not None}
     _merge(given, fields, {key: _Given(value, f"flag {FLAGS.get(key, key)}") for key, value in flags.items()})
     sources = {key: given[key].source if key in given else "default" for key in fields}
-    return LoadedSettings(_validate(given, fields), sources)
+    return LoadedSettings(_validate(given, fields), sources, config_file)
 
 
 def cache_folder(settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:

@@ -363,9 +363,9 @@ class ModelVersion(Event):
     tier: ModelTier
     """Which model; the record's key."""
     version: Identifier
-    """The version in use from now on."""
+    """The version in use from now on; `dpo-base` or `sft-base` is the base model itself."""
     path: str
-    """Its folder, relative to the data directory."""
+    """Its folder, relative to the data directory; empty for the base model itself."""
     metrics: dict[str, FreeJson] = Field(default_factory=dict)
     """The figures that it was promoted on."""
     parent_version: Identifier | None = None

@@ -9,6 +9,9 @@ from pydantic import Field
 from schemas.base import StrictModel
 from schemas.setting_types import Duration
 
+ADAPTER_SETTINGS = ("lora_rank", "lora_alpha", "lora_targets")
+"""Settings of an adapter's form, which a version that continues from another one cannot change."""
+
 
 class TrainingSettings(StrictModel):
     """What DPO and SFT jobs have in common."""

@@ -14,6 +14,9 @@ VersionStatus = Literal["candidate", "promoted", "rejected"]
 VersionName = Annotated[str, StringConstraints(pattern=r"^(scorer|dpo|sft)-[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 """`<tier>-<first 12 hex digits of what it is made of>`; never a path out of its folder."""
 
+BASES: dict[ModelTier, str] = {"dpo": "dpo-base", "sft": "sft-base"}
+"""By tier: the name of the base model itself, which is in use until a version is, and can be returned to."""
+
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -58,11 +61,11 @@ class Selection(Part):
     """One change of the version in use."""
 
     version: VersionName
-    """In use from then on."""
+    """In use from then on; one of `BASES` for the base model itself."""
     action: Literal["promoted", "rolled back"]
     """What was done."""
     previous: VersionName | None = None
-    """In use until then."""
+    """In use until then; None for the base model, or a scorer that no version had been made of."""
     reason: str
     """Why."""
     at: Timestamp
@@ -77,8 +80,9 @@ class InUse(Event):
 
     @property
     def version(self) -> str | None:
-        """The version in use; None before the first promotion."""
-        return self.history[-1].version if self.history else None
+        """The version in use; None before the first promotion, and where it is the base model again."""
+        newest = self.history[-1].version if self.history else None
+        return None if newest in BASES.values() else newest
 
     def then(self, selection: Selection) -> Self:
         """Return the history with one more change."""

@@ -120,6 +120,10 @@ def test_the_state_comes_out_as_it_is() -> None:
     assert found["tierstream_ready", ("r",)] == 1
     assert found["tierstream_scorer_steps_total", ("r",)] == 31
     assert found["tierstream_scorer_decays_total", ("at_floor", "r")] == 6
+    assert found["tierstream_scorer_version_refused", ("r",)] == 0
+    refusing = status()
+    refusing["scorer"] = {**refusing["scorer"], "version_refused": {"scorer-a": "it has rank 8"}}
+    assert values(exposed(refusing, "r"))["tierstream_scorer_version_refused", ("r",)] == 1
     assert found["tierstream_scorer_score", ("0.5", "r")] == 0.25
     assert found["tierstream_pending_examples", ("dpo", "r")] == 15
     assert found["tierstream_consumer_lag_records", ("0", "feedback", "tierstream-join")] == 2

@@ -99,7 +99,8 @@ class ScorerAgent:
                 self._published = max(committed or 0, self._published)
                 await self._catch_up(reader, self._published)
             await self._close_reader()
-            await asyncio.to_thread(self._control.due)  # raises where the settings do not fit
+            # Raises where the settings do not fit; what they ask for stands in the log before anybody relies on it.
+            await self._control.write_due(self._services.publisher)
             self._active, self._resumed_at = True, None
             fold = self._state.fold
             log.info("scorer active from offset %d, step %d", self._published, fold.learner.step if fold else 0)

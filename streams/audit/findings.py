@@ -89,6 +89,20 @@ def _differs(severity: Severity, tier: str, effect: Effect) -> Finding:
     )
 
 
+def _version_refused(report: Report, found: Collected) -> Iterator[Finding]:
+    """Whoever runs says it; without a worker the newest checkpoint does."""
+    scorer = (found.worker or {}).get("scorer")
+    written = found.disk.checkpoint.meta.get("refused") if found.disk.checkpoint else None
+    refused = scorer.get("version_refused") if scorer else dict([written]) if written else None
+    for version, why in (refused or {}).items():
+        yield Finding(
+            "critical",
+            "version_refused",
+            f"scorer: {version} was put into use and is refused, the one before serves: {why}",
+            "start the workers again with the settings that it needs, or tierstream models rollback scorer",
+        )
+
+
 def _worker_settings(report: Report, found: Collected) -> Iterator[Finding]:
     live = (found.worker or {}).get("settings", {})
     own = ("web.", "broker.", "state_dir", "cache_dir", "data_dir", "stream.", "kafka.", "scorer.")
@@ -281,6 +295,7 @@ _LOOKS: tuple[Callable[[Report, Collected], Iterator[Finding]], ...] = (
     _topics,
     _deleted,
     _scorer_effects,
+    _version_refused,
     _worker_settings,
     _job_effects,
     _workers,

@@ -9,9 +9,11 @@ from typing import Any, get_args
 import click
 
 from schemas.config import LoadedSettings
-from schemas.errors import TierstreamError, VersionError
+from schemas.errors import TierstreamError
 from schemas.events import ModelTier, ModelVersion
-from schemas.versions import VersionRecord
+from schemas.versions import BASES, VersionRecord
+from streams.cli.changes import change_settings_option, settings_with
+from streams.cli.model_export import export
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
 
@@ -41,7 +43,10 @@ def list_versions(loaded: LoadedSettings, tier: ModelTier | None, as_json: bool)
     """
     store, rows = _store(loaded), []
     for each in (tier,) if tier else TIERS:
-        in_use = store.in_use(each).version
+        in_use, versions = store.in_use(each).version, store.versions(each)
+        if versions and each in BASES:
+            row = {"version": BASES[each], "in_use": in_use is None, "status": "base", "created_at": None}
+            rows.append({**row, "parent_version": None, "reason": "the base model itself"})
         rows += [
             {
                 "version": record.version,
@@ -51,7 +56,7 @@ def list_versions(loaded: LoadedSettings, tier: ModelTier | None, as_json: bool)
                 "parent_version": record.parent_version,
                 "reason": record.reason,
             }
-            for record in store.versions(each)
+            for record in versions
         ]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -71,9 +76,10 @@ def show(loaded: LoadedSettings, version: str, lineage: bool, as_json: bool) -> 
 
     Example: tierstream models show dpo-0123456789ab --lineage
     """
+    from trainers.promotion import tier_of
     from trainers.versions.store import LINEAGE
 
-    store, tier = _store(loaded), _tier_of(version)
+    store, tier = _store(loaded), tier_of(version)
     record = store.get(tier, version)
     history = [s.model_dump(mode="json") for s in store.in_use(tier).history if s.version == version]
     told = {**_plain(record), "folder": str(store.folder(tier, version)), "history": history}
@@ -92,29 +98,44 @@ def show(loaded: LoadedSettings, version: str, lineage: bool, as_json: bool) -> 
 @models.command()
 @_version_argument
 @_reason_option
+@change_settings_option
 @settings_options()
 @json_option
-def promote(loaded: LoadedSettings, version: str, reason: str | None, as_json: bool) -> None:
+def promote(loaded: LoadedSettings, version: str, reason: str | None, change_settings: bool, as_json: bool) -> None:
     """Put a version into use, whatever its gate said, and tell consumers.
+
+    What was in use, the live scorer too, stays a version that `rollback` goes back to. A version that the settings do
+    not fit, as a scorer of another rank, is only put into use together with its settings.
 
     Example: tierstream models promote dpo-0123456789ab --reason "reviewed by hand"
     """
-    event = _store(loaded).promote(_tier_of(version), version, reason or "by hand")
-    _tell(loaded, event, as_json)
+    from trainers import promotion
+
+    with settings_with(loaded, version, change_settings) as change:
+        event = promotion.promote(loaded.settings, version, reason or "by hand", change.values)
+    _tell(loaded, event, as_json, change.told)
 
 
 @models.command()
 @_tier_argument
 @click.option("--to", metavar="VERSION", help="Back to this one; by default the one before.")
 @_reason_option
+@change_settings_option
 @settings_options()
 @json_option
-def rollback(loaded: LoadedSettings, tier: ModelTier, to: str | None, reason: str | None, as_json: bool) -> None:
-    """Go back to the version that was in use before, and tell consumers.
+def rollback(
+    loaded: LoadedSettings, tier: ModelTier, to: str | None, reason: str | None, change_settings: bool, as_json: bool
+) -> None:
+    """Go back to what was in use before, in the end the base model (dpo-base, sft-base), and tell consumers.
 
     Example: tierstream models rollback scorer --reason "worse in the night shift"
     """
-    _tell(loaded, _store(loaded).rollback(tier, to, reason or ""), as_json)
+    from trainers import promotion
+
+    target = promotion.rollback_target(loaded.settings, tier, to)
+    with settings_with(loaded, target, change_settings) as change:
+        event = promotion.rollback(loaded.settings, tier, target, reason or "", change.values)
+    _tell(loaded, event, as_json, change.told)
 
 
 @models.command()
@@ -127,8 +148,10 @@ def diff(loaded: LoadedSettings, one: str, other: str, as_json: bool) -> None:
 
     Example: tierstream models diff dpo-0123456789ab dpo-ba9876543210
     """
+    from trainers.promotion import tier_of
+
     store = _store(loaded)
-    sides = [_flat(_plain(store.get(_tier_of(name), name))) for name in (one, other)]
+    sides = [_flat(_plain(store.get(tier_of(name), name))) for name in (one, other)]
     keys = sorted({*sides[0], *sides[1]})
     rows = [
         {"field": key, one: sides[0].get(key), other: sides[1].get(key)}
@@ -149,14 +172,7 @@ def _store(loaded: LoadedSettings) -> Any:
     return VersionStore(loaded.settings.data_dir)
 
 
-def _tier_of(version: str) -> ModelTier:
-    for tier in TIERS:
-        if version.startswith(f"{tier}-"):
-            return tier
-    raise VersionError(f"{version!r} is no name of a version", "`tierstream models list` has them")
-
-
-def _tell(loaded: LoadedSettings, event: ModelVersion, as_json: bool) -> None:
+def _tell(loaded: LoadedSettings, event: ModelVersion, as_json: bool, changed: str = "") -> None:
     """Publish the change, or say that it stands and who will publish it."""
     from streams.training.model_versions import publish_now
 
@@ -170,7 +186,7 @@ def _tell(loaded: LoadedSettings, event: ModelVersion, as_json: bool) -> None:
     if as_json:
         click.echo(event.to_json().decode())
     else:
-        click.echo(f"{event.version} is in use: {event.reason}")
+        click.echo(f"{event.version} is in use: {event.reason}{changed}")
 
 
 def _plain(record: VersionRecord) -> dict[str, Any]:
@@ -187,3 +203,6 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else "-" if value in (None, {}, []) else json.dumps(value)
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+models.add_command(export)

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from schemas.config import LoadedSettings
+from schemas.errors import SettingsError
+from streams.cli.changes import change_settings_option, settings_set
 from streams.cli.lines import progress_bar
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
@@ -17,13 +19,17 @@ from streams.cli.tables import print_table
 @click.command()
 @click.option("--rank", "scorer__rank", type=click.IntRange(1, 512), help="Rank of the first layer to relearn with.")
 @click.option("--promote", is_flag=True, help="Put it into use whatever the gate says.")
+@change_settings_option
 @settings_options()
 @json_option
-def retrain(loaded: LoadedSettings, scorer__rank: int | None, promote: bool, as_json: bool) -> None:
+def retrain(
+    loaded: LoadedSettings, scorer__rank: int | None, promote: bool, change_settings: bool, as_json: bool
+) -> None:
     """Relearn the scorer from the retained stream with the settings in effect, beside the one in use.
 
     Both are judged on held-out feedback; the new one is promoted where it is better by scorer.promotion_margin with
-    95 % confidence, or with --promote. It is kept in any case, and nothing is overwritten: the old one goes on
+    95 % confidence, or with --promote. One of another rank than the settings' is promoted with --change-settings
+    alone, which sets it in the settings file. It is kept in any case, and nothing is overwritten: the old one goes on
     serving until then, and `tierstream models rollback scorer` brings it back.
 
     Example: tierstream retrain --rank 8
@@ -31,11 +37,23 @@ def retrain(loaded: LoadedSettings, scorer__rank: int | None, promote: bool, as_
     from streams.history.retrain import retrain as relearn
     from streams.training.model_versions import publish_now
 
-    settings = loaded.settings
-    if scorer__rank is not None:
+    settings, rank = loaded.settings, loaded.settings.scorer.rank
+    other = {} if scorer__rank in (None, rank) else {"scorer.rank": scorer__rank}
+    keep_because = f"kept only, as scorer.rank = {rank} is set" if other and not change_settings else None
+    if keep_because and promote:
+        raise SettingsError(
+            f"a scorer of rank {scorer__rank} is not put into use while scorer.rank = {rank} is set",
+            "add --change-settings, which changes both, or leave --promote away",
+        )
+    if other:
         settings = settings.model_copy(update={"scorer": settings.scorer.model_copy(update={"rank": scorer__rank})})
-    with progress_bar("relearning") as progress:
-        outcome = asyncio.run(relearn(settings, progress, promote))
+    with (
+        progress_bar("relearning") as progress,
+        settings_set(loaded, other if change_settings else {}) as change,
+    ):
+        outcome = asyncio.run(relearn(settings, progress, promote, keep_because))
+        if not outcome.promoted:
+            change.values.clear()
     asyncio.run(publish_now(settings))
     told = {
         "version": outcome.version,
@@ -50,7 +68,11 @@ def retrain(loaded: LoadedSettings, scorer__rank: int | None, promote: bool, as_
         click.echo(json.dumps(told, indent=2))
         return
     print_table([{"field": key, "value": value} for key, value in _flat(told)])
-    click.echo(_what_next(outcome.version, outcome.promoted, outcome.changed))
+    if outcome.promoted:
+        click.echo(f"{outcome.version} is in use{change.told or '; workers take it over by themselves'}")
+    else:
+        flag = " --change-settings" if other else ""
+        click.echo(f"kept, and not in use: `tierstream models promote {outcome.version}{flag}` would put it into use")
 
 
 def _flat(told: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -58,12 +80,3 @@ def _flat(told: dict[str, Any]) -> list[tuple[str, Any]]:
     for key, value in told.items():
         rows += [(f"{key}.{name}", part) for name, part in value.items()] if isinstance(value, dict) else [(key, value)]
     return rows
-
-
-def _what_next(version: str, promoted: bool, changed: dict[str, tuple[Any, Any]]) -> str:
-    if not promoted:
-        return f"kept, and not in use: `tierstream models promote {version}` would put it into use"
-    if not changed:
-        return f"{version} is in use; workers take it over by themselves"
-    wanted = ", ".join(f"scorer.{key} = {new}" for key, (_, new) in changed.items() if key != "parameters")
-    return f"{version} is in use; set {wanted} for the workers and start them again"

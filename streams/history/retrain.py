@@ -14,8 +14,12 @@ Progress = Callable[[int, int], None]
 """Told how many records of the log are done, of how many."""
 
 
-async def retrain(settings: Settings, progress: Progress, promote_anyway: bool = False) -> Outcome:
+async def retrain(
+    settings: Settings, progress: Progress, promote_anyway: bool = False, keep_because: str | None = None
+) -> Outcome:
     """Relearn with these settings, judge, keep, and promote where it is better or was asked for.
+
+    Nothing is promoted where there is a reason to keep it only.
 
     The change of the version in use is on disk when this returns, and still to be published.
 
@@ -31,4 +35,4 @@ async def retrain(settings: Settings, progress: Progress, promote_anyway: bool =
                 await asyncio.to_thread(work.learn, offset, entries)
                 progress(offset + 1, work.end)
     progress(work.end, work.end)
-    return await asyncio.to_thread(work.finish, settings.scorer.promotion_margin, promote_anyway)
+    return await asyncio.to_thread(work.finish, settings.scorer.promotion_margin, promote_anyway, keep_because)

@@ -86,6 +86,11 @@ def _scorer(scorer: Mapping[str, Any]) -> Iterator[Metric]:
     for name, help_text in _SCORER_GAUGES.items():
         # Without a value, as before the first validation round, the metric is named and has no sample.
         yield GaugeMetricFamily(f"tierstream_scorer_{name}", help_text, value=scorer.get(name))
+    yield GaugeMetricFamily(
+        "tierstream_scorer_version_refused",
+        "Whether the version in use is refused, and the scorer before it serves",
+        value=float(bool(scorer.get("version_refused"))),
+    )
     yield CounterMetricFamily("tierstream_scorer_steps", "Optimizer steps in the scorer's life", value=scorer["steps"])
     samples = CounterMetricFamily("tierstream_scorer_samples", "Samples in the scorer's life, by use", labels=["use"])
     feedbacks = CounterMetricFamily("tierstream_scorer_feedbacks", "Feedbacks in its life, by use", labels=["use"])

@@ -69,6 +69,7 @@ def verify(stream: Deployment) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_refused_rank_is_retrained_promoted_and_rolled_back(
     bootstrap: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,13 +104,22 @@ def test_refused_rank_is_retrained_promoted_and_rolled_back(
         assert set(learned.values()) == {1}
         verify(stream)
 
+        refused = stream.command("models", "rollback", "scorer")
+        assert "needs scorer.rank = 32" in refused.stderr
+        monkeypatch.delenv("TIERSTREAM_SCORER__RANK")
         back = told(stream, "models", "rollback", "scorer")
         until(lambda: "rank 32" in str(scorer(worker).get("version_refused")), worker.status)
+        findings = json.loads(stream.command("audit", "--json").stdout)["findings"]
+        assert ("critical", "version_refused") in {(one["severity"], one["code"]) for one in findings}
+        assert 'tierstream_scorer_version_refused{role="scorer"} 1.0' in worker.get("/metrics")[1].decode()
+        worker.role("scorer").kill()  # what it is started again with no longer fits what is in use: it goes on
+        publish(stream, 300, 310)
+        until(lambda: taken_in(worker) == 310, worker.status)
+        assert scorer(worker)["parameters"] == 7145
         assert worker.end() == 0
-        monkeypatch.delenv("TIERSTREAM_SCORER__RANK")
         worker = stream.worker()
         until(lambda: scorer(worker).get("version") == back["version"], worker.status)
-        until(lambda: taken_in(worker) == 300, worker.status)
+        until(lambda: taken_in(worker) == 310, worker.status)
         assert scorer(worker)["parameters"] == 28193
         verify(stream)
         events = [event["version"] for event in stream.read("model-versions") if event["tier"] == "scorer"]

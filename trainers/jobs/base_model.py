@@ -68,6 +68,11 @@ class BaseModel:
         return {"weights": self.sha256, "tokenizer": tokenizer.hexdigest(), "chat_template": template}
 
 
+def is_packaged(name: str) -> bool:
+    """Whether a base model is the file of a Python package."""
+    return name in PACKAGED
+
+
 def is_hub_name(name: str) -> bool:
     """Whether a base model has to be fetched: it is of no package, no folder, and named like one on the hub."""
     if name in PACKAGED or Path(name).expanduser().is_dir():

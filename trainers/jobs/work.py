@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from schemas.base import StrictModel
 from schemas.errors import JobError
 from schemas.events import JobTier, PreferencePair, Trace, TrainingJob
-from schemas.job_settings import DpoSettings, GateSettings, SftSettings
+from schemas.job_settings import ADAPTER_SETTINGS, DpoSettings, GateSettings, SftSettings
 from trainers.files import write_atomically
 from trainers.jobs.base_model import BaseModel, ensure_base_model
 from trainers.jobs.chat_template import prove_template, unmarked
@@ -34,9 +34,6 @@ from trainers.versions.store import LINEAGE
 
 START_NAME = "start.json"
 """What the job began from, so that it resumes from the same."""
-
-FIXED = ("lora_rank", "lora_alpha", "lora_targets")
-"""Settings of an adapter's form, which a version that continues from another one cannot change."""
 
 _Training = TypeVar("_Training", DpoSettings, SftSettings)
 _Example = TypeVar("_Example", PreferencePair, Trace)
@@ -233,7 +230,7 @@ def _check_parent(work: Work[_Training, _Example]) -> None:
         what = " and ".join(name.replace("_", " ") for name in changed)
         raise JobError(f"the {what} of base model {work.base.name} changed since version {work.parent} in use", back)
     before, now = record.settings.get("training"), work.training.model_dump(mode="json")
-    for name in FIXED:
+    for name in ADAPTER_SETTINGS:
         if isinstance(before, dict) and before.get(name, now[name]) != now[name]:
             raise JobError(
                 f"jobs.{work.job.tier}.{name} = {now[name]}, but version {work.parent} in use has {before[name]}", back

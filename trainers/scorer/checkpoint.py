@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,16 @@ def version_snapshot(versions: VersionStore, version: str) -> Snapshot:
         raise VersionError(str(error), "go back with `tierstream models rollback scorer`") from error
 
 
+def architecture_of(versions: VersionStore, version: str) -> dict[str, Any]:
+    """Return the architecture of a version of the scorer.
+
+    Raises:
+        VersionError: it is not there, or not as it was added.
+    """
+    found: dict[str, Any] = version_snapshot(versions, version).meta["architecture"]
+    return found
+
+
 def fitting_version(data_dir: Path | str, settings: ScorerSettings) -> tuple[str, int] | None:
     """Return the version in use and the number of its change, where it is of the settings' architecture.
 
@@ -94,17 +105,24 @@ def fitting_version(data_dir: Path | str, settings: ScorerSettings) -> tuple[str
     history = versions.in_use("scorer")
     if history.version is None:
         return None
-    found: dict[str, Any] = version_snapshot(versions, history.version).meta["architecture"]
+    found = architecture_of(versions, history.version)
     return (history.version, len(history.history)) if found == architecture(settings) else None
 
 
 def check_start(snapshot: Snapshot, data_dir: Path | str, settings: ScorerSettings) -> None:
-    """See that the settings' architecture is the checkpoint's, or that of the version in use, which comes next.
+    """See that the settings' architecture is the checkpoint's, or that of a version that was ever put into use.
+
+    Which of these the scorer has come to since the checkpoint stands in its log, which decides.
 
     Raises:
-        ArchitectureMismatchError: neither; names both and the remedies.
-        VersionError: the version in use is not as it was added.
+        ArchitectureMismatchError: none; names both and the remedies.
+        VersionError: the registry cannot be read.
     """
-    wanted = architecture(settings)
-    if snapshot.meta["architecture"] != wanted and fitting_version(data_dir, settings) is None:
-        check_architecture(snapshot.meta["architecture"], wanted, f"checkpoint {file_name(snapshot.next_offset)}")
+    wanted, versions = architecture(settings), VersionStore(data_dir)
+    if snapshot.meta["architecture"] == wanted:
+        return
+    for version in {selection.version for selection in versions.in_use("scorer").history}:
+        with suppress(VersionError):  # the log tells whether it is needed
+            if architecture_of(versions, version) == wanted:
+                return
+    check_architecture(snapshot.meta["architecture"], wanted, f"checkpoint {file_name(snapshot.next_offset)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,15 @@ from schemas.errors import InputError
 from schemas.events import ModelVersion
 from schemas.records import ScorerEntry
 from schemas.settings import ScorerSettings
-from schemas.versions import VersionRecord
-from trainers.files import write_atomically
 from trainers.prepare import is_held_out
 from trainers.scorer.entries import Use, use_of
 from trainers.scorer.gate import Comparison, HeldOut
+from trainers.scorer.kept import add_scorer, keep_in_use
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.network import architecture
-from trainers.scorer.reading import VERSION_FILE, encode, header
 from trainers.scorer.serving import FrozenScorer, checkpoint_in_use
 from trainers.scorer.snapshot import OF_ENTRIES, Snapshot
-from trainers.versions import VersionStore, library_versions, version_name
+from trainers.versions import VersionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ class Retraining:
     """
 
     def __init__(self, data_dir: Path | str, settings: ScorerSettings) -> None:
-        self._store = VersionStore(data_dir)
+        self._data_dir, self._store = data_dir, VersionStore(data_dir)
         self._arrays, self._meta = checkpoint_in_use(data_dir)
         self._settings = settings
         found, wanted = self._meta["architecture"], architecture(settings)
@@ -82,12 +79,13 @@ class Retraining:
             if use_of(entry, self._settings) is Use.HELD_OUT and is_held_out(entry.query_hash, theirs):
                 self._held_out.add(entry)
 
-    def finish(self, margin: float, promote_anyway: bool = False) -> Outcome:
+    def finish(self, margin: float, promote_anyway: bool = False, keep_because: str | None = None) -> Outcome:
         """Judge, keep the candidate, and put it into use where it is better or was asked for.
 
         Args:
             margin: the gain's whole interval must lie above it.
             promote_anyway: whether to promote whatever the gate says.
+            keep_because: why it is not put into use in any case, where there is a reason.
 
         Raises:
             OSError: the registry cannot be written; the scorer in use stays.
@@ -102,43 +100,32 @@ class Retraining:
         reason = _verdict(gate, margin)
         version = self._add(snapshot, "candidate" if better or promote_anyway else "rejected", gate, reason)
         event = None
-        if better or promote_anyway:
+        if keep_because is not None:
+            reason = f"{reason}; {keep_because}"
+        elif better or promote_anyway:
             words = reason if better else f"asked for with --promote ({reason})"
-            event = self._store.promote("scorer", version, words, instead_of=self._keep_in_use())
+            before = keep_in_use(self._store, self._data_dir, self._settings)
+            event = self._store.promote("scorer", version, words, instead_of=before)
             reason = words
         counts = learner.life
         return Outcome(version, event is not None, reason, gate, self.end, counts.groups_learned, self.changed, event)
 
     def _add(self, snapshot: Snapshot, status: str, gate: Comparison, reason: str) -> str:
-        settings = self._settings.model_dump(mode="json")
-        content = encode(snapshot.arrays, snapshot.meta)
-        version = version_name("scorer", header(snapshot.arrays, snapshot.meta))
-        figures = {"gate": gate.as_dict(), "end_offset": self.end, "step": snapshot.step, **snapshot.meta["validated"]}
-        self._put(content, version, status=status, reason=reason, metrics=figures, settings=settings)
-        return version
-
-    def _keep_in_use(self) -> str:
-        """Keep the scorer in use, as far as it has learned, for a way back to it."""
-        content = encode(self._arrays, self._meta)
-        version = version_name("scorer", header(self._arrays, self._meta))
-        figures = {"end_offset": self.end, "step": self._meta["step"], **self._meta["validated"]}
-        reason = f"the scorer in use, as it was at step {self._meta['step']}"
-        self._put(content, version, reason=reason, metrics=figures, settings=self._meta["architecture"])
-        return version
-
-    def _put(self, content: bytes, version: str, **fields: Any) -> None:
-        record = VersionRecord(
-            tier="scorer",
-            version=version,
+        return add_scorer(
+            self._store,
+            snapshot.arrays,
+            snapshot.meta,
             parent_version=self._meta.get("base"),
-            created_at=datetime.now(UTC),
-            libraries=library_versions("torch", "numpy", "safetensors"),
-            seed=self._settings.seed,
-            **fields,
+            status=status,
+            reason=reason,
+            metrics={
+                "gate": gate.as_dict(),
+                "end_offset": self.end,
+                "step": snapshot.step,
+                **snapshot.meta["validated"],
+            },
+            settings=self._settings.model_dump(mode="json"),
         )
-        with self._store.staging("scorer", version) as folder:
-            write_atomically(folder / VERSION_FILE, content)
-            self._store.add(record, folder)
 
 
 def _verdict(gate: Comparison, margin: float) -> str:

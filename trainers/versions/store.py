@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from schemas.errors import VersionError
 from schemas.events import ModelTier, ModelVersion
-from schemas.versions import InUse, Selection, VersionName, VersionRecord
+from schemas.versions import BASES, InUse, Selection, VersionName, VersionRecord
 from trainers.files import sync_folder, write_atomically
 
 MANIFEST = "version.json"
@@ -178,7 +178,9 @@ class VersionStore:
         return self.event(tier, history.history[-1])
 
     def rollback(self, tier: ModelTier, to: str | None = None, reason: str = "") -> ModelVersion:
-        """Go back to the version that was in use before, or to `to`, which has been in use at some time.
+        """Go back to what was in use before, or to `to`, which has been in use at some time.
+
+        What was in use at first is the base model; of the scorer, the version that `promote` was given `instead_of`.
 
         Raises:
             VersionError: there is none to go back to, or its files are not as they were added.
@@ -186,21 +188,35 @@ class VersionStore:
         """
         with self.locked(tier):
             history = self.in_use(tier)
-            target = to or _one_before(history)
-            if target is None:
+            target = to or self.one_before(tier)
+            if target is None or (target == BASES.get(tier) and not history.history):
                 raise VersionError(f"no version of {tier} was in use before", "nothing was changed")
-            if all(selection.version != target for selection in history.history):
-                raise VersionError(
-                    f"{target} has never been in use", f"put it into use with `tierstream models promote {target}`"
-                )
-            self.verified(tier, target)
-            if history.version != target:
-                words = reason or f"back from {history.version}"
+            if target != BASES.get(tier):
+                if all(selection.version != target for selection in history.history):
+                    raise VersionError(
+                        f"{target} has never been in use", f"put it into use with `tierstream models promote {target}`"
+                    )
+                self.verified(tier, target)
+            if _newest(tier, history) != target:
+                words = reason or f"back from {_newest(tier, history)}"
                 history = self._write(tier, _then(history, target, "rolled back", words))
         return self.event(tier, history.history[-1])
 
+    def one_before(self, tier: ModelTier) -> str | None:
+        """Return what a rollback goes back to: a second one goes further back, not forth again."""
+        trail = [BASES[tier]] if tier in BASES else []
+        for selection in self.in_use(tier).history:
+            if selection.action == "rolled back" and selection.version in trail:
+                trail = trail[: trail.index(selection.version) + 1]
+            else:
+                trail.append(selection.version)
+        return trail[-2] if len(trail) > 1 else None
+
     def event(self, tier: ModelTier, selection: Selection) -> ModelVersion:
         """Return the public event of a change of the version in use."""
+        reason = f"{selection.action}: {selection.reason}"
+        if selection.version == BASES.get(tier):
+            return ModelVersion(tier=tier, version=selection.version, path="", reason=reason)
         record = self.get(tier, selection.version)
         return ModelVersion(
             tier=tier,
@@ -208,7 +224,7 @@ class VersionStore:
             path=self.folder(tier, record.version).relative_to(self._data_dir).as_posix(),
             metrics=record.metrics,
             parent_version=record.parent_version,
-            reason=f"{selection.action}: {selection.reason}",
+            reason=reason,
         )
 
     @contextmanager
@@ -227,21 +243,14 @@ class VersionStore:
         return self._data_dir / "models" / tier
 
 
+def _newest(tier: ModelTier, history: InUse) -> str | None:
+    return history.history[-1].version if history.history else BASES.get(tier)
+
+
 def _then(history: InUse, version: str, action: Literal["promoted", "rolled back"], reason: str) -> InUse:
     return history.then(
         Selection(version=version, action=action, previous=history.version, reason=reason, at=datetime.now(UTC))
     )
-
-
-def _one_before(history: InUse) -> str | None:
-    """Return the version that led to the one in use: a second rollback goes further back, not forth again."""
-    trail: list[str] = []
-    for selection in history.history:
-        if selection.action == "rolled back" and selection.version in trail:
-            trail = trail[: trail.index(selection.version) + 1]
-        else:
-            trail.append(selection.version)
-    return trail[-2] if len(trail) > 1 else None
 
 
 def _files(folder: Path) -> list[Path]:

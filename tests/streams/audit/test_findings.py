@@ -61,6 +61,11 @@ def no_validation(found: Collected) -> Collected:
     return disk(checkpoint=replace(file, meta={**file.meta, "validated": {"validation_loss": None}}))(found)
 
 
+def refused_before_it_stopped(found: Collected) -> Collected:
+    file = checkpoint(found.settings, 32)
+    return disk(checkpoint=replace(file, meta={**file.meta, "refused": ["scorer-a", "it has rank 8"]}))(found)
+
+
 RUNNING = dict.fromkeys(("tierstream-join", "tierstream-scorer", "tierstream-pairs", "tierstream-traces"), 1)
 
 CASES: list[tuple[str, str, Change]] = [
@@ -70,6 +75,8 @@ CASES: list[tuple[str, str, Change]] = [
     ("topic_unfit", "critical", broker(topics_unfit=[TopicState(TopicSpec("t", 1, {"a": "1"}), 1, {"a": "2"})])),
     ("worker_runs_with_other_settings", "critical", worker(settings={"pairs.threshold": 60})),
     ("setting_not_in_effect", "critical", worker(settings={"scorer.groups_per_step": 8})),
+    ("version_refused", "critical", worker(scorer={"version_refused": {"scorer-a": "it has rank 8"}})),
+    ("version_refused", "critical", refused_before_it_stopped),
     ("no_worker", "critical", broker(members={}, lag=waiting(9.0))),
     ("no_worker", "warning", broker(members={})),
     ("worker_not_ready", "critical", worker(ready=False, reason="no progress on feedback[0]")),

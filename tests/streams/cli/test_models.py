@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from schemas.settings import ScorerSettings
 from schemas.versions import VersionRecord
 from streams.cli.main import main
+from trainers.scorer import kept
+from trainers.scorer.learner import OnlineLearner
+from trainers.scorer.snapshot import Snapshot
 from trainers.versions import VersionStore
 from trainers.versions.store import LINEAGE
 
@@ -50,6 +54,7 @@ def test_list_marks_the_version_in_use(data_dir: Path, capsys: pytest.CaptureFix
     rows = json.loads(capsys.readouterr().out)
     assert [(row["version"], row["in_use"], row["status"]) for row in rows] == [
         ("scorer-c3", False, "candidate"),
+        ("dpo-base", False, "base"),
         ("dpo-a1", True, "promoted"),
         ("dpo-b2", False, "rejected"),
     ]
@@ -93,6 +98,82 @@ def test_change_stands_where_the_broker_is_away_and_says_so(data_dir: Path, caps
     assert VersionStore(data_dir).in_use("dpo").version == "dpo-b2"
 
 
+def add_scorer(data_dir: Path, rank: int) -> str:
+    learner = OnlineLearner(ScorerSettings(rank=rank))
+    snapshot = Snapshot.of(learner)
+    return kept.add_scorer(VersionStore(data_dir), snapshot.arrays, snapshot.meta, reason="by hand")
+
+
+def test_a_scorer_of_another_rank_is_put_into_use_together_with_the_setting_alone(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version, store = add_scorer(data_dir, 8), VersionStore(data_dir)
+    config = data_dir.parent / "tierstream.toml"
+    config.write_text("[scorer]\nrank = 32  # as on the plant\n")
+    arguments = ("models", "promote", version, "--bootstrap-servers", NOWHERE, "--config", str(config))
+    assert run(*arguments) == 1
+    told = capsys.readouterr().err
+    assert f"{version} needs scorer.rank = 8, and the settings have otherwise; add --change-settings" in told
+    assert store.in_use("scorer").history == ()
+
+    run(*arguments, "--change-settings")
+    assert store.in_use("scorer").version == version
+    assert config.read_text() == "[scorer]\nrank = 8  # as on the plant\n"
+    assert run("models", "rollback", "scorer", *arguments[3:]) == 1
+    assert "needs scorer.rank = 32" in capsys.readouterr().err
+    run("models", "rollback", "scorer", *arguments[3:], "--change-settings")
+    assert store.in_use("scorer").version == store.in_use("scorer").history[0].version != version
+    assert config.read_text() == "[scorer]\nrank = 32  # as on the plant\n"
+
+
+@pytest.mark.parametrize(
+    ("set_by", "message"),
+    [
+        ({}, "there is no settings file to set scorer.rank = 8 in; give the workers and this command --config FILE"),
+        ({"TIERSTREAM_SCORER__RANK": "32"}, "scorer.rank is set by environment TIERSTREAM_SCORER__RANK"),
+    ],
+)
+def test_settings_that_cannot_be_changed_leave_the_version_in_use(
+    data_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    set_by: dict[str, str],
+    message: str,
+) -> None:
+    for name, value in set_by.items():
+        monkeypatch.setenv(name, value)
+    version = add_scorer(data_dir, 8)
+    assert run("models", "promote", version, "--change-settings", "--bootstrap-servers", NOWHERE) == 1
+    assert message in capsys.readouterr().err
+    assert VersionStore(data_dir).in_use("scorer").history == ()
+
+
+def test_an_adapter_of_another_form_or_base_needs_its_settings(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(data_dir, "dpo-d4", settings={"training": {"lora_rank": 4, "lora_alpha": 16}}, base_model="owner/other")
+    assert run("models", "promote", "dpo-d4", "--bootstrap-servers", NOWHERE) == 1
+    needed = "needs jobs.dpo.lora_rank = 4 and jobs.base_model = owner/other"
+    assert needed in capsys.readouterr().err
+    assert VersionStore(data_dir).in_use("dpo").version == "dpo-a1"
+
+
+def test_a_rollback_of_the_first_version_goes_back_to_the_base_model(data_dir: Path) -> None:
+    run("models", "rollback", "dpo", "--bootstrap-servers", NOWHERE)
+    assert VersionStore(data_dir).in_use("dpo").version is None
+    run("models", "promote", "dpo-a1", "--bootstrap-servers", NOWHERE)
+    run("models", "promote", "dpo-base", "--bootstrap-servers", NOWHERE)
+    assert [s.version for s in VersionStore(data_dir).in_use("dpo").history] == ["dpo-a1", "dpo-base"] * 2
+
+
+def test_a_rank_that_is_not_set_is_not_promoted_before_anything_is_relearned(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("retrain", "--rank", "8", "--promote", "--bootstrap-servers", NOWHERE) == 1
+    told = capsys.readouterr().err
+    assert "a scorer of rank 8 is not put into use while scorer.rank = 32 is set; add --change-settings" in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -100,6 +181,9 @@ def test_change_stands_where_the_broker_is_away_and_says_so(data_dir: Path, caps
         (["show", "../../etc"], 1, "'../../etc' is no name of a version"),
         (["promote", "dpo-../x"], 1, "'dpo-../x' is no name of a version"),
         (["rollback", "sft"], 1, "no version of sft was in use before"),
+        (["rollback", "sft", "--to", "sft-base"], 1, "no version of sft was in use before"),
+        (["promote", "sft-base"], 1, "no version of sft was in use before"),
+        (["promote", "scorer-c3"], 1, "scorer-c3/scorer.safetensors is truncated or foreign"),
         (["rollback", "dpo", "--to", "dpo-b2"], 1, "dpo-b2 has never been in use"),
         (["rollback", "everything"], 2, "'everything' is not one of"),
         (["list", "--tier", "x"], 2, "'x' is not one of"),
@@ -114,7 +198,7 @@ def test_mistakes_are_one_line(
     assert len(told.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["list", "show", "promote", "rollback", "diff"])
+@pytest.mark.parametrize("name", ["list", "show", "promote", "rollback", "diff", "export"])
 def test_every_subcommand_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("models", name, "--help") == 0
     assert f"Example: tierstream models {name}" in capsys.readouterr().out

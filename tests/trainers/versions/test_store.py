@@ -120,12 +120,26 @@ def test_rollback_goes_back_step_by_step_and_never_forth(store: VersionStore) ->
     assert store.rollback("dpo").version == "dpo-a2"
     assert store.rollback("dpo", reason="worse").reason == "rolled back: worse"
     assert store.in_use("dpo").version == "dpo-a1"
-    with pytest.raises(VersionError, match="no version of dpo was in use before"):
-        store.rollback("dpo")
     assert store.promote("dpo", "dpo-a3", "again").version == "dpo-a3"
     assert store.rollback("dpo").version == "dpo-a1"
     assert store.rollback("dpo", to="dpo-a2").version == "dpo-a2"
     assert [s.version[-1] for s in store.in_use("dpo").history] == ["1", "2", "3", "2", "1", "3", "1", "2"]
+
+
+def test_the_base_model_is_what_a_rollback_of_the_first_version_goes_back_to(store: VersionStore) -> None:
+    add(store, "dpo-a1")
+    store.promote("dpo", "dpo-a1", "better")
+    event = store.rollback("dpo")
+    assert (event.version, event.path, event.reason) == ("dpo-base", "", "rolled back: back from dpo-a1")
+    assert store.in_use("dpo").version is None
+    with pytest.raises(VersionError, match="no version of dpo was in use before"):
+        store.rollback("dpo")
+    assert store.promote("dpo", "dpo-a1", "again").version == "dpo-a1"
+    for _ in range(2):
+        assert store.rollback("dpo", to="dpo-base").version == "dpo-base"
+    assert [s.version for s in store.in_use("dpo").history] == ["dpo-a1", "dpo-base", "dpo-a1", "dpo-base"]
+    with pytest.raises(VersionError, match="no version of scorer was in use before"):
+        store.rollback("scorer")
 
 
 def test_rollback_to_what_was_never_in_use_is_refused(store: VersionStore) -> None:

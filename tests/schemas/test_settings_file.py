@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from schemas.config import load
-from schemas.errors import SettingsError
 from schemas.settings_file import changed_file
 
 
@@ -17,7 +16,7 @@ from schemas.settings_file import changed_file
         ("", "[scorer]\nrank = 8\n"),
         ("[scorer] # one\nrank=4 # two\n\n[web]\nport = 1\n", "[scorer] # one\nrank=8 # two\n\n[web]\nport = 1\n"),
         ("[web]\nport = 1\n", "[web]\nport = 1\n\n[scorer]\nrank = 8\n"),
-        ("[scorer]\nseed = 3\n[web]\nport = 1\n", "[scorer]\nrank = 8\nseed = 3\n[web]\nport = 1\n"),
+        ("[scorer]\nseed = 3\n[web]\nport = 1\n", "[scorer]\nseed = 3\nrank = 8\n[web]\nport = 1\n"),
         ("# rank = 2\n[pairs]\nthreshold = 5\n[scorer]\n", "# rank = 2\n[pairs]\nthreshold = 5\n[scorer]\nrank = 8\n"),
     ],
 )
@@ -36,10 +35,14 @@ def test_text_and_nested_sections_are_written_as_toml(tmp_path: Path) -> None:
     assert text == '[jobs]\nbase_model = "c\\"d"\n\n[jobs.dpo]\nlora_rank = 4\n'
 
 
-def test_a_form_that_lines_do_not_tell_is_left_alone(tmp_path: Path) -> None:
+def test_every_form_of_a_value_is_changed(tmp_path: Path) -> None:
     path = tmp_path / "t.toml"
-    for text, key in (("scorer.rank = 4\n", "scorer.rank"), ('[jobs]\nbase_model = """a"""\n', "jobs.base_model")):
-        path.write_text(text)
-        with pytest.raises(SettingsError, match=rf"cannot be changed line by line; set {key} = 8 there"):
-            changed_file(load(path, {}, {}), {key: 8})
-        assert path.read_text() == text
+    forms = (
+        ("scorer.rank = 4\n", "scorer.rank = 8\n"),
+        ("[scorer]\nrank = 0x4\n", "[scorer]\nrank = 8\n"),
+        ("scorer = { rank = 4 } # one\n", "scorer = { rank = 8 } # one\n"),
+    )
+    for before, after in forms:
+        path.write_text(before)
+        assert changed_file(load(path, {}, {}), {"scorer.rank": 8}) == (path, after)
+        assert path.read_text() == before

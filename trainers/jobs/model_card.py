@@ -19,8 +19,7 @@ _COUNTS = ("examples", "trained_on", "held_out_of_job", "dropped", "cut", "held_
 def license_of(base: BaseModel) -> str | None:
     """Return the licence that a base model comes under, as its package or its own card says; None where none does."""
     if is_packaged(base.name):
-        licence = metadata.metadata(base.name).json.get("license")
-        return licence if isinstance(licence, str) else None
+        return metadata.metadata(base.name)["License"]
     card = base.path / CARD_NAME
     front = _FRONT.match(card.read_text("utf-8", errors="replace")) if card.is_file() else None
     found = front and re.search(r"^license:\s*(.+?)\s*$", front[1], re.MULTILINE)

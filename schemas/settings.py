@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -34,14 +35,20 @@ class KafkaSettings(StrictModel):
     """Name of the consumer group and of the changelogs, after `topics.prefix`."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How the connection is secured."""
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    """How a password is proven, where the protocol is SASL."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "PLAIN"
+    """How a password is proven, where the protocol is SASL; with OAUTHBEARER a token is."""
     sasl_username: str | None = None
-    """User, where the protocol is SASL."""
+    """User, where the protocol is SASL; the client's id at `oauth_token_url`, whose secret is the password."""
     sasl_password: SecretStr | None = None
     """Password; give it as `TIERSTREAM_KAFKA__SASL_PASSWORD`, never in a file that is shared."""
     sasl_password_file: str | None = None
     """File whose one line is the password, in place of `sasl_password`."""
+    oauth_token_url: str | None = None
+    """Token endpoint of an OIDC provider, which is asked by client credentials, for OAUTHBEARER."""
+    oauth_scope: str | None = None
+    """Scope to ask of it, several separated by spaces."""
+    oauth_token_command: str | None = None
+    """Command that prints a token, bare or as a token endpoint answers, in place of `oauth_token_url`."""
     ssl_cafile: str | None = None
     """PEM file of the certificates to trust, where the protocol is SSL; by default the system's."""
     ssl_certfile: str | None = None
@@ -57,7 +64,19 @@ class KafkaSettings(StrictModel):
     def _sasl_has_a_user(self) -> Self:
         _one_of_two("sasl_password", self.sasl_password, self.sasl_password_file)
         password = self.sasl_password or self.sasl_password_file
-        if self.security_protocol.startswith("SASL") and not (self.sasl_username and password):
+        if not self.security_protocol.startswith("SASL"):
+            return self
+        if self.sasl_mechanism == "OAUTHBEARER":
+            if bool(self.oauth_token_url) == bool(self.oauth_token_command):
+                raise ValueError("sasl_mechanism OAUTHBEARER needs one of oauth_token_url and oauth_token_command")
+            if self.oauth_token_command:
+                return self
+            url = urlsplit(str(self.oauth_token_url))
+            if url.scheme != "https" and not (url.scheme == "http" and is_loopback(url.hostname or "")):
+                raise ValueError(
+                    f"oauth_token_url {self.oauth_token_url} is not https: the client's secret is sent there"
+                )
+        if not (self.sasl_username and password):
             raise ValueError(
                 f"security_protocol {self.security_protocol} needs sasl_username and sasl_password or "
                 "sasl_password_file"

@@ -253,7 +253,8 @@ class Process:
     def get(self, path: str) -> tuple[int, bytes]:
         """Fetch a page; status 0 where nothing answers."""
         try:
-            with urllib.request.urlopen(self.url + path, timeout=5) as response:
+            asked = urllib.request.Request(self.url + path, headers={"Accept": "application/openmetrics-text, */*"})
+            with urllib.request.urlopen(asked, timeout=5) as response:
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
             with error:

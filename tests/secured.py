@@ -25,6 +25,9 @@ from tests.certificates import Authority
 
 USER = "stream"
 PASSWORD = "corr3ct-h0rse-battery-staple"
+LISTENERS = ("SECURE", "CLEAR", "MUTUAL", "BEARER")
+SESSION_SECONDS = 5
+"""The longest that the listener for bearer tokens keeps a connection."""
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _ACCESS = "org.apache.kafka.common.security"
 
@@ -37,6 +40,8 @@ class SecuredBroker:
     sasl_plaintext: str
     mutual: str
     """`HOST:PORT` of the listener that asks for a client's certificate."""
+    bearer: str
+    """`HOST:PORT` of the listener that takes unsecured JWTs, and closes a session with its token."""
     authority: Authority
     client: tuple[Path, Path]
     """A certificate that the broker trusts, and its key."""
@@ -56,7 +61,7 @@ class SecuredBroker:
 def secured_broker(folder: Path) -> Iterator[SecuredBroker]:
     """Run it until the end of the block."""
     authority = Authority(folder, "authority")
-    ports = {name: free_port() for name in ("SECURE", "CLEAR", "MUTUAL")}
+    ports = {name: free_port() for name in LISTENERS}
     original = kafka.server_properties
 
     def properties(data: Path, port: int, controller_port: int) -> str:
@@ -71,7 +76,7 @@ def secured_broker(folder: Path) -> Iterator[SecuredBroker]:
         patch.setattr(kafka, "server_properties", properties)
         with EmbeddedBroker(settings) as running:
             _add_scram_user(running.bootstrap)
-            places = [f"{LOOPBACK}:{ports[name]}" for name in ("SECURE", "CLEAR", "MUTUAL")]
+            places = [f"{LOOPBACK}:{ports[name]}" for name in LISTENERS]
             yield SecuredBroker(running.bootstrap, *places, authority, authority.sign("client"))
 
 
@@ -82,7 +87,7 @@ def _further(folder: Path, authority: Authority, port: int, controller_port: int
     store.write_bytes(key.read_bytes() + certificate.read_bytes())
     everywhere = {"PLAINTEXT": port, "CONTROLLER": controller_port, **ports}
     listeners = ",".join(f"{name}://{LOOPBACK}:{number}" for name, number in everywhere.items())
-    protocols = {"SECURE": "SASL_SSL", "CLEAR": "SASL_PLAINTEXT", "MUTUAL": "SSL"}
+    protocols = {"SECURE": "SASL_SSL", "CLEAR": "SASL_PLAINTEXT", "MUTUAL": "SSL", "BEARER": "SASL_PLAINTEXT"}
     values = {
         "listeners": listeners,
         "advertised.listeners": listeners,
@@ -92,6 +97,11 @@ def _further(folder: Path, authority: Authority, port: int, controller_port: int
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": authority.certificate,
         "listener.name.mutual.ssl.client.auth": "required",
+        "listener.name.bearer.sasl.enabled.mechanisms": "OAUTHBEARER",
+        "listener.name.bearer.oauthbearer.connections.max.reauth.ms": SESSION_SECONDS * 1000,
+        "listener.name.bearer.oauthbearer.sasl.jaas.config": (
+            f'{_ACCESS}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+        ),
     }
     for name in ("secure", "clear"):
         prefix = f"listener.name.{name}"

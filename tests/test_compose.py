@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -155,10 +154,10 @@ def test_the_workers_check_fails_where_nothing_answers() -> None:
     assert done.returncode == 1
 
 
-def test_the_trainers_check_is_a_module_of_ours() -> None:
-    [_, python, flag, module] = SERVICES["trainer"]["healthcheck"]["test"]
-    assert (python, flag) == ("python", "-m")
-    assert callable(import_module(module).main)
+def test_the_trainers_check_is_a_command_of_ours() -> None:
+    [_, program, command, role] = SERVICES["trainer"]["healthcheck"]["test"]
+    assert (program, role) == ("tierstream", "trainer")
+    assert command in cli.commands
 
 
 @pytest.mark.parametrize("service", ["kafka", *OURS])

@@ -59,6 +59,17 @@ STILL = {
 ONE_PAIR = {**ONE_PARTITION, "pairs.threshold": "2"}
 ONE_TRACE = {**ONE_PARTITION, "traces.threshold": "2"}
 FIRST_PORT, SECOND_PORT = map(str, serving.PORTS)
+OAUTH = {
+    **SASL,
+    "kafka.security_protocol": "SASL_SSL",
+    "kafka.sasl_mechanism": "OAUTHBEARER",
+    "kafka.oauth_token_url": "https://login.example.org/token",
+}
+TOKEN_COMMAND = {
+    "kafka.security_protocol": "SASL_SSL",
+    "kafka.sasl_mechanism": "OAUTHBEARER",
+    "kafka.oauth_token_command": "echo one",
+}
 WEB = {**ONE_PARTITION, "web.port": FIRST_PORT}
 
 EFFECTS = {
@@ -75,6 +86,9 @@ EFFECTS = {
     "kafka.sasl_password_file": Effect(
         "other.txt", running.client, {**SASL, "kafka.sasl_password": "", "kafka.sasl_password_file": "secret.txt"}
     ),
+    "kafka.oauth_token_url": Effect("https://other.example.org/token", running.token_asked, OAUTH),
+    "kafka.oauth_scope": Effect("kafka", running.token_asked, OAUTH),
+    "kafka.oauth_token_command": Effect("echo other", running.token_of_a_command, TOKEN_COMMAND),
     "kafka.ssl_certfile": Effect("other.pem", running.own_certificate, CLIENT_CERTIFICATE),
     "kafka.ssl_keyfile": Effect("other-key.pem", running.own_certificate, CLIENT_CERTIFICATE),
     "kafka.fetch_max_wait": Effect("1s", running.transport("fetch_max_wait_ms")),

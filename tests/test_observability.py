@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import generate_latest as text_format
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -34,7 +36,16 @@ SUFFIXES = {
     "gauge": ("",),
 }
 COUNTS = {"waiting": 15, "threshold": 80, "distinct": 15, "jobs": 0}
-JOB = {"job_id": "dpo-1", "tier": "dpo", "state": "running", "progress": 0.5, "metrics": {"loss": 0.6}, "seconds": None}
+JOB = {
+    "job_id": "dpo-1",
+    "tier": "dpo",
+    "state": "running",
+    "progress": 0.5,
+    "metrics": {"loss": 0.6},
+    "seconds": None,
+    "requested_at": 40.0,
+    "updated_at": 95.0,
+}
 LAG = {
     "group": "tierstream-join",
     "topic": "feedback",
@@ -64,16 +75,31 @@ def status(**changes: Any) -> dict[str, Any]:
         "at": 100.0,
         "lag": [LAG],
         "members": {"tierstream-join": 1, "tierstream-trainer": 0},
-        "jobs": [JOB, {**JOB, "job_id": "dpo-0", "state": "failed", "seconds": 12.5}],
+        "jobs": [JOB, {**JOB, "job_id": "dpo-0", "state": "failed", "seconds": 12.5, "updated_at": 60.0}],
         "checkpoint": {"name": "c", "size_bytes": 7, "written_at": 90.0},
+        "drift": {
+            "alarms": [{"series": "reward_rate", "of": "source=user", "at": 80.0, "before": 0.5, "experience_id": "e"}],
+            "newest_judgement": 97.0,
+            "unjudged": 3,
+        },
     }
-    whole = {"ready": True, "scorer": scorer, "pair_funnel": empty_funnel(), "dpo": COUNTS, "sft": COUNTS}
+    whole = {
+        "ready": True,
+        "learning_paused_since": None,
+        "scorer": scorer,
+        "pair_funnel": empty_funnel(),
+        "dpo": COUNTS,
+        "sft": COUNTS,
+    }
     return {**whole, "observed": observed, **changes}
 
 
-def exposed(account: dict[str, Any], role: str = "any") -> str:
+def registry_of(account: dict[str, Any], role: str = "any") -> CollectorRegistry:
     """Return what a worker exposes of one role with this status, and of the deployment."""
-    own: CollectorRegistry = Metrics().registry
+    metrics = Metrics()
+    metrics.count("claude-traces", {"stored": 1, "excellent": 1})
+    metrics.count_letters({"invalid": 1})
+    own: CollectorRegistry = metrics.registry
     own.register(StateCollector(lambda: role_families(account)))
     of_role = generate_latest(own).decode()  # type: ignore[no-untyped-call]
 
@@ -84,7 +110,12 @@ def exposed(account: dict[str, Any], role: str = "any") -> str:
 
     whole = CollectorRegistry()
     whole.register(StateCollector(families))
-    return generate_latest(whole).decode()  # type: ignore[no-any-return, no-untyped-call]
+    return whole
+
+
+def exposed(account: dict[str, Any], role: str = "any") -> str:
+    """Return it as OpenMetrics."""
+    return generate_latest(registry_of(account, role)).decode()  # type: ignore[no-any-return, no-untyped-call]
 
 
 def sample_names(text: str) -> set[str]:
@@ -120,11 +151,12 @@ def test_the_state_comes_out_as_it_is() -> None:
     assert found["tierstream_ready", ("r",)] == 1
     assert found["tierstream_scorer_steps_total", ("r",)] == 31
     assert found["tierstream_scorer_decays_total", ("at_floor", "r")] == 6
+    assert found["tierstream_scorer_score", ("50", "r")] == 0.25
+    assert found["tierstream_scorer_learning_paused", ("r",)] == 0
     assert found["tierstream_scorer_version_refused", ("r",)] == 0
     refusing = status()
     refusing["scorer"] = {**refusing["scorer"], "version_refused": {"scorer-a": "it has rank 8"}}
     assert values(exposed(refusing, "r"))["tierstream_scorer_version_refused", ("r",)] == 1
-    assert found["tierstream_scorer_score", ("0.5", "r")] == 0.25
     assert found["tierstream_pending_examples", ("dpo", "r")] == 15
     assert found["tierstream_consumer_lag_records", ("0", "feedback", "tierstream-join")] == 2
     assert found["tierstream_consumer_lag_seconds", ("0", "feedback", "tierstream-join")] == 4.5
@@ -132,7 +164,14 @@ def test_the_state_comes_out_as_it_is() -> None:
     assert found["tierstream_jobs", ("dpo", "running")] == found["tierstream_jobs", ("dpo", "failed")] == 1
     assert found["tierstream_job_seconds_sum", ("dpo", "failed")] == 12.5
     assert found["tierstream_job_progress_ratio", ("dpo", "dpo-1")] == 0.5
+    assert found["tierstream_jobs_oldest_request_timestamp_seconds", ("dpo", "running")] == 40.0
+    assert found["tierstream_job_report_timestamp_seconds", ("dpo", "dpo-1")] == 95.0
+    assert found["tierstream_jobs_newest_end_timestamp_seconds", ("dpo", "failed")] == 60.0
+    assert ("tierstream_job_report_timestamp_seconds", ("dpo", "dpo-0")) not in found
     assert found["tierstream_scorer_checkpoint_timestamp_seconds", ()] == 90.0
+    assert found["tierstream_drift_alarm_timestamp_seconds", ("reward_rate", "source=user")] == 80.0
+    assert found["tierstream_newest_judgement_timestamp_seconds", ()] == 97.0
+    assert found["tierstream_unjudged_experiences", ()] == 3
     assert ("tierstream_scorer_validation_loss", ("r",)) not in found
 
 
@@ -185,6 +224,12 @@ def test_the_scrape_config_names_the_rules_and_the_worker() -> None:
     assert config["rule_files"] == [mounts["./config/prometheus-rules.yml"]]
     [targets] = config["scrape_configs"][0]["static_configs"]
     assert targets["targets"] == ["worker:8321"]
+    token = config["scrape_configs"][0]["authorization"]["credentials_file"]
+    assert token == COMPOSE["worker"]["environment"]["TIERSTREAM_WEB__TOKEN_FILE"]
+    assert mounts["tierstream-data"] == COMPOSE["worker"]["environment"]["TIERSTREAM_DATA_DIR"]
+    user = re.search(r"^USER (\d+):", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert user is not None  # the token is readable by whoever made it alone
+    assert COMPOSE["prometheus"]["user"].partition(":")[0] == user[1]
 
 
 @pytest.mark.parametrize(
@@ -201,6 +246,44 @@ def test_promtool_agrees(arguments: tuple[str, ...]) -> None:
         pytest.skip("promtool is not installed: it comes with Prometheus")
     done = subprocess.run(["promtool", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tried_where_it_must_fire_and_where_it_must_not() -> None:
+    tried = yaml.safe_load((ROOT / "tests/prometheus/rules_test.yml").read_text("utf-8"))["tests"]
+    cases = [(case["alertname"], bool(case["exp_alerts"])) for test in tried for case in test["alert_rule_test"]]
+    assert set(cases) == {(rule["alert"], fires) for rule in RULES for fires in (True, False)}
+
+
+def test_promtool_accepts_the_metrics_in_prometheus_own_format() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed: it comes with Prometheus")
+    text = text_format(registry_of(status())).decode()
+    assert "tierstream_events_total{" in text
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_an_event_is_counted_once_and_what_else_is_said_of_it_beside() -> None:
+    metrics = Metrics()
+    metrics.count("claude-traces", {"stored": 2, "excellent": 1, "no_thinking": 1, "dead_lettered": 1})
+    metrics.count("experiences", {"arrived": 3, "joined": 2})  # feedback that had come before them
+    metrics.count("feedback", {"joined": 4, "early": 2, "unknown_widget": 1, "orphan_feedback": 1, "expired": 5})
+    metrics.count("preference-pairs", {"pending": 80, "jobs": 1})
+    read = metrics.registry.get_sample_value
+    by_topic: Counter[str] = Counter()
+    for sample in (sample for family in metrics.events.collect() for sample in family.samples):
+        by_topic[sample.labels["topic"]] += int(sample.value)
+    assert by_topic == {"claude-traces": 3, "experiences": 3, "feedback": 6, "preference-pairs": 80}
+    assert read("tierstream_event_remarks_total", {"topic": "claude-traces", "remark": "excellent"}) == 1
+    assert metrics.totals()["feedback"] == {
+        "joined": 4,
+        "early": 2,
+        "unknown_widget": 1,
+        "orphan_feedback": 1,
+        "expired": 5,
+    }
 
 
 def test_many_latencies_at_once_are_the_histogram_that_one_at_a_time_gives() -> None:

@@ -165,7 +165,7 @@ def test_a_wheel_of_the_tree_runs_in_a_clean_environment(
     if "worker" in has:
         there.runs("worker", lambda: answers(f"http://127.0.0.1:{there.environment['TIERSTREAM_WEB__PORT']}/readyz"))
     if "train" in has:
-        there.runs("trainer", lambda: there.run("-m", "streams.training.health")[0] == 0)
+        there.runs("trainer", lambda: there.tierstream("health", "trainer")[0] == 0)
     if "embedded" in has:
         there.environment |= {"TIERSTREAM_BROKER__KIND": "lite", "TIERSTREAM_BROKER__PORT": str(port := free_port())}
         there.runs("broker", lambda: asyncio.run(is_ready(f"127.0.0.1:{port}")))

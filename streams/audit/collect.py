@@ -23,6 +23,7 @@ from schemas.settings import Settings, WebSettings
 from streams import topics
 from streams.audit.accounts import together
 from streams.audit.disk import OnDisk, look_at
+from streams.audit.drift import DriftReader
 from streams.audit.reading import Progress, TableContent, TopicReader
 from streams.kafka.admin import TopicState, topic_states
 from streams.kafka.lag import PartitionLag, group_members, measure_lag
@@ -73,6 +74,8 @@ class FromBroker:
     """The newest model version of each tier."""
     dead_letters: Counter[str] = field(default_factory=Counter)
     """By reason."""
+    drift: Mapping[str, Any] = field(default_factory=dict)
+    """What `DriftMonitor.as_dict` returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,9 @@ async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
             found.eligible = await _distinct(settings, reader, topics.ELIGIBLE_TRACES)
             await _read_jobs(settings, reader, found)
             found.records = await _ends(settings, reader)
+    if found.lag:
+        async with DriftReader(settings) as judged:
+            found.drift = (await judged.look()).as_dict()
     return found
 
 

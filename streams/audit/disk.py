@@ -16,6 +16,7 @@ from trainers.traces.store import StoredTrace, TraceStore
 from trainers.versions import VersionStore
 
 ADAPTER_NAME = "adapter_config.json"
+_BLOCK_BYTES = 512  # POSIX: what `st_blocks` counts, whatever the file system's own blocks are
 TIERS: tuple[ModelTier, ...] = ("scorer", "dpo", "sft")
 
 
@@ -26,6 +27,7 @@ class Artefact:
     path: str
     """Relative to the data directory."""
     size_bytes: int
+    """On the disk: a sparse file, as RocksDB and Kafka make, is longer than what it takes."""
     written_at: float
     """Epoch seconds; of a folder, when anything in it was last written."""
 
@@ -124,5 +126,5 @@ def _size(path: Path) -> tuple[int, float]:
         except FileNotFoundError:  # the worker tidies while we look
             continue
         newest = max(newest, there.st_mtime)
-        size += there.st_size if file.is_file() else 0
+        size += there.st_blocks * _BLOCK_BYTES if file.is_file() else 0
     return size, newest

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from streams.audit.collect import Collected
 from streams.audit.report import SEVERITIES, Effect, Finding, Report, Severity
@@ -15,6 +16,9 @@ OLD_CHECKPOINT_SECONDS = 600.0
 WORSE = 1.2
 """Times the best validation loss from which on validation counts as worse."""
 LOW_COVERAGE = 0.5
+DRIFT_SECONDS = 86_400.0
+"""An alarm on drift is told for so long."""
+OLD_JUDGEMENT_SECONDS = 86_400.0
 
 
 def judge(report: Report, found: Collected) -> list[Finding]:
@@ -184,6 +188,33 @@ def _learning(report: Report, found: Collected) -> Iterator[Finding]:
         yield Finding("warning", "checkpoint_unreadable", f"checkpoint {name} cannot be read", "look at the disk")
 
 
+def _drift(report: Report, found: Collected) -> Iterator[Finding]:
+    drift = found.broker.drift if found.broker else {}
+    for alarm in drift.get("alarms", ()):
+        age = found.at - alarm["at"]
+        if age < DRIFT_SECONDS:
+            of, remedy = f" of {alarm['of']}" if alarm["of"] else "", _remedy_of_drift(alarm)
+            text = f"{alarm['series']}{of} has left its mean of {alarm['before']:.2f}, {age / 3600:,.1f} hours ago"
+            yield Finding("warning", "drift", text, remedy)
+    newest, unjudged = drift.get("newest_judgement"), drift.get("unjudged")
+    if newest is not None and unjudged and found.at - newest > OLD_JUDGEMENT_SECONDS:
+        text = (
+            f"the newest judgement is {(found.at - newest) / 3600:,.0f} hours old, and {unjudged:,} answers came since"
+        )
+        yield Finding(
+            "warning", "judgements_old", text, "look at who sends feedback, and at `tierstream dead-letters list`"
+        )
+
+
+def _remedy_of_drift(alarm: Mapping[str, Any]) -> str:
+    look = f"look at an experience of it, `tierstream audit --explain {alarm['experience_id']}`"
+    if alarm["series"] == "progressive_loss":
+        return f"{look}; if the judges mean it, `tierstream retrain`, else `tierstream models rollback scorer`"
+    if alarm["of"].startswith("source="):
+        return f"{look}; if this source is broken, `tierstream train --pause` until it is mended"
+    return look
+
+
 def _best_loss(found: Collected) -> float | None:
     file = found.disk.checkpoint
     return None if file is None else file.meta["decay"]["best"]
@@ -300,6 +331,7 @@ _LOOKS: tuple[Callable[[Report, Collected], Iterator[Finding]], ...] = (
     _job_effects,
     _workers,
     _learning,
+    _drift,
     _checkpoint,
     _pairs,
     _traces,

@@ -43,11 +43,12 @@ def lag(
     """Show how far workers and trainers are behind, in records and in seconds, by partition.
 
     It is measured from the broker, so it is right while a worker is dead, stuck or rebalancing. The scorer's own
-    topic is committed up to its newest checkpoint only. `deleted` counts what retention took before it was read.
+    topic is committed up to its newest checkpoint only, and a training job once it has ended, which is why the limits
+    leave the trainers out. `deleted` counts what retention took before it was read.
 
     Example: tierstream lag --max-seconds 60
     """
-    from streams.kafka.lag import beyond
+    from streams.kafka.lag import beyond, of_the_stream
 
     if watch:
         _watch(loaded.settings, interval, max_lag, max_seconds, as_json)
@@ -59,7 +60,7 @@ def lag(
         print_table([asdict(row) for row in rows])
     else:
         click.echo("no topics of this deployment are there yet: tierstream topics --create", err=True)
-    if late := beyond(rows, max_lag, max_seconds):
+    if late := beyond(of_the_stream(loaded.settings, rows), max_lag, max_seconds):
         worst = late[0]
         raise LagError(
             f"{len(late)} of {len(rows)} partitions are behind the limit, {worst.topic}[{worst.partition}] of group "
@@ -77,7 +78,7 @@ def _measure(settings: Settings) -> list[PartitionLag]:
 
 
 def _watch(settings: Settings, interval: float, max_lag: int | None, max_seconds: float | None, as_json: bool) -> None:
-    from streams.kafka.lag import beyond
+    from streams.kafka.lag import beyond, of_the_stream
 
     if as_json:
         for rows in _again_and_again(settings, interval):
@@ -88,7 +89,7 @@ def _watch(settings: Settings, interval: float, max_lag: int | None, max_seconds
     with Live(console=Console(), auto_refresh=False) as screen:
         for rows in _again_and_again(settings, interval):
             now = time.monotonic()
-            late = {_place(row) for row in beyond(rows, max_lag, max_seconds)}
+            late = {_place(row) for row in beyond(of_the_stream(settings, rows), max_lag, max_seconds)}
             screen.update(_table(rows, before, now - measured, late), refresh=True)
             before, measured = {_place(row): row for row in rows}, now
 

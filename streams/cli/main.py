@@ -14,6 +14,7 @@ from schemas.extras import missing_extra
 from streams.cli import (
     audit,
     dead_letters,
+    health,
     importing,
     jobs,
     lag,
@@ -58,6 +59,7 @@ for command in (
     jobs.jobs,
     prune.prune,
     train.train,
+    health.health,
     lag.lag,
     models.models,
     produce.produce,

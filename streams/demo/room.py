@@ -77,6 +77,10 @@ class Taste:
     replies: Mapping[str, Mapping[str, float]]
     """By intent type, then style of reply."""
 
+    def flipped(self) -> Taste:
+        """Return the taste of those who like what these dislike."""
+        return Taste(*(_flipped(worths) for worths in (self.widgets, self.replies)))
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -108,13 +112,19 @@ def _drawn(rng: random.Random, names: list[str], worths: tuple[float, ...]) -> d
     return dict(zip(rng.sample(names, len(names)), worths, strict=True))
 
 
+def _flipped(worths: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {intent: {name: -worth for name, worth in of.items()} for intent, of in worths.items()}
+
+
 def _swapped(rng: random.Random, worths: Mapping[str, float]) -> dict[str, float]:
     liked = rng.choice([name for name, worth in worths.items() if worth == LIKED])
     disliked = rng.choice([name for name, worth in worths.items() if worth == DISLIKED])
     return {**worths, liked: worths[disliked], disliked: worths[liked]}
 
 
-def simulate(seed: int, count: int, start: datetime, *, plain: bool = False) -> list[Exchange]:
+def simulate(
+    seed: int, count: int, start: datetime, *, plain: bool = False, flipped_from: int | None = None
+) -> list[Exchange]:
     """Return `count` exchanges, a second apart from `start` on.
 
     Args:
@@ -123,9 +133,15 @@ def simulate(seed: int, count: int, start: datetime, *, plain: bool = False) -> 
         start: time of the first.
         plain: of few words and a taste that a training of a few steps can learn: a plan of two widgets has a worth
             that tells it from others, where the mean of more is near that of any, and one style of reply is liked.
+        flipped_from: the exchange from which on what was liked is disliked; None for never.
     """
     taste, widgets = hidden_taste(seed, plain), PLAIN_WIDGETS if plain else WIDGETS_PER_PLAN
-    return [_exchange(seed, number, start + timedelta(seconds=number), taste, widgets) for number in range(count)]
+    flip = count if flipped_from is None else flipped_from
+    tastes = [taste, taste.flipped()]
+    return [
+        _exchange(seed, number, start + timedelta(seconds=number), tastes[number >= flip], widgets)
+        for number in range(count)
+    ]
 
 
 def _exchange(seed: int, number: int, at: datetime, taste: Taste, widgets: tuple[int, int]) -> Exchange:

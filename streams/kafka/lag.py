@@ -63,6 +63,11 @@ def trainer_group(settings: Settings) -> str:
     return f"{settings.group_id}-trainer"
 
 
+def of_the_stream(settings: Settings, rows: Iterable[PartitionLag]) -> list[PartitionLag]:
+    """Leave out the trainers' group, which commits a request once its job has ended: a job that runs is no lag."""
+    return [row for row in rows if row.group != trainer_group(settings)]
+
+
 def watched(settings: Settings) -> Mapping[str, list[str]]:
     """Return the topics that each consumer group of this deployment reads."""
     of_roles = {group(settings, role): sorted(batch_topics(settings, role)) for role in ROLES}

@@ -22,7 +22,9 @@ from aiokafka.helpers import create_ssl_context
 from schemas.errors import ConnectionFailedError, SettingsError
 from schemas.secrets import read_secret
 from schemas.settings import KafkaSettings, Settings
+from streams.kafka.oauth import TokenError, token_provider
 
+OAUTH = "OAUTHBEARER"
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 """Producers' `max_request_size`, as large as the topics' `max.message.bytes`."""
 
@@ -42,6 +44,10 @@ def client_options(settings: Settings) -> dict[str, Any]:
         options["ssl_context"] = _ssl_context(kafka)
     if kafka.security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = kafka.sasl_mechanism
+    if options.get("sasl_mechanism") == OAUTH:
+        read_secret(kafka.sasl_password, kafka.sasl_password_file, "kafka.sasl_password")  # raises where it cannot
+        options["sasl_oauth_token_provider"] = token_provider(kafka)
+    elif "sasl_mechanism" in options:
         options["sasl_plain_username"] = kafka.sasl_username
         options["sasl_plain_password"] = read_secret(
             kafka.sasl_password, kafka.sasl_password_file, "kafka.sasl_password"
@@ -72,8 +78,11 @@ def faust_credentials(settings: Settings) -> Any:
         SettingsError: a certificate or the file of the password cannot be used.
     """
     from faust import SASLCredentials, SSLCredentials
+    from faust.auth import OAuthCredentials
 
     options = client_options(settings)
+    if provider := options.get("sasl_oauth_token_provider"):
+        return OAuthCredentials(oauth_cb=provider, ssl_context=options.get("ssl_context"))
     if "sasl_mechanism" in options:
         return SASLCredentials(
             username=options["sasl_plain_username"],
@@ -121,6 +130,13 @@ def broker_errors(settings: Settings) -> Iterator[None]:
 
 def _explain(error: BaseException, kafka: KafkaSettings) -> tuple[str, str]:
     """Return what the broker did, and what to do about it."""
+    if isinstance(error, TokenError):
+        return (
+            f"is not asked: {error.args[0]}",
+            "see kafka.oauth_token_url or kafka.oauth_token_command, and the provider's log",
+        )
+    if isinstance(error, AuthenticationFailedError | SaslAuthenticationFailed) and kafka.sasl_mechanism == OAUTH:
+        return "refuses the token (OAUTHBEARER)", "see what it expects of issuer, audience and scope, and both clocks"
     if isinstance(error, AuthenticationFailedError | SaslAuthenticationFailed):
         return (
             f"refuses user {kafka.sasl_username} with that password ({kafka.sasl_mechanism})",

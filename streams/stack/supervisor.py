@@ -25,7 +25,7 @@ READY_TIMEOUT_SECONDS = 120.0
 POLL_SECONDS = 0.2
 RESTARTS = 5
 RESTARTS_WITHIN_SECONDS = 120.0
-LONGEST_PAUSE_SECONDS = 20.0
+FIRST_PAUSE_SECONDS = 0.5
 
 
 class Part:
@@ -75,7 +75,7 @@ class Part:
                 f"the {self.name} ended {RESTARTS} times within {RESTARTS_WITHIN_SECONDS:g} s: {self.last_line()}",
                 f"look at {self.log}",
             )
-        pause = min(LONGEST_PAUSE_SECONDS, 2.0 ** (len(recent) - 1) / 2)
+        pause = FIRST_PAUSE_SECONDS * 2.0 ** max(0, len(recent) - 1)
         say(f"the {self.name} ended with code {code}, starting it again in {pause:g} s (log: {self.log})")
         self._start_at = now + pause
         self.let_go()

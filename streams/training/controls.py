@@ -10,9 +10,9 @@ from schemas.errors import JobError
 from schemas.events import JobAction, JobControl, TrainingJob
 from schemas.settings import Settings
 from streams.client import Producer
+from streams.kafka.lag import members_of, trainer_group
 from streams.topics import JOBS
 from streams.training.folder import JobView, find_job, read_job
-from streams.training.health import count_trainers
 from streams.training.log import flat
 from trainers.jobs.snapshot import tier_settings
 
@@ -81,4 +81,4 @@ async def ask_for(settings: Settings, name: str, action: JobAction, *, new_setti
         changes = changed(job, renewed(job, control))
     async with Producer(settings) as producer:
         await producer.send(JOBS, control)
-    return Asked(view, await count_trainers(settings), changes)
+    return Asked(view, await members_of(settings, trainer_group(settings)), changes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.training.folder import STATE_NAME
-from trainers.jobs.snapshot import JOB_NAME, RESULT_NAME
+from trainers.jobs.snapshot import DATASET_NAME, JOB_NAME, RESULT_NAME
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -35,6 +35,7 @@ def job_on_disk(folder: Path) -> dict[str, Any] | None:
     requested_at = datetime.fromisoformat(request["requested_at"]).timestamp()
     ended_at = (folder / RESULT_NAME).stat().st_mtime if result is not None else None
     merged = {**state, **(result or {})}
+    told = state.get("timestamp")
     return {
         "job_id": folder.name,
         "tier": request["tier"],
@@ -46,6 +47,27 @@ def job_on_disk(folder: Path) -> dict[str, Any] | None:
         "version": merged.get("version"),
         "promoted": merged.get("promoted"),
         "requested_at": requested_at,
+        "updated_at": ended_at or (datetime.fromisoformat(told).timestamp() if told else requested_at),
         "seconds": None if ended_at is None else round(ended_at - requested_at, 3),
         "request": request,
     }
+
+
+def jobs_seen(data_dir: Path) -> list[dict[str, Any]]:
+    """Return what a scrape tells of every job; one that no trainer has taken yet is queued since its dataset is there.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    seen = []
+    for folder in job_folders(data_dir):
+        if (job := job_on_disk(folder)) is not None:
+            del job["request"]  # its settings and rules are the audit's
+            seen.append(job)
+        elif (dataset := folder / DATASET_NAME).exists():
+            at = dataset.stat().st_mtime
+            seen.append(
+                {"job_id": folder.name, "tier": folder.name.partition("-")[0], "state": "queued", "progress": 0.0}
+                | {"metrics": {}, "error": None, "version": None, "seconds": None, "requested_at": at, "updated_at": at}
+            )
+    return seen

@@ -6,8 +6,7 @@ that an age is `time() - x` of the server that asks.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +14,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Summa
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+
+from streams.training.folder import END_STATES
 
 Status = Mapping[str, Any]
 
@@ -54,6 +55,12 @@ def role_families(status: Status) -> Iterator[Metric]:
     info.add_metric([version("tierstream")], 1)
     yield info
     yield GaugeMetricFamily("tierstream_ready", "Whether the role is ready", value=float(status["ready"]))
+    if "learning_paused_since" in status:
+        yield GaugeMetricFamily(
+            "tierstream_scorer_learning_paused",
+            "Whether learning is paused by hand",
+            value=float(status["learning_paused_since"] is not None),
+        )
     if status.get("scorer"):
         yield from _scorer(status["scorer"])
     if status.get("pair_funnel"):
@@ -66,6 +73,7 @@ def deployment_families(observed: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _lag(observed)
     yield from _jobs(observed["jobs"])
     yield from _checkpoint(observed["checkpoint"])
+    yield from _drift(observed["drift"])
 
 
 def of_roles(texts: Mapping[str, str]) -> Iterator[Metric]:
@@ -101,9 +109,10 @@ def _scorer(scorer: Mapping[str, Any]) -> Iterator[Metric]:
     decays.add_metric(["taken"], scorer["decays"])
     decays.add_metric(["at_floor"], scorer["decays_at_floor"])
     yield from (samples, feedbacks, decays)
-    score = GaugeMetricFamily("tierstream_scorer_score", "Scores of the newest 500 samples", labels=["quantile"])
+    # A summary's `quantile` is reserved, and this is no summary: it has neither sum nor count.
+    score = GaugeMetricFamily("tierstream_scorer_score", "Scores of the newest 500 samples", labels=["percentile"])
     for quantile, value in (scorer.get("score_quantiles") or {}).items():
-        score.add_metric([quantile], value)
+        score.add_metric([f"{100 * float(quantile):g}"], value)
     yield score
 
 
@@ -164,32 +173,45 @@ def _lag(observed: Mapping[str, Any]) -> Iterator[Metric]:
     )
 
 
-def _jobs(jobs: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
-    states: Counter[tuple[str, str]] = Counter()
-    seconds: Counter[tuple[str, str]] = Counter()
-    progress = GaugeMetricFamily("tierstream_job_progress_ratio", "How far running jobs are", labels=["tier", "job_id"])
-    loss = GaugeMetricFamily("tierstream_job_loss", "Loss that running jobs report", labels=["tier", "job_id"])
-    ended: Counter[tuple[str, str]] = Counter()
-    for job in jobs:
-        of = job["tier"], job["state"]
-        states[of] += 1
-        if job["seconds"] is not None:
-            ended[of] += 1
-            seconds[of] += job["seconds"]
-        elif job["state"] == "running":
-            progress.add_metric([job["tier"], job["job_id"]], job["progress"])
-            if isinstance(job["metrics"].get("loss"), int | float):
-                loss.add_metric([job["tier"], job["job_id"]], job["metrics"]["loss"])
-    count = GaugeMetricFamily("tierstream_jobs", "Training jobs, by state", labels=["tier", "state"])
-    duration = SummaryMetricFamily(
-        "tierstream_job_seconds", "From a job's request to its end", labels=["tier", "state"]
+def _jobs(jobs: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    labels = ["tier", "state"]
+    count = GaugeMetricFamily("tierstream_jobs", "Training jobs, by state", labels=labels)
+    oldest = GaugeMetricFamily(
+        "tierstream_jobs_oldest_request_timestamp_seconds",
+        "When the oldest of those that have not ended was requested",
+        labels=labels,
     )
+    newest = GaugeMetricFamily(
+        "tierstream_jobs_newest_end_timestamp_seconds", "When the newest of those that have ended did", labels=labels
+    )
+    duration = SummaryMetricFamily("tierstream_job_seconds", "From a job's request to its end", labels=labels)
     for tier in _EXAMPLES:
-        for state in ("queued", "running", "validated", "finished", "failed", "cancelled"):
-            count.add_metric([tier, state], states[tier, state])
-            if ended[tier, state]:
-                duration.add_metric([tier, state], ended[tier, state], seconds[tier, state])
-    yield from (count, duration, progress, loss)
+        for state in ("queued", "running", *sorted(END_STATES)):
+            mine = [job for job in jobs if (job["tier"], job["state"]) == (tier, state)]
+            count.add_metric([tier, state], len(mine))
+            if mine and state in END_STATES:
+                newest.add_metric([tier, state], max(job["updated_at"] for job in mine))
+                seconds = [job["seconds"] for job in mine]
+                duration.add_metric([tier, state], len(seconds), sum(seconds))
+            elif mine:
+                oldest.add_metric([tier, state], min(job["requested_at"] for job in mine))
+    yield from (count, oldest, newest, duration, *_running(job for job in jobs if job["state"] == "running"))
+
+
+def _running(jobs: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    labels = ["tier", "job_id"]
+    progress = GaugeMetricFamily("tierstream_job_progress_ratio", "How far running jobs are", labels=labels)
+    loss = GaugeMetricFamily("tierstream_job_loss", "Loss that running jobs report", labels=labels)
+    told = GaugeMetricFamily(
+        "tierstream_job_report_timestamp_seconds", "When a running job last told how far it is", labels=labels
+    )
+    for job in jobs:
+        of = [job["tier"], job["job_id"]]
+        progress.add_metric(of, job["progress"])
+        told.add_metric(of, job["updated_at"])
+        if isinstance(job["metrics"].get("loss"), int | float):
+            loss.add_metric(of, job["metrics"]["loss"])
+    yield from (progress, loss, told)
 
 
 def _checkpoint(checkpoint: Mapping[str, Any] | None) -> Iterator[Metric]:
@@ -199,4 +221,23 @@ def _checkpoint(checkpoint: Mapping[str, Any] | None) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "tierstream_scorer_checkpoint_size_bytes", "Size of the newest checkpoint", value=there.get("size_bytes")
+    )
+
+
+def _drift(drift: Mapping[str, Any]) -> Iterator[Metric]:
+    alarms = GaugeMetricFamily(
+        "tierstream_drift_alarm_timestamp_seconds",
+        "When what is judged last left its mean, by series",
+        labels=["series", "of"],
+    )
+    for alarm in drift["alarms"]:
+        alarms.add_metric([alarm["series"], alarm["of"]], alarm["at"])
+    yield alarms
+    yield GaugeMetricFamily(
+        "tierstream_newest_judgement_timestamp_seconds",
+        "When the newest feedback came",
+        value=drift["newest_judgement"],
+    )
+    yield GaugeMetricFamily(
+        "tierstream_unjudged_experiences", "Experiences that were scored since", value=drift["unjudged"]
     )

@@ -11,11 +11,12 @@ from typing import Any
 
 from schemas.errors import ConnectionFailedError, StateError, TopicsError
 from schemas.settings import Settings
+from streams.audit.drift import DriftReader
 from streams.kafka.admin import REMEDIES, topic_states
-from streams.kafka.lag import PartitionLag, group_members, measure_lag
+from streams.kafka.lag import PartitionLag, group_members, measure_lag, of_the_stream
 from streams.state.belonging import check_belonging, note_committed
 from streams.topics import topic_specs
-from streams.training.jobs_on_disk import job_folders, job_on_disk
+from streams.training.jobs_on_disk import jobs_seen
 from trainers.scorer.reading import newest_first
 
 log = logging.getLogger("tierstream.observer")
@@ -31,14 +32,17 @@ class Observed:
     at: float
     """Epoch seconds."""
     lag: tuple[PartitionLag, ...]
+    """Of the roles; how far trainers are is told by the jobs."""
     members: dict[str, int]
     """Consumers alive in each group."""
     jobs: tuple[dict[str, Any], ...]
-    """Every job's id, tier, state, progress, metrics, error and seconds from request to end."""
+    """Every job as `jobs_seen` tells it."""
     topics_fault: str | None
     """Why the topics would not allow a start, as they are now."""
     checkpoint: dict[str, Any] | None
     """Name, size and time of writing of the newest checkpoint."""
+    drift: dict[str, Any]
+    """Alarms on what is judged, and the newest judgement."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it, ready for JSON."""
@@ -49,6 +53,7 @@ class Observed:
             "topics_fault": self.topics_fault,
             "jobs": list(self.jobs),
             "checkpoint": self.checkpoint,
+            "drift": self.drift,
         }
 
 
@@ -63,14 +68,15 @@ class Observer:
 
     async def run(self) -> None:
         """Observe until cancelled."""
-        while True:
-            try:
-                self.seen = await observe(self._settings)
-            except (StateError, TopicsError) as error:
-                self.refusal = str(error)
-            except (ConnectionFailedError, OSError) as error:
-                log.warning("cannot be observed now: %s", error)
-            await asyncio.sleep(INTERVAL_SECONDS)
+        async with DriftReader(self._settings) as judged:
+            while True:
+                try:
+                    self.seen = await observe(self._settings, judged)
+                except (StateError, TopicsError) as error:
+                    self.refusal = str(error)
+                except (ConnectionFailedError, OSError) as error:
+                    log.warning("cannot be observed now: %s", error)
+                await asyncio.sleep(INTERVAL_SECONDS)
 
     async def note_last_commits(self) -> None:
         """Keep what the roles have committed by their orderly end, as far as the broker tells it in time."""
@@ -81,7 +87,7 @@ class Observer:
             log.warning("what was committed last is not noted: %r", error)
 
 
-async def observe(settings: Settings) -> Observed:
+async def observe(settings: Settings, judged: DriftReader) -> Observed:
     """Look once.
 
     Raises:
@@ -97,12 +103,9 @@ async def observe(settings: Settings) -> Observed:
     fault = next((f"{state.fault}: {REMEDIES[state.condition]}" for state in states if state.fault), None)
     members = await group_members(settings)
     folder = Path(settings.data_dir)
-    jobs, checkpoint = await asyncio.to_thread(lambda: (tuple(_jobs(folder)), _checkpoint(folder)))
-    return Observed(time.time(), tuple(lag), members, jobs, fault, checkpoint)
-
-
-def _jobs(folder: Path) -> list[dict[str, Any]]:
-    return [found for path in job_folders(folder) if (found := job_on_disk(path)) is not None]
+    jobs, checkpoint = await asyncio.to_thread(lambda: (tuple(jobs_seen(folder)), _checkpoint(folder)))
+    drift = dict((await judged.look()).as_dict())
+    return Observed(time.time(), tuple(of_the_stream(settings, lag)), members, jobs, fault, checkpoint, drift)
 
 
 def _checkpoint(folder: Path) -> dict[str, Any] | None:

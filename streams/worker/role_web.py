@@ -35,7 +35,7 @@ class RoleWeb(Service):  # type: ignore[misc]
         await self._runner.cleanup()
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return metrics_response(self._app.services.metrics.registry)
+        return metrics_response(request, self._app.services.metrics.registry)
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.Response(body=orjson.dumps(status(self._app), option=orjson.OPT_SERIALIZE_NUMPY))

@@ -49,6 +49,9 @@ ACCOUNT_SECONDS = 2.0
 """A role that does not answer for so long is reported as not ready."""
 
 
+_HEADERS = {"Accept": "application/openmetrics-text, */*"}
+
+
 class RoleProcess(Part):
     """A role's process; its output is the worker's own.
 
@@ -207,7 +210,7 @@ class Roles:
         timeout = aiohttp.ClientTimeout(total=ACCOUNT_SECONDS)
         try:
             async with (
-                aiohttp.ClientSession(timeout=timeout, headers=bearer(self._settings.web)) as session,
+                aiohttp.ClientSession(timeout=timeout, headers=_HEADERS | bearer(self._settings.web)) as session,
                 session.get(part.url + path) as answer,
             ):
                 return await answer.read() if answer.ok else None

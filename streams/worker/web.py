@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
 from schemas.settings import Settings, WebSettings, is_loopback
@@ -81,10 +81,10 @@ def make_runner(routes: list[web.RouteDef], access: Access, *before: Cors) -> we
     )
 
 
-def metrics_response(registry: CollectorRegistry) -> web.Response:
-    """Return a registry's metrics as OpenMetrics."""
-    body: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
-    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+def metrics_response(request: web.Request, registry: CollectorRegistry) -> web.Response:
+    """Return a registry's metrics as OpenMetrics where that is asked for, else in Prometheus' own text format."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
 
 class Accounts(Protocol):
@@ -138,7 +138,7 @@ class WorkerWeb:
         return web.Response(text=f"{account['reason'] or 'ready'}\n", status=200 if account["ready"] else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return metrics_response(await self._accounts.metrics())
+        return metrics_response(request, await self._accounts.metrics())
 
     async def _status(self, request: web.Request) -> web.Response:
         body = orjson.dumps(await self._accounts.status(), option=orjson.OPT_INDENT_2)

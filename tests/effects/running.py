@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from io import BytesIO
@@ -28,6 +29,7 @@ from streams.broker.java import Java
 from streams.demo.play import demo_settings
 from streams.kafka.admin import ensure_topics
 from streams.kafka.lag import trainer_group
+from streams.kafka.oauth import token_provider
 from streams.kafka.options import client_options, faust_credentials
 from streams.topics import ROLES, Role
 from streams.training import service as trainer
@@ -55,6 +57,26 @@ def client(settings: Settings) -> Seen:
     given = {} if credentials is None else vars(credentials)
     with offline_app(settings, "join") as (app, _):
         return options, {name: _readable(value) for name, value in given.items()}, app.conf.broker
+
+
+def token_asked(settings: Settings) -> Seen:
+    """Return what is asked of the token endpoint."""
+    asked: list[Any] = []
+
+    def opened(_: Any, request: urllib.request.Request, **__: Any) -> Any:
+        asked.append((request.full_url, request.data))
+        return BytesIO(b"a.b.c")
+
+    token_provider.cache_clear()  # as in a process of its own
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(urllib.request.OpenerDirector, "open", opened)
+        asyncio.run(client_options(settings)["sasl_oauth_token_provider"].token())
+    return asked
+
+
+def token_of_a_command(settings: Settings) -> Seen:
+    """Return the token that clients show."""
+    return asyncio.run(client_options(settings)["sasl_oauth_token_provider"].token())
 
 
 def own_certificate(settings: Settings) -> Seen:

@@ -38,6 +38,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_secret(None, str(tmp_path / "absent"), "web.token")
 
 
+OAUTH = {"kafka.security_protocol": "SASL_SSL", "kafka.sasl_mechanism": "OAUTHBEARER"}
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -47,6 +50,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
             "sasl_password and sasl_password_file are both",
         ),
         ({"kafka.security_protocol": "SASL_SSL", "kafka.sasl_username": "u"}, "needs sasl_username and sasl_password"),
+        ({**OAUTH, "kafka.sasl_username": "c"}, "needs one of oauth_token_url and oauth_token_command"),
+        ({**OAUTH, "kafka.oauth_token_url": "https://a.example.org"}, "needs sasl_username and sasl_password"),
+        (
+            {**OAUTH, "kafka.oauth_token_url": "http://a.example.org"},
+            "oauth_token_url http://a.example.org is not https: the client's secret is sent there",
+        ),
         ({"kafka.ssl_certfile": "c.pem"}, "kafka: ssl_certfile and ssl_keyfile go together"),
         ({"web.host": "0.0.0.0"}, "web: host 0.0.0.0 can be reached from other machines, and there is neither token"),
         ({"web.host": "::"}, "web: host :: can be reached"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiokafka import TopicPartition
 
-from streams.kafka.lag import PartitionLag, _row, _Tail, beyond
+from schemas.settings import Settings
+from streams.kafka.lag import PartitionLag, _row, _Tail, beyond, of_the_stream, trainer_group
 
 
 def row(partition: int, lag: int, seconds: float) -> PartitionLag:
@@ -12,6 +13,12 @@ def row(partition: int, lag: int, seconds: float) -> PartitionLag:
 
 
 ROWS = [row(0, 5, 1.0), row(1, 50, 2.0), row(2, 1, 90.0)]
+
+
+def test_a_request_whose_job_runs_is_no_lag_of_the_stream() -> None:
+    settings = Settings()
+    waiting = PartitionLag(trainer_group(settings), "training-jobs", 0, 0, 1, 1, 3600.0)
+    assert of_the_stream(settings, [*ROWS, waiting]) == ROWS
 
 
 def test_without_a_limit_nothing_is_beyond_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.config import load, setting_fields
 from schemas.errors import TierstreamError
-from streams.stack.supervisor import LONGEST_PAUSE_SECONDS, RESTARTS, RESTARTS_WITHIN_SECONDS, Part, as_variables
+from streams.stack.supervisor import RESTARTS, RESTARTS_WITHIN_SECONDS, Part, as_variables
 
 ENDS = "import os; print('started with', os.environ['WORD']); raise SystemExit(3)"
 RUNS = "import time; print('running', flush=True); time.sleep(600)"
@@ -108,16 +108,12 @@ def test_a_part_that_ends_too_often_is_given_up_with_its_last_words(trial: Trial
         trial.look()
 
 
-def test_ends_of_long_ago_do_not_count(trial: Trial) -> None:
+def test_ends_of_long_ago_do_not_count_and_the_pause_is_the_first_again(trial: Trial) -> None:
     trial.part.start()
     for _ in range(2 * RESTARTS):
         trial.ended()
         trial.clock.now += RESTARTS_WITHIN_SECONDS + 1
-        assert trial.starts_again_after(0.25)
-
-
-def test_no_pause_is_longer_than_the_longest() -> None:
-    assert 2.0 ** (RESTARTS - 2) / 2 <= LONGEST_PAUSE_SECONDS
+        assert trial.starts_again_after(0.5)
 
 
 @pytest.mark.parametrize("trial", [RUNS], indirect=True)
@@ -176,6 +172,7 @@ def test_parts_get_the_settings_in_effect_with_broker_and_port(tmp_path: Path) -
     given = {key for key, _ in setting_fields() if there.sources[key] != "default"}
     absent = {key for key, _ in setting_fields()} - given
     secured = ("sasl_username", "sasl_password", "sasl_password_file", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
+    secured += ("oauth_token_url", "oauth_scope", "oauth_token_command")
     assert absent == {"state_dir", "cache_dir", "pairs.user_confidence", "web.token_file"} | {
         f"kafka.{name}" for name in secured
     }

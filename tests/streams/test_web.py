@@ -104,11 +104,13 @@ def test_status_is_json_of_what_all_roles_say(tmp_path: Path) -> None:
     assert (kind, orjson.loads(body)) == ("application/json", READY)
 
 
-def test_metrics_are_in_the_exposition_format(tmp_path: Path) -> None:
-    [(_, kind, body)] = fetch(tmp_path, ("/metrics", {}))
-    assert kind == "application/openmetrics-text"
-    assert b'tierstream_ready{role="join"} 1.0\n' in body
-    assert body.endswith(b"# EOF\n")
+def test_metrics_are_in_the_format_that_is_asked_for(tmp_path: Path) -> None:
+    accepts = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}
+    told, plain = fetch(tmp_path, ("/metrics", accepts), ("/metrics", {"Accept": "text/plain"}))
+    assert [told[1], plain[1]] == ["application/openmetrics-text", "text/plain"]
+    assert all(b'tierstream_ready{role="join"} 1.0\n' in body for _, _, body in (told, plain))
+    assert told[2].endswith(b"# EOF\n")
+    assert b"# EOF" not in plain[2]
 
 
 @pytest.mark.parametrize(
@@ -324,7 +326,7 @@ def test_a_role_counts_what_happened(tmp_path: Path) -> None:
         app.services.metrics.count("feedback", {"joined": 3, "early": 0})
 
     [(_, kind, body)] = ask_role(tmp_path, "join", ("/metrics", {}), prepare=counted)
-    assert kind == "application/openmetrics-text"
+    assert kind == "text/plain"
     assert b'tierstream_events_total{outcome="joined",topic="feedback"} 3.0\n' in body
     assert b"tierstream_ready 1.0\n" in body
     assert b"early" not in body

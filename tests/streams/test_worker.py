@@ -190,7 +190,7 @@ def test_a_role_that_keeps_ending_ends_the_worker_by_name(
     program: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(ends_with(70))
-    monkeypatch.setattr("streams.stack.supervisor.LONGEST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("streams.stack.supervisor.FIRST_PAUSE_SECONDS", 0.0)
 
     async def run() -> None:
         roles = Roles(settings_of(tmp_path), ("pairs",))

@@ -12,6 +12,7 @@ import pytest
 
 from streams.audit.collect import Collected
 from streams.audit.figures import make_report
+from streams.audit.report import Finding
 from streams.kafka.admin import TopicState
 from streams.kafka.lag import PartitionLag
 from streams.topics import TopicSpec
@@ -177,3 +178,40 @@ def test_reasoning_that_the_api_left_out_is_a_warning_that_names_its_setting(tmp
     assert warning.severity == "warning"
     assert warning.text == f"{len(traces)} of {len(traces)} traces had reasoning of which the API left the text out"
     assert 'thinking={"type": "adaptive", "display": "summarized"}' in warning.remedy
+
+
+@pytest.mark.parametrize(
+    ("series", "of", "command"),
+    [
+        (
+            "progressive_loss",
+            "",
+            "if the judges mean it, `tierstream retrain`, else `tierstream models rollback scorer`",
+        ),
+        ("reward_rate", "source=user", "if this source is broken, `tierstream train --pause` until it is mended"),
+        ("unknown_intents", "", "`tierstream audit --explain e-7`"),
+    ],
+)
+def test_drift_is_told_for_a_day_with_the_command(series: str, of: str, command: str, tmp_path: Path) -> None:
+    def told(at: float) -> list[Finding]:
+        alarm = {"series": series, "of": of, "at": at, "before": 0.25, "experience_id": "e-7"}
+        drift = {"alarms": [alarm], "newest_judgement": NOW, "unjudged": 0}
+        report = make_report(broker(drift=drift)(collected(tmp_path, few=True)))
+        return [finding for finding in report.findings if finding.code == "drift"]
+
+    [finding] = told(NOW - 7200)
+    assert finding.severity == "warning"
+    assert finding.text.startswith(f"{series}{' of ' + of if of else ''} has left its mean of 0.25, 2.0 hours ago")
+    assert "`tierstream audit --explain e-7`" in finding.remedy
+    assert finding.remedy.endswith(command)
+    assert told(NOW - 86_500) == []
+
+
+def test_judgements_that_come_no_more_are_told_while_answers_come(tmp_path: Path) -> None:
+    def told(newest: float, unjudged: int) -> list[str]:
+        drift = {"alarms": [], "newest_judgement": newest, "unjudged": unjudged}
+        report = make_report(broker(drift=drift)(collected(tmp_path, few=True)))
+        return [finding.text for finding in report.findings if finding.code == "judgements_old"]
+
+    assert told(NOW - 30 * 3600, 12) == ["the newest judgement is 30 hours old, and 12 answers came since"]
+    assert told(NOW - 30 * 3600, 0) == told(NOW - 3600, 12) == []

@@ -1,0 +1,105 @@
+"""Follows what was judged, for alarms on drift: beside the stream, by a reader of its own.
+
+It begins some thousand records back, so that what was found is found again after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from schemas.events import Feedback, ScoreUpdate
+from schemas.records import Answer
+from schemas.settings import Settings
+from streams import topics
+from streams.kafka.consumer import Consumer
+from streams.kafka.options import broker_errors, client_options
+from trainers.drift import DriftMonitor
+
+HISTORY = 5_000
+"""Newest records of each partition that a reader begins with."""
+_POLL_MS = 50
+_TOPICS = (topics.FEEDBACK, topics.SCORE_UPDATES, topics.ANSWERS)
+
+
+class DriftReader:
+    """A reader of what was judged; an async context manager, whose connection is made at the first look.
+
+    Args:
+        settings: where the broker is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: Consumer | None = None
+        self.monitor = DriftMonitor()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def look(self) -> DriftMonitor:
+        """Read on to where the topics end now.
+
+        Raises:
+            ConnectionFailedError: the broker cannot be reached.
+        """
+        with broker_errors(self._settings):
+            if self._consumer is None:
+                self._consumer = await self._start()
+            records = await _rest_of(self._consumer)
+        await asyncio.to_thread(self._take, records)
+        return self.monitor
+
+    async def _start(self) -> Consumer:
+        consumer = Consumer(enable_auto_commit=False, auto_offset_reset="earliest", **client_options(self._settings))
+        try:
+            await consumer.start()
+            names = [self._settings.topic(topic) for topic in _TOPICS]
+            tps = [TopicPartition(name, p) for name in names for p in range(self._settings.topics.partitions)]
+            consumer.assign(tps)
+            firsts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+            for tp in tps:
+                consumer.seek(tp, max(firsts[tp], ends[tp] - HISTORY))
+        except BaseException:
+            await consumer.stop()
+            raise
+        return consumer
+
+    def _take(self, records: list[ConsumerRecord]) -> None:
+        """Take the records of all partitions in the order of their time."""
+        names = {self._settings.topic(topic): topic for topic in _TOPICS}
+        for record in sorted(records, key=lambda record: record.timestamp):
+            at, value = record.timestamp / 1000, record.value or b""
+            try:
+                if names[record.topic] == topics.FEEDBACK:
+                    self.monitor.judged(Feedback.from_json(value), at)
+                elif names[record.topic] == topics.SCORE_UPDATES:
+                    self.monitor.scored(ScoreUpdate.from_json(value), at)
+                else:
+                    for answer, _ in Answer.each_from(value):
+                        self.monitor.answered(answer, at)
+            except ValueError:
+                continue  # whoever it was for has dead-lettered it
+
+
+async def _rest_of(consumer: Consumer) -> list[ConsumerRecord]:
+    records: list[ConsumerRecord] = []
+    waiting = set(consumer.assignment())
+    while waiting:
+        fetched = await consumer.getmany(*waiting, timeout_ms=_POLL_MS)
+        records += [record for batch in fetched.values() for record in batch if record.value]
+        for tp in waiting - fetched.keys():
+            end = consumer.highwater(tp)
+            if end is not None and await consumer.position(tp) >= end:
+                waiting = waiting - {tp}
+    return records

@@ -297,14 +297,12 @@ class StreamSettings(StrictModel):
 
     batch_records: int = Field(default=500, ge=1)
     """At most so many records of a partition are processed at once."""
-    table_store: Literal["rocksdb", "memory"] = "rocksdb"
-    """Where table state lives locally; the changelog topics hold it in any case."""
     table_cache_mib: int = Field(default=16, ge=1)
     """RocksDB block cache of one partition of one table."""
     table_standby_replicas: int = Field(default=1, ge=1)
     """Copies of table state on other workers; with none Faust would give up co-partitioning."""
     drain_timeout: Duration = 15.0
-    """A worker that is told to stop is ended by force after this."""
+    """A worker that was asked to stop is ended by force after this."""
     stall_timeout: Duration = 60.0
     """A consumer that has lag and commits nothing for so long is reported as not ready, then ended."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

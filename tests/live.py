@@ -43,7 +43,6 @@ class Deployment:
             "data_dir": str(data_dir),
             "kafka": {"bootstrap_servers": bootstrap, "session_timeout": 6.0},
             "topics": {"prefix": prefix},
-            "stream": {"table_store": "rocksdb"},
         }
         for section, fields in overrides.items():
             values[section] = {**values.get(section, {}), **fields}  # type: ignore[dict-item]

@@ -75,7 +75,7 @@ def scorer_of(app: TierstreamApp, checkpoint: bool = False) -> dict[str, Any]:
 def of_rank(rank: int | None, folder: Path) -> Settings:
     """Return settings as a worker loads them."""
     chosen = {} if rank is None else {"TIERSTREAM_SCORER__RANK": str(rank)}
-    return load(None, {**chosen, "TIERSTREAM_STREAM__TABLE_STORE": "memory"}, {"data_dir": str(folder)}).settings
+    return load(None, chosen, {"data_dir": str(folder)}).settings
 
 
 @pytest.mark.parametrize(("rank", "parameters"), [(None, 28_193), (8, 7_145), (32, 28_193), (3, 2_760)])
@@ -146,7 +146,7 @@ def test_nothing_that_takes_settings_can_be_built_without_them() -> None:
 
 
 def in_memory(folder: Path, **sections: Any) -> Settings:
-    values = {"data_dir": str(folder), "stream": {"table_store": "memory"}, "topics": {"partitions": 1}}
+    values = {"data_dir": str(folder), "topics": {"partitions": 1}}
     return Settings.model_validate({**values, **sections})
 
 

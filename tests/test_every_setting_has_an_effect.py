@@ -32,7 +32,7 @@ class Effect:
     """Further settings, of both sides; may name the setting itself, where its default cannot be used in a test."""
 
 
-IN_MEMORY = {"stream.table_store": "memory", "topics.partitions": "1"}
+ONE_PARTITION = {"topics.partitions": "1"}
 SASL = {"kafka.security_protocol": "SASL_PLAINTEXT", "kafka.sasl_username": "me", "kafka.sasl_password": "secret"}
 CLIENT_CERTIFICATE = {
     "kafka.security_protocol": "SSL",
@@ -40,7 +40,7 @@ CLIENT_CERTIFICATE = {
     "kafka.ssl_keyfile": "client-key.pem",
 }
 SMALL = {
-    **IN_MEMORY,
+    **ONE_PARTITION,
     "scorer.rank": "4",
     "scorer.replay_capacity": "24",
     "scorer.validation_size": "8",
@@ -56,8 +56,8 @@ STILL = {
     "scorer.validation_size": "2",
 }
 """A scorer that learns next to nothing, so that validation finds a plateau at once."""
-ONE_PAIR = {**IN_MEMORY, "pairs.threshold": "2"}
-ONE_TRACE = {**IN_MEMORY, "traces.threshold": "2"}
+ONE_PAIR = {**ONE_PARTITION, "pairs.threshold": "2"}
+ONE_TRACE = {**ONE_PARTITION, "traces.threshold": "2"}
 FIRST_PORT, SECOND_PORT = map(str, serving.PORTS)
 OAUTH = {
     **SASL,
@@ -70,7 +70,7 @@ TOKEN_COMMAND = {
     "kafka.sasl_mechanism": "OAUTHBEARER",
     "kafka.oauth_token_command": "echo one",
 }
-WEB = {**IN_MEMORY, "web.port": FIRST_PORT}
+WEB = {**ONE_PARTITION, "web.port": FIRST_PORT}
 
 EFFECTS = {
     "data_dir": Effect("elsewhere", learning.files_of_a_job, ONE_PAIR),
@@ -97,12 +97,12 @@ EFFECTS = {
     "topics.partitions": Effect("3", running.created_topics),
     "topics.replication_factor": Effect("2", running.created_topics),
     "topics.retention": Effect("30d", running.created_topics),
-    "join.retention": Effect("9d", learning.eight_days_later, IN_MEMORY),
+    "join.retention": Effect("9d", learning.eight_days_later, ONE_PARTITION),
     "join.tick_interval": Effect("1s", running.timers),
-    "reward.user_weight": Effect("0.6", learning.blended_rewards, IN_MEMORY),
-    "reward.floor": Effect("0.01", learning.blended_rewards, IN_MEMORY),
-    "reward.default_confidence": Effect("0.9", learning.blended_rewards, IN_MEMORY),
-    "reward.implicit_weight": Effect("0.1", learning.blended_rewards, IN_MEMORY),
+    "reward.user_weight": Effect("0.6", learning.blended_rewards, ONE_PARTITION),
+    "reward.floor": Effect("0.01", learning.blended_rewards, ONE_PARTITION),
+    "reward.default_confidence": Effect("0.9", learning.blended_rewards, ONE_PARTITION),
+    "reward.implicit_weight": Effect("0.1", learning.blended_rewards, ONE_PARTITION),
     "scorer.rank": Effect("8", learning.learned("parameters"), SMALL),
     "scorer.learning_rate": Effect("0.1", learning.scores, SMALL),
     "scorer.min_learning_rate": Effect("1e-12", learning.learned("learning_rate"), STILL),
@@ -120,21 +120,21 @@ EFFECTS = {
     "scorer.checkpoints_kept": Effect("2", learning.checkpoints, {**SMALL, "scorer.checkpoint_every_steps": "1"}),
     "scorer.embedding_scale": Effect("1", learning.scores, SMALL),
     "scorer.structured_scale": Effect("1", learning.scores, SMALL),
-    "scorer.embedder": Effect("supplied", learning.without_embeddings, IN_MEMORY),
+    "scorer.embedder": Effect("supplied", learning.without_embeddings, ONE_PARTITION),
     "scorer.promotion_margin": Effect("0.9", learning.promoted, SMALL),
     "scorer.seed": Effect("1", learning.first_weights),
-    "pairs.chosen_reward_above": Effect("0.2", learning.paired, IN_MEMORY),
-    "pairs.rejected_reward_below": Effect("-0.2", learning.paired, IN_MEMORY),
-    "pairs.min_evaluation_confidence": Effect("0.7", learning.paired, IN_MEMORY),
-    "pairs.user_confidence": Effect("0.7", learning.paired, IN_MEMORY),
-    "pairs.min_reward_gap": Effect("1.2", learning.paired, IN_MEMORY),
-    "pairs.one_to_one": Effect("false", learning.paired, IN_MEMORY),
-    "pairs.patience": Effect("0", learning.paired, IN_MEMORY),
-    "pairs.threshold": Effect("2", learning.dpo_jobs, IN_MEMORY),
-    "pairs.bucket_size": Effect("1", learning.paired, IN_MEMORY),
-    "traces.threshold": Effect("2", learning.sft_jobs, IN_MEMORY),
-    "traces.require_thinking": Effect("false", learning.eligible_traces, IN_MEMORY),
-    "traces.max_tokens": Effect("10000", learning.eligible_traces, IN_MEMORY),
+    "pairs.chosen_reward_above": Effect("0.2", learning.paired, ONE_PARTITION),
+    "pairs.rejected_reward_below": Effect("-0.2", learning.paired, ONE_PARTITION),
+    "pairs.min_evaluation_confidence": Effect("0.7", learning.paired, ONE_PARTITION),
+    "pairs.user_confidence": Effect("0.7", learning.paired, ONE_PARTITION),
+    "pairs.min_reward_gap": Effect("1.2", learning.paired, ONE_PARTITION),
+    "pairs.one_to_one": Effect("false", learning.paired, ONE_PARTITION),
+    "pairs.patience": Effect("0", learning.paired, ONE_PARTITION),
+    "pairs.threshold": Effect("2", learning.dpo_jobs, ONE_PARTITION),
+    "pairs.bucket_size": Effect("1", learning.paired, ONE_PARTITION),
+    "traces.threshold": Effect("2", learning.sft_jobs, ONE_PARTITION),
+    "traces.require_thinking": Effect("false", learning.eligible_traces, ONE_PARTITION),
+    "traces.max_tokens": Effect("10000", learning.eligible_traces, ONE_PARTITION),
     "traces.capture_rate": Effect("0.5", learning.captured),
     "traces.capture_confidence": Effect("0.75", learning.captured),
     "jobs.base_model": Effect("another/model", learning.dpo_jobs, ONE_PAIR),
@@ -198,7 +198,6 @@ EFFECTS = {
     "broker.port": Effect(SECOND_PORT, running.embedded_broker, {"broker.port": FIRST_PORT, "broker.kind": "lite"}),
     "broker.heap_mib": Effect("300", running.launched_kafka),
     "stream.batch_records": Effect("7", running.transport("batch_records")),
-    "stream.table_store": Effect("memory", running.stores),
     "stream.table_cache_mib": Effect("8", running.block_caches),
     "stream.table_standby_replicas": Effect("2", running.standbys),
     "stream.drain_timeout": Effect("3s", running.started_role),

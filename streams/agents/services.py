@@ -51,7 +51,7 @@ class Services:
         """Perform what was decided of a batch, by the rule: outputs, then state, then the acknowledgement.
 
         The batch is acknowledged after this has returned. So whatever survives a crash is led to again: a repeated
-        output is told by its id, and state that had come first would keep an output from ever being led to.
+        output is recognised by its id, and state that had come first would keep an output from ever being led to.
 
         Args:
             batch: what was decided of.

@@ -19,7 +19,7 @@ import orjson
 from schemas.config import LoadedSettings, setting_value
 from schemas.errors import ConnectionFailedError
 from schemas.records import Answer
-from schemas.settings import Settings
+from schemas.settings import Settings, WebSettings
 from streams import topics
 from streams.audit.accounts import together
 from streams.audit.disk import OnDisk, look_at
@@ -74,7 +74,6 @@ class FromBroker:
     """The newest model version of each tier."""
     dead_letters: Counter[str] = field(default_factory=Counter)
     """By reason."""
-    dead_letters_newest: float | None = None
     drift: Mapping[str, Any] = field(default_factory=dict)
     """What `DriftMonitor.as_dict` returns."""
 
@@ -133,7 +132,7 @@ async def ask_workers(settings: Settings) -> tuple[dict[str, Any] | None, str | 
     Each says in the data directory where it answers, whatever its port; one elsewhere is looked for at `web.port`.
     """
     urls = {url_here(settings.web, settings.web.port): None} | dict.fromkeys(announced(settings))
-    answers = await asyncio.gather(*(_ask(url, bearer(settings.web)) for url in urls))
+    answers = await asyncio.gather(*(ask_status(url, settings.web) for url in urls))
     accounts = [account for account in answers if isinstance(account, dict)]
     if not accounts:
         return None, "; ".join(str(answer) for answer in answers)
@@ -141,12 +140,13 @@ async def ask_workers(settings: Settings) -> tuple[dict[str, Any] | None, str | 
     return together(accounts) | {"roles": roles, "settings": accounts[0]["settings"]}, None
 
 
-async def _ask(url: str, headers: dict[str, str]) -> dict[str, Any] | str:
+async def ask_status(url: str, web: WebSettings) -> dict[str, Any] | str:
+    """Return what the worker at `url` says of itself, or in a line why it does not."""
     timeout = aiohttp.ClientTimeout(total=WORKER_TIMEOUT_SECONDS)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{url}/status", headers=headers) as answer,
+            session.get(f"{url}/status", headers=bearer(web)) as answer,
         ):
             if answer.status != HTTPStatus.OK:
                 return f"{url}/status answers {answer.status}"
@@ -182,11 +182,15 @@ async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
 
 async def _read_answers(settings: Settings, reader: TopicReader, found: FromBroker) -> None:
     async for record in reader.records(settings.topic(topics.ANSWERS)):
-        try:
-            answers = [answer for answer, _ in Answer.each_from(record.value or b"")]
-        except ValueError:
-            continue  # the worker has set it aside as a dead letter
-        found.answers.setdefault(record.partition, []).extend(answers)
+        found.answers.setdefault(record.partition, []).extend(answers_of(record.value))
+
+
+def answers_of(value: bytes | None) -> list[Answer]:
+    """Return the answers of a record; none of one that the worker has dead-lettered."""
+    try:
+        return [answer for answer, _ in Answer.each_from(value or b"")]
+    except ValueError:
+        return []
 
 
 async def _distinct(settings: Settings, reader: TopicReader, topic: str) -> list[Arrival]:
@@ -214,7 +218,6 @@ async def _read_jobs(settings: Settings, reader: TopicReader, found: FromBroker)
             found.versions[value["tier"]] = {**value, "at": record.timestamp / 1000}
     async for record in reader.records(settings.topic(topics.DEAD_LETTERS)):
         found.dead_letters[fields(record.value).get("error_type", "unreadable")] += 1
-        found.dead_letters_newest = record.timestamp / 1000
 
 
 async def _ends(settings: Settings, reader: TopicReader) -> dict[str, int]:
@@ -223,7 +226,7 @@ async def _ends(settings: Settings, reader: TopicReader) -> dict[str, int]:
 
 
 def fields(value: bytes | None) -> dict[str, Any]:
-    """Return a record's JSON object; empty where it is none, which its own reader has set aside."""
+    """Return a record's JSON object; empty where it is none, which its own reader has dead-lettered."""
     try:
         content = orjson.loads(value or b"")
     except orjson.JSONDecodeError:

@@ -228,21 +228,20 @@ def _cost_bars(kind: str, cost: KindCost, pairs: int) -> Bars:
 
 
 def _funnel(report: Report) -> Table:
-    kinds = tuple(report.funnel)
-    reasons = list(next(iter(report.funnel.values()))["dropped"]) if kinds else []
-    rows = [
-        ("answers judged", *(text(report.funnel[k]["answers"]) for k in kinds)),
-        *((f"dropped: {reason}", *(text(report.funnel[k]["dropped"][reason]) for k in kinds)) for reason in reasons),
-        *(
-            (f"waiting: {side}", *(text(report.funnel[k]["waiting"][side]) for k in kinds))
-            for side in ("chosen", "rejected")
-        ),
-        ("waiting for the same query, of these", *(text(report.funnel[k]["waiting_for_same_query"]) for k in kinds)),
-        ("paired", *(text(report.funnel[k]["paired"]) for k in kinds)),
-        ("pairs made", *(text(report.funnel[k]["pairs"]) for k in kinds)),
-        ("judged otherwise after pairing", *(text(report.funnel[k]["reward_changed_after_pairing"]) for k in kinds)),
-    ]
-    return Table("Where every answer is", ("", *kinds), tuple(rows))
+    """Return where the answers are, with a row for every place that has any."""
+    counts = report.funnel.values()
+    reasons = next(iter(counts))["dropped"] if counts else ()
+    rows = {
+        "answers judged": [of["answers"] for of in counts],
+        **{f"dropped: {reason.replace('_', ' ')}": [of["dropped"][reason] for of in counts] for reason in reasons},
+        **{f"waiting: {side}": [of["waiting"][side] for of in counts] for side in ("chosen", "rejected")},
+        "waiting for the same query, of these": [of["waiting_for_same_query"] for of in counts],
+        "paired": [of["paired"] for of in counts],
+        "pairs made": [of["pairs"] for of in counts],
+        "judged otherwise after pairing": [of["reward_changed_after_pairing"] for of in counts],
+    }
+    shown = tuple((name, *map(text, numbers)) for name, numbers in rows.items() if any(numbers))
+    return Table("Where every answer is", ("", *report.funnel), shown)
 
 
 def _traces(report: Report) -> Iterator[Block]:

@@ -11,9 +11,6 @@ from aiokafka.structs import ConsumerRecord
 from schemas.settings import Settings
 from streams.kafka.admin import admin_client
 from streams.kafka.consumer import Consumer
-from streams.kafka.options import client_options
-
-_POLL_MS = 60
 
 Progress = Callable[[str, int], None]
 """Told the topic and how many records more were read."""
@@ -43,7 +40,6 @@ class TopicReader:
     def __init__(self, settings: Settings, progress: Progress = lambda topic, count: None) -> None:
         self._settings = settings
         self._progress = progress
-        self._consumer: Consumer | None = None
         self.partitions: dict[str, int] = {}
         """How many partitions each topic has."""
 
@@ -51,21 +47,10 @@ class TopicReader:
         async with admin_client(self._settings) as admin:
             described = await admin.describe_topics()
         self.partitions = {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
-        self._consumer = Consumer(
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=50,
-            **client_options(self._settings),
-        )
-        try:
-            await self._consumer.start()
-        except BaseException:
-            await self._consumer.stop()
-            raise
+        self._consumer = await Consumer.of(self._settings, fetch_max_wait_ms=50).__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        assert self._consumer is not None
         await self._consumer.stop()
 
     async def records(self, topic: str, partition: int | None = None) -> AsyncIterator[ConsumerRecord]:
@@ -75,32 +60,15 @@ class TopicReader:
             topic: its name on the broker.
             partition: only this one.
         """
-        consumer = self._consumer
-        assert consumer is not None
-        reading = {TopicPartition(topic, p) for p in range(self.partitions.get(topic, 0)) if partition in (None, p)}
-        if not reading:
-            return
-        consumer.assign(list(reading))
-        await consumer.seek_to_beginning(*reading)
-        positions: dict[TopicPartition, int] = {}
-        while reading:
-            fetched = await consumer.getmany(*reading, timeout_ms=_POLL_MS)
-            for tp, records in fetched.items():
-                positions[tp] = records[-1].offset + 1
-                self._progress(topic, len(records))
-                for record in records:
-                    yield record
-            # The high watermark comes with a fetch; the end that ListOffsets tells can fall short on the lite broker.
-            ended = set()
-            for tp in reading - fetched.keys():
-                end = consumer.highwater(tp)
-                if end is not None and await consumer.position(tp) >= end:
-                    ended.add(tp)
-            reading -= ended
+        numbers = [number for number in range(self.partitions.get(topic, 0)) if partition in (None, number)]
+        spans = {TopicPartition(topic, number): (None, None) for number in numbers}
+        async for records in self._consumer.read(spans):
+            self._progress(topic, len(records))
+            for record in records:
+                yield record
 
     async def end(self, topic: str) -> int:
         """Return how many records a topic was ever given."""
-        assert self._consumer is not None
         partitions = [TopicPartition(topic, p) for p in range(self.partitions.get(topic, 0))]
         return sum((await self._consumer.end_offsets(partitions)).values()) if partitions else 0
 

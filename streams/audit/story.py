@@ -18,7 +18,7 @@ from schemas.events import Experience, Feedback
 from schemas.records import Answer
 from schemas.settings import Settings
 from streams import topics
-from streams.audit.collect import fields
+from streams.audit.collect import answers_of, fields
 from streams.audit.reading import TopicReader
 from streams.kafka.options import broker_errors
 from streams.kafka.publisher import partition_for
@@ -160,14 +160,6 @@ async def _read_pairing(settings: Settings, reader: TopicReader, found: Gathered
         pair = fields(record.value)
         if found.experience_id in (pair.get("chosen_experience_id"), pair.get("rejected_experience_id")):
             found.pairs.append(pair)
-
-
-def answers_of(value: bytes | None) -> list[Answer]:
-    """Return the answers of a record; none where it is no answer, which the worker sets aside."""
-    try:
-        return [answer for answer, _ in Answer.each_from(value or b"")]
-    except ValueError:
-        return []
 
 
 async def _read_places(settings: Settings, reader: TopicReader, found: Gathered) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from schemas.errors import BrokerError, JarsUnavailableError
 
@@ -55,7 +55,7 @@ def kafka_jars(
         return [jar_path(repository, c) for c in pins]
     try:
         repository.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / "maven.lock"):
+        with FileLock(cache / "maven.lock"):
             _fetch_missing(repository, pins, say, resolver)
     except OSError as error:
         raise BrokerError(
@@ -71,13 +71,6 @@ def _damaged(repository: Path, pins: Mapping[str, str]) -> list[str]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        flock(file, LOCK_EX)
-        yield
 
 
 def _fetch_missing(repository: Path, pins: Mapping[str, str], say: Callable[[str], None], resolver: Any) -> None:

@@ -90,6 +90,3 @@ def _explain(loaded: LoadedSettings, experience_id: str, as_json: bool) -> None:
         sys.stdout.write(orjson.dumps(asdict(found), option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         tell_story(found, Console(width=None if sys.stdout.isatty() else 140))
-
-
-COMMANDS = (audit,)

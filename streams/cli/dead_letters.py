@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,11 @@ import click
 from schemas.config import LoadedSettings
 from schemas.errors import InputError
 from schemas.setting_types import parse_duration
+from streams.cli.lines import progress_bar
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from streams.history.dead_letter_queue import Filter, Letter
 
 
@@ -48,8 +46,8 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--reason`, `--topic` and `--since`."""
     for option in (
         click.option("--since", type=Since(), metavar="TIME", help="Dead-lettered since: 2h, or 2026-11-22T10:00:00Z."),
-        click.option("--topic", metavar="TOPIC", help="Read from this topic, feedback for one."),
-        click.option("--reason", metavar="REASON", help="Dead-lettered for this reason, invalid_event for one."),
+        click.option("--topic", metavar="TOPIC", help="Read from this topic, for example feedback."),
+        click.option("--reason", metavar="REASON", help="Dead-lettered for this reason, for example invalid_event."),
     ):
         command = option(command)
     return command
@@ -187,40 +185,25 @@ def retry(
 def _read(loaded: LoadedSettings, chosen: Filter, take: Callable[[Letter], None]) -> None:
     from streams.history.dead_letter_queue import read_letters
 
-    async def run(advance: Callable[[], None]) -> None:
-        async for letter in read_letters(loaded.settings, chosen):
+    async def run() -> None:
+        async for letter in read_letters(loaded.settings, chosen, progress):
             take(letter)
-            advance()
 
-    with _progress("reading") as advance:
-        asyncio.run(run(advance))
+    with progress_bar("reading") as progress:
+        asyncio.run(run())
 
 
 def _retry(loaded: LoadedSettings, chosen: Filter, told: Callable[[Letter, str | None], None], dry_run: bool) -> None:
     from streams.history.dead_letter_queue import read_letters
     from streams.history.dead_letter_queue import retry as send_again
 
-    async def meant(advance: Callable[[], None]) -> AsyncIterator[Letter]:
-        async for letter in read_letters(loaded.settings, chosen):
+    async def meant() -> AsyncIterator[Letter]:
+        async for letter in read_letters(loaded.settings, chosen, progress):
             if chosen.offsets or not letter.retried:
                 yield letter
-            advance()
 
-    with _progress("retrying") as advance:
-        asyncio.run(send_again(loaded.settings, meant(advance), told, dry=dry_run))
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[], None]]:
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
-
-    from streams.terminal import Console
-
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn(what), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda: bar.advance(task)
+    with progress_bar("retrying") as progress:
+        asyncio.run(send_again(loaded.settings, meant(), told, dry=dry_run))
 
 
 def _row(letter: Letter) -> dict[str, Any]:
@@ -241,6 +224,3 @@ def _row(letter: Letter) -> dict[str, Any]:
 def _printable(text: str) -> str:
     """Return text that moves no cursor: whoever wrote the record chose it."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-COMMANDS = (dead_letters,)

@@ -41,6 +41,3 @@ def health(loaded: LoadedSettings, roles: tuple[str, ...], as_json: bool) -> Non
         workers = ",".join(role for role in idle if role != TRAINER)
         starts = [f"tierstream worker --roles {workers}"] * bool(workers) + ["tierstream trainer"] * (TRAINER in idle)
         raise TierstreamError(f"no process of {', '.join(idle)} is at work", " and ".join(starts))
-
-
-COMMANDS = (health,)

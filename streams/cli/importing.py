@@ -24,7 +24,7 @@ class _Scale(click.ParamType):
         try:
             low, high = (float(end) for end in str(value).split(":"))
         except ValueError:
-            self.fail(f"{value!r} is not two numbers with a colon between, 1:5 for one", param, ctx)
+            self.fail(f"{value!r} is not two numbers with a colon between, such as 1:5", param, ctx)
         if low == high:
             self.fail(f"{value!r} has no room between its ends", param, ctx)
         return low, high
@@ -116,7 +116,3 @@ def _print_json(done: Imported) -> None:
     }
     preview = {} if done.preview is None else {"preview": dict(done.preview.lines())}
     click.echo(json.dumps(told | preview, indent=2))
-
-
-COMMANDS = (import_,)
-"""What the main group takes."""

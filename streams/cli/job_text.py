@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from schemas.events import TrainingJob
 from streams.training.folder import JobView
-from streams.training.log import HEADING, describe, parse_progress
+from streams.training.log import HEADING, describe, flat, minutes, parse_progress
 
 _STYLES = {
     "finished": "green",
@@ -56,17 +55,17 @@ def job_table(view: JobView, request: TrainingJob | None) -> Table:
     row("tier", view.tier)
     row("state", styled(view.state))
     row("reason", view.error)
-    row("progress", f"{view.progress:.0%}" + (f", {left(view.eta_seconds)} left" if view.eta_seconds else ""))
+    row("progress", f"{view.progress:.0%}" + (f", {minutes(view.eta_seconds)} left" if view.eta_seconds else ""))
     row("attempt", view.attempt)
     row("version", view.version and f"{view.version}, {'promoted' if view.promoted else 'rejected'}")
-    for name, value in flat(view.metrics):
-        row(name, value)
+    for name, value in flat(view.metrics).items():
+        row(name, figure(value))
     if request is not None:
         row("examples", request.example_count)
         row("dataset", f"{request.dataset_path} (sha256 {request.dataset_sha256[:12]})")
         row("base model", request.base_model)
-        for name, value in flat(request.settings):
-            row(name, value)
+        for name, value in flat(request.settings).items():
+            row(name, figure(value))
         row("requested", when(request.requested_at))
     row("last told", when(view.updated_at))
     row("folder", view.folder)
@@ -81,7 +80,7 @@ def outcome(view: JobView) -> str:
         return view.error
     words = [describe(view.metrics)]
     if view.eta_seconds is not None:
-        words.append(f"{left(view.eta_seconds)} left")
+        words.append(f"{minutes(view.eta_seconds)} left")
     return ", ".join(word for word in words if word)
 
 
@@ -91,21 +90,13 @@ def log_line(line: str) -> str:
     if progress is None:
         return f"\n{line}" if line.startswith(f"{HEADING}") and not line.startswith(f"{HEADING}1 ") else line
     known = {"stage", "step", "steps", "loss"}
-    more = ", ".join(f"{name} {value}" for name, value in flat(progress.metrics) if name not in known)
+    more = ", ".join(f"{name} {figure(value)}" for name, value in flat(progress.metrics).items() if name not in known)
     return f"{progress.share:>4.0%}  " + ", ".join(word for word in (describe(progress.metrics), more) if word)
 
 
-def flat(figures: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return names and values of nested figures, dotted, numbers at four digits."""
-    found: list[tuple[str, str]] = []
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            found += flat(value, f"{prefix}{name}.")
-        elif isinstance(value, float):
-            found.append((f"{prefix}{name}", f"{value:.4g}"))
-        else:
-            found.append((f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)))
-    return found
+def figure(value: object) -> str:
+    """Return a figure or setting as text, numbers at four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
 def styled(state: str) -> Text:
@@ -116,9 +107,3 @@ def styled(state: str) -> Text:
 def when(at: datetime | None) -> str:
     """Return a time in UTC to the second."""
     return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def left(seconds: float) -> str:
-    """Return a duration in minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

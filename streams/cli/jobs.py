@@ -153,6 +153,3 @@ def _print(content: Any) -> None:
     console = Console(highlight=False)
     # A pipe has no width: lines stay whole for whoever reads them.
     (console if console.is_terminal else Console(highlight=False, width=240)).print(content)
-
-
-COMMANDS = (jobs,)

@@ -128,6 +128,3 @@ def _table(
             style="red" if _place(row) in late else "yellow" if row.lag else "",
         )
     return table
-
-
-COMMANDS = (lag,)

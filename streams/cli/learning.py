@@ -6,14 +6,13 @@ import asyncio
 
 import click
 
-from schemas.errors import TopicsError
 from schemas.records import Learning
 from schemas.settings import Settings
-from streams.kafka.admin import topic_states
+from streams.kafka.admin import partitions_of
 from streams.kafka.options import broker_errors, client_options
 from streams.kafka.publisher import Publisher
 from streams.state.scorer_log import begin_log, publish_control
-from streams.topics import SCORER_LOG, TopicSpec
+from streams.topics import SCORER_LOG
 
 
 def switch_learning(settings: Settings, *, pause: bool) -> None:
@@ -33,9 +32,7 @@ def switch_learning(settings: Settings, *, pause: bool) -> None:
 
 
 async def _write(settings: Settings, control: Learning) -> None:
-    [state] = await topic_states(settings, [TopicSpec(settings.topic(SCORER_LOG), 1)])
-    if state.condition == "missing":
-        raise TopicsError(f"topic {state.spec.name} is missing", "start a worker first, or look at topics.prefix")
+    await partitions_of(settings, settings.topic(SCORER_LOG))
     await begin_log(settings)
     publisher = Publisher(client_options(settings))
     with broker_errors(settings):

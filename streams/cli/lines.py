@@ -32,7 +32,7 @@ def open_lines(file: Path) -> Iterator[tuple[Iterable[bytes], int | None]]:
 
 @contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar with the time that remains, on a terminal; what it gives is told how much is done, of how much."""
+    """Show a bar with the time that remains, on a terminal; call what it gives with how much is done, of how much."""
     console = Console(stderr=True)
     columns = (
         SpinnerColumn(),

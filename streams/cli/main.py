@@ -46,27 +46,31 @@ def cli() -> None:
     """
 
 
-MODULES = (
-    run,
-    topics,
-    upgrade,
-    dead_letters,
-    importing,
-    jobs,
-    prune,
-    train,
-    health,
-    lag,
-    models,
-    produce,
-    replay,
-    report,
-    retrain,
-    score,
-    audit,
-)
-
-for command in (command for module in MODULES for command in module.COMMANDS):
+for command in (
+    run.up,
+    run.worker,
+    run.trainer,
+    run.broker,
+    run.demo,
+    topics.topics,
+    upgrade.upgrade,
+    dead_letters.dead_letters,
+    importing.import_,
+    jobs.jobs,
+    prune.prune,
+    train.train,
+    health.health,
+    lag.lag,
+    models.models,
+    produce.produce,
+    replay.replay,
+    replay.export,
+    report.doctor,
+    report.schema,
+    retrain.retrain,
+    score.score,
+    audit.audit,
+):
     cli.add_command(command)
 
 
@@ -74,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0 when it worked, 1 for a failure, 2 for bad usage, 130 for Ctrl-C."""
     # What aiokafka would print by itself comes out as our one line; a worker sets up its own log.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
-    # A file of the user's, random.py for one, is no module of the processes that we start in its folder.
+    # A file of the user's, such as random.py, is no module of the processes that we start in its folder.
     os.environ["PYTHONSAFEPATH"] = "1"
     with neutral_terminal():
         code = _exit_code(list(sys.argv[1:] if arguments is None else arguments))

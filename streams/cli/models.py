@@ -206,5 +206,3 @@ def _short(value: Any) -> str:
 
 
 models.add_command(export)
-
-COMMANDS = (models,)

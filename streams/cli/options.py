@@ -34,7 +34,7 @@ def settings_options(*extra: str, broker: bool = True) -> Callable[[Callable[...
     """Give a command `--config`, `--data-dir` and others, and as its first argument the `LoadedSettings`.
 
     Args:
-        extra: dotted keys of further settings with a flag, `web.port` for one.
+        extra: dotted keys of further settings with a flag, such as `web.port`.
         broker: whether the command talks to a broker that `--bootstrap-servers` can name.
     """
     keys = [*(["kafka.bootstrap_servers"] if broker else []), "data_dir", *extra]

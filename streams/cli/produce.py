@@ -44,7 +44,3 @@ def produce(loaded: LoadedSettings, topic: str, file: Path, rate: float | None) 
     click.echo(f"{done.published} delivered, {done.bad} bad")
     if done.bad:
         click.get_current_context().exit(1)
-
-
-COMMANDS = (produce,)
-"""What the main group takes."""

@@ -39,6 +39,3 @@ def prune(loaded: LoadedSettings, dry_run: bool, as_json: bool) -> None:
         return
     print_table(rows)
     click.echo(f"{len(rows)} {'would go' if dry_run else 'pruned'}")
-
-
-COMMANDS = (prune,)

@@ -201,7 +201,3 @@ def export(
             click.echo(f"{done.path}: {done.events} events, {done.bad} bad")
     if as_json:
         click.echo(json.dumps(rows, indent=2))
-
-
-COMMANDS = (replay, export)
-"""What the main group takes."""

@@ -72,6 +72,3 @@ def doctor(loaded: LoadedSettings, as_json: bool) -> None:
         print_table(checks)
     if any(check["verdict"] == "failed" for check in checks):
         click.get_current_context().exit(1)
-
-
-COMMANDS = (doctor, schema)

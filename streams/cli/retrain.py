@@ -11,6 +11,7 @@ import click
 from schemas.config import LoadedSettings
 from schemas.errors import SettingsError
 from streams.cli.changes import change_settings_option, settings_set
+from streams.cli.lines import progress_bar
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
 
@@ -33,10 +34,7 @@ def retrain(
 
     Example: tierstream retrain --rank 8
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from streams.history.retrain import retrain as relearn
-    from streams.terminal import Console
     from streams.training.model_versions import publish_now
 
     settings, rank = loaded.settings, loaded.settings.scorer.rank
@@ -49,18 +47,13 @@ def retrain(
         )
     if other:
         settings = settings.model_copy(update={"scorer": settings.scorer.model_copy(update={"rank": scorer__rank})})
-    console = Console(stderr=True)
-    columns = ("relearning", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("records", total=None)
-        with settings_set(loaded, other if change_settings else {}) as change:
-            outcome = asyncio.run(
-                relearn(
-                    settings, lambda done, all_: bar.update(task, completed=done, total=all_), promote, keep_because
-                )
-            )
-            if not outcome.promoted:
-                change.values.clear()
+    with (
+        progress_bar("relearning") as progress,
+        settings_set(loaded, other if change_settings else {}) as change,
+    ):
+        outcome = asyncio.run(relearn(settings, progress, promote, keep_because))
+        if not outcome.promoted:
+            change.values.clear()
     asyncio.run(publish_now(settings))
     told = {
         "version": outcome.version,
@@ -87,6 +80,3 @@ def _flat(told: dict[str, Any]) -> list[tuple[str, Any]]:
     for key, value in told.items():
         rows += [(f"{key}.{name}", part) for name, part in value.items()] if isinstance(value, dict) else [(key, value)]
     return rows
-
-
-COMMANDS = (retrain,)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import threading
-from types import FrameType
 
 import click
 
@@ -78,29 +76,18 @@ def broker(loaded: LoadedSettings) -> None:
     from streams.broker.embedded import EmbeddedBroker
 
     stopping = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopping.set()
-
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+        signal.signal(number, lambda *_: stopping.set())
     with EmbeddedBroker(loaded.settings) as running:
         click.echo(f"broker: {running.bootstrap}")
         click.echo("ready")
-        while not stopping.is_set() and running.process.poll() is None:
-            _wait_a_little(running.process)
+        while not stopping.wait(0.2) and running.process.poll() is None:
+            pass
         if not stopping.is_set():
             raise BrokerError(
                 f"the broker ended by itself with code {running.process.returncode}",
                 f"look at {running.folder / 'logs'}",
             )
-
-
-def _wait_a_little(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(0.2)
-    except subprocess.TimeoutExpired:
-        return
 
 
 @click.command()
@@ -115,6 +102,3 @@ def demo(loaded: LoadedSettings, experiences: int | None, as_json: bool) -> None
     from streams.demo import run
 
     run(loaded.settings, loaded, experiences, as_json=as_json)
-
-
-COMMANDS = (up, worker, trainer, broker, demo)

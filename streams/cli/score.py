@@ -101,6 +101,3 @@ def _request(text: bytes, number: int, file: Path) -> RankRequest | Experience:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise InputError(f"request {number} of {file} is no JSON: {reason}", _SHAPE) from error
-
-
-COMMANDS = (score,)

@@ -54,6 +54,3 @@ def topics(loaded: LoadedSettings, create: bool, mend: bool, as_json: bool) -> N
                 click.echo(f"{state.fault}: {REMEDIES[state.condition]}", err=True)
     if any(state.condition != "ok" for state in states):
         click.get_current_context().exit(1)
-
-
-COMMANDS = (topics,)

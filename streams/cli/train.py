@@ -67,6 +67,3 @@ def _table(reports: list[TierReport]) -> Table:
         style = _STYLES.get(report.state, "")
         table.add_row(report.tier, f"[{style}]{report.state}[/]" if style else report.state, report.why)
     return table
-
-
-COMMANDS = (train,)

@@ -35,6 +35,3 @@ def upgrade(loaded: LoadedSettings, as_json: bool) -> None:
     scorer = f"the scorer goes on from step {done.step} as {done.version}" if done.version else "it had no checkpoint"
     click.echo(f"{done.entries:,} entries and {done.partitions} offsets taken over; {scorer}")
     click.echo("the topics scorer-entries and scorer-steps are not needed any more")
-
-
-COMMANDS = (upgrade,)

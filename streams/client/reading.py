@@ -14,14 +14,12 @@ from aiokafka.errors import CommitFailedError, IllegalStateError
 from pydantic import ValidationError
 
 from schemas.base import Event
-from schemas.errors import TopicsError
 from schemas.events import ScoreUpdate
 from schemas.settings import Settings
 from streams.contract import CONTRACTS
-from streams.kafka.admin import topic_states
+from streams.kafka.admin import partitions_of
 from streams.kafka.consumer import Consumer
-from streams.kafka.options import broker_errors, client_options
-from streams.topics import TopicSpec
+from streams.kafka.options import broker_errors
 
 log = logging.getLogger("tierstream.client")
 
@@ -106,21 +104,15 @@ async def follow(
 
 
 async def _open(settings: Settings, name: str, start: Start, group: str | None) -> Consumer:
-    [state] = await topic_states(settings, [TopicSpec(name, partitions=1)])
-    if state.condition == "missing":
-        raise TopicsError(
-            f"topic {name} is not there", "look at topics.prefix, or create it: tierstream topics --create"
-        )
-    consumer = Consumer(
+    await partitions_of(settings, name)
+    consumer = await Consumer.of(
+        settings,
         name,
         group_id=group,
-        enable_auto_commit=False,
         auto_offset_reset="latest" if start == "latest" else "earliest",
         fetch_max_wait_ms=int(settings.kafka.fetch_max_wait * 1000),
-        **client_options(settings),
-    )
+    ).__aenter__()
     try:
-        await consumer.start()
         if group is None:
             await _place(consumer, start)
     except BaseException:

@@ -19,7 +19,7 @@ from schemas.ranking import RankedItem, RankRequest
 from schemas.settings import Settings
 from streams import topics
 from streams.kafka.consumer import Consumer
-from streams.kafka.options import broker_errors, client_options
+from streams.kafka.options import broker_errors
 from trainers.embedding import Embedder
 from trainers.scorer.ranking import embedder_of, rank
 from trainers.scorer.reading import newest_first
@@ -69,10 +69,10 @@ class ScorerReader:
 
     async def __aenter__(self) -> Self:
         await self._load()
-        self._consumer = Consumer(enable_auto_commit=False, **client_options(self._settings))
+        self._consumer = Consumer.of(self._settings, auto_offset_reset="latest")
         with broker_errors(self._settings):
+            await self._consumer.__aenter__()
             try:
-                await self._consumer.start()
                 self._consumer.assign(self._partitions())
                 await self._consumer.seek_to_end()
             except BaseException:

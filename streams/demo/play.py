@@ -22,7 +22,7 @@ from schemas.config import LoadedSettings, setting_value
 from schemas.errors import TierstreamError
 from schemas.events import JobUpdate
 from schemas.settings import Settings
-from streams.audit.collect import collect
+from streams.audit.collect import ask_status, collect
 from streams.audit.document import lay_out
 from streams.audit.figures import make_report
 from streams.audit.terminal import show as show_audit
@@ -31,7 +31,7 @@ from streams.demo.board import TIER_NAMES, Board
 from streams.demo.feed import publish, schedule
 from streams.demo.room import Exchange, simulate
 from streams.demo.summary import Summary, show, summarize
-from streams.demo.watch import fetch_status, watch
+from streams.demo.watch import watch
 from streams.kafka.lag import measure_lag
 from streams.stack.supervisor import Stack
 from streams.terminal import Console
@@ -133,7 +133,6 @@ class Play:
         self._settings = stack.settings.model_copy(update={"kafka": kafka})
         self._stack = stack
         self._exchanges = exchanges
-        self._console = console
         self._board = Board(exchanges)
         self._status: dict[str, Any] = {}
         self._changed_at = time.monotonic()
@@ -214,8 +213,8 @@ class Play:
         return requested == len(board.jobs) == board.ended()
 
     async def _refresh(self) -> None:
-        status = await fetch_status(self._stack.web_url, self._settings)
-        if status is None or not status.get("ready"):
+        status = await ask_status(self._stack.web_url, self._settings.web)
+        if isinstance(status, str) or not status.get("ready"):
             return
         self._status = status
         for task, tier in ((self._pairs, "dpo"), (self._traces, "sft")):

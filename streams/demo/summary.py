@@ -1,4 +1,4 @@
-"""How a demo ended: each tier, the pair funnel, and where the data is."""
+"""How a demo ended: each tier, and where the data is."""
 
 from __future__ import annotations
 
@@ -96,13 +96,11 @@ def summarize(board: Board, status: Mapping[str, Any], settings: Settings, secon
 
 
 def show(summary: Summary, console: Console) -> None:
-    """Print the tiers, the pair funnel and where the data is."""
+    """Print the tiers and where the data is; the audit has the pair funnel."""
     tiers = Table("tier", "state", "figures", title="What happened", title_justify="left")
     for tier in summary.tiers:
         tiers.add_row(tier.name, tier.state, "\n".join(tier.figures))
     console.print(tiers)
-    if summary.funnel:
-        console.print(_funnel_table(summary.funnel))
     effective = summary.parameters_effective
     told = "unknown" if effective is None else f"{effective:,}"
     console.print(f"scorer parameters: {summary.parameters_configured:,} configured, {told} in effect")
@@ -164,26 +162,3 @@ def _mean_of_rest(losses: object) -> str:
     """Return the mean loss after the first step; each step has a few other examples, so one alone says little."""
     rest = losses[1:] if isinstance(losses, list) else []
     return f"{fmean(rest):.3f}" if rest else "-"
-
-
-def _funnel_table(funnel: Mapping[str, Any]) -> Table:
-    table = Table("answers", *funnel, title="Pair funnel", title_justify="left")
-
-    def row(label: str, *path: str) -> None:
-        values = []
-        for kind in funnel.values():
-            for name in path:
-                kind = kind[name]
-            values.append(kind)
-        if any(values):
-            table.add_row(label, *map(str, values))
-
-    row("judged", "answers")
-    for reason in next(iter(funnel.values()))["dropped"]:
-        row(f"dropped: {reason.replace('_', ' ')}", "dropped", reason)
-    for side in ("chosen", "rejected"):
-        row(f"waiting for a partner: {side}", "waiting", side)
-    row("waiting for the same query, of these", "waiting_for_same_query")
-    row("paired", "paired")
-    row("pairs", "pairs")
-    return table

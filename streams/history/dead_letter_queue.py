@@ -6,26 +6,22 @@ import base64
 import binascii
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from pydantic import ValidationError
 
-from schemas.errors import TopicsError
 from schemas.events import DeadLetter
 from schemas.settings import Settings
 from streams.contract import CONTRACTS
-from streams.kafka.admin import topic_states
-from streams.kafka.consumer import Consumer
 from streams.kafka.dead_letters import ATTEMPT_HEADER, MAX_VALUE_BYTES, explain
+from streams.kafka.log_range import LogRange, TimeRange
 from streams.kafka.options import MAX_RECORD_BYTES, broker_errors, client_options
 from streams.topics import DEAD_LETTERS, topic_specs
-
-_POLL_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,46 +94,31 @@ class RetriedLog:
         return found
 
 
-async def read_letters(settings: Settings, chosen: Filter) -> AsyncIterator[Letter]:
+async def read_letters(
+    settings: Settings, chosen: Filter, progress: Callable[[int, int], None]
+) -> AsyncIterator[Letter]:
     """Yield the letters that are there now and meant, oldest first; records that are no letters are passed over.
+
+    Args:
+        settings: where the broker is.
+        chosen: which are meant.
+        progress: told how many records are done, of how many.
 
     Raises:
         TopicsError: the topic of dead letters is missing.
         ConnectionFailedError: the broker cannot be reached.
     """
     retried = RetriedLog(settings)
-    async for offset, value in _records(settings):
-        try:
-            letter = Letter(offset, DeadLetter.from_json(value))
-        except ValidationError:
-            continue
-        if chosen.takes(letter, settings):
-            yield Letter(offset, letter.content, retried=letter in retried)
-
-
-async def _records(settings: Settings) -> AsyncIterator[tuple[int, bytes]]:
-    spec = next(spec for spec in topic_specs(settings) if spec.name == settings.topic(DEAD_LETTERS))
-    [state] = await topic_states(settings, [spec])
-    if state.condition == "missing":
-        raise TopicsError(f"topic {spec.name} is missing", "create it with `tierstream topics --create`")
-    place = TopicPartition(spec.name, 0)
-    consumer = Consumer(enable_auto_commit=False, auto_offset_reset="earliest", **client_options(settings))
-    with broker_errors(settings):
-        try:
-            await consumer.start()
-            consumer.assign([place])
-            position, end = (await consumer.beginning_offsets([place]))[place], None
-            while end is None or position < end:
-                fetched = (await consumer.getmany(place, timeout_ms=_POLL_MS)).get(place, [])
-                # A fetch's high watermark: the end that ListOffsets tells falls short on the lite broker.
-                end = consumer.highwater(place) if end is None else end
-                for record in fetched:
-                    yield record.offset, record.value or b""
-                    position = record.offset + 1
-                if not fetched and end is not None:
-                    return
-        finally:
-            await consumer.stop()
+    async with LogRange(settings, DEAD_LETTERS, TimeRange()) as records:
+        done = 0
+        async for record in records:
+            progress(done := done + 1, records.offsets)
+            try:
+                letter = Letter(record.offset, DeadLetter.from_json(record.value or b""))
+            except ValidationError:
+                continue
+            if chosen.takes(letter, settings):
+                yield replace(letter, retried=letter in retried)
 
 
 def key_of(letter: Letter) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Trace files of the replaced system that lie in the data directory: they are told of until they are imported."""
+"""Trace files of the replaced system in the data directory: the worker reports them until they are imported."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ async def upgrade(settings: Settings, progress: Progress) -> Upgraded:
         check_architecture(found, architecture(settings.scorer), f"checkpoint {checkpoint.name}")
     write_atomically(unfinished, b"")
     specs = topics.topic_specs(settings)
-    # That release had the join's time on answers; how long they wait is told by the broker's.
+    # That release had the join's time on answers; how long they wait follows from the broker's.
     await apply_configs(settings, [spec for spec in specs if spec.name == settings.topic(topics.ANSWERS)])
     await ensure_topics(settings, specs)
     publisher = Publisher(client_options(settings))

@@ -97,7 +97,7 @@ class Format:
 def reading(each: OfRecord) -> Callable[[Iterable[Record]], Iterator[Found]]:
     """Make a reader of a function of one record, for a format whose records stand by themselves.
 
-    What is no object, or not of the form that the function expects, is told as bad.
+    What is no object, or not of the form that the function expects, is reported as bad.
     """
 
     def read(records: Iterable[Record]) -> Iterator[Found]:

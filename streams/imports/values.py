@@ -43,7 +43,7 @@ def nanoseconds(value: Any) -> datetime:
 
 
 def latency_of(thing: Any) -> float | None:
-    """Return a duration in seconds, None where none is told."""
+    """Return a duration in seconds, None if there is none."""
     seconds, milliseconds = first(thing, *_SECONDS), first(thing, *_MILLISECONDS)
     if isinstance(seconds, (int, float)):
         return float(seconds)

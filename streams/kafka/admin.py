@@ -93,6 +93,20 @@ async def topic_states(settings: Settings, specs: Iterable[TopicSpec]) -> list[T
         return await _states(client, specs)
 
 
+async def partitions_of(settings: Settings, name: str) -> int:
+    """Return how many partitions a topic has, by its name on the broker.
+
+    Raises:
+        TopicsError: it is not there.
+        ConnectionFailedError: the broker cannot be reached.
+    """
+    [state] = await topic_states(settings, [TopicSpec(name, partitions=1)])
+    if state.condition == "missing":
+        remedy = "look at topics.prefix and --bootstrap-servers, or create it: tierstream topics --create"
+        raise TopicsError(f"topic {name} is not there", remedy)
+    return state.partitions
+
+
 async def ensure_topics(settings: Settings, specs: Iterable[TopicSpec]) -> list[TopicState]:
     """Create the topics that are missing and see that the others have the right partitions and configs.
 
@@ -205,7 +219,7 @@ async def _create(client: AIOKafkaAdminClient, specs: list[TopicSpec], replicati
 
 
 async def _appeared(client: AIOKafkaAdminClient, specs: list[TopicSpec]) -> list[TopicState]:
-    """Wait until the broker's metadata shows new topics: a client that asks earlier is told that there are none."""
+    """Wait until the broker's metadata shows new topics: a client that asks earlier learns of none."""
     return await _until(
         client, specs, lambda state: state.condition == "missing", "does not appear after it was created"
     )

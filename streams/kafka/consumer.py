@@ -1,18 +1,25 @@
-"""The consumer that every reader of a topic uses: aiokafka's, on what aiokafka stops at."""
+"""The consumer that every reader of a topic uses: aiokafka's, that reads on where aiokafka would stop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import FunctionType
-from typing import Any
+from typing import Any, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.consumer import fetcher
 
+from schemas.settings import Settings
+from streams.kafka.options import client_options
 from streams.kafka.unpacking import Batches, PartitionRecords, Unreadable
 
-__all__ = ["Consumer", "Unreadable"]
+__all__ = ["Consumer", "Spans", "Unreadable"]
+
+_POLL_MS = 60
+
+Spans = Mapping[TopicPartition, tuple[int | None, int | None]]
+"""Partitions with the first offset to read, None for what the broker holds first, and the end, None for today's."""
 
 METADATA_MAX_AGE_MS = 5000
 """A broker that starts again may not know its topics yet when a group shares them out, and then nobody reads them until
@@ -55,6 +62,48 @@ class Consumer(AIOKafkaConsumer):  # type: ignore[misc]
     def __init__(self, *topics: str, **options: Any) -> None:
         ours = {"isolation_level": "read_committed", "metadata_max_age_ms": METADATA_MAX_AGE_MS}
         super().__init__(*topics, **{**ours, **options})
+
+    @classmethod
+    def of(cls, settings: Settings, *topics: str, **options: Any) -> Self:
+        """Return a consumer of this deployment's broker that commits only when told, and starts at the first record.
+
+        Raises:
+            SettingsError: a certificate or the file of the password cannot be used.
+        """
+        ours = {"enable_auto_commit": False, "auto_offset_reset": "earliest", **client_options(settings)}
+        return cls(*topics, **{**ours, **options})
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def read(self, spans: Spans) -> AsyncIterator[list[ConsumerRecord[bytes, bytes]]]:
+        """Yield the records of the spans, each time some of one partition, in order, then end."""
+        if not spans:
+            return
+        if self.assignment() != set(spans):
+            self.assign(list(spans))
+        for tp, (first, _) in spans.items():
+            # What a reading before has seen is no end of this one.
+            self._subscription.subscription.assignment.state_value(tp).highwater = None
+            if first is not None:
+                self.seek(tp, first)
+        ends = {tp: end for tp, (_, end) in spans.items() if end is not None}
+        reading = set(spans)
+        while reading:
+            for tp, records in (await self.getmany(*reading, timeout_ms=_POLL_MS)).items():
+                if wanted := [record for record in records if tp not in ends or record.offset < ends[tp]]:
+                    yield wanted
+            for tp in list(reading):
+                # The high watermark comes with a fetch; what ListOffsets says can fall short on the lite broker.
+                if tp not in ends and (known := self.highwater(tp)) is not None:
+                    ends[tp] = known
+                if tp in ends and await self.position(tp) >= ends[tp]:
+                    reading.discard(tp)
 
     def highwater(self, partition: TopicPartition) -> int | None:
         """Return where a partition ends for this reader: before the first transaction that is still open."""

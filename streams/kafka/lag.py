@@ -22,7 +22,6 @@ from schemas.errors import ConnectionFailedError
 from schemas.settings import Settings
 from streams.kafka.admin import admin_client
 from streams.kafka.consumer import Consumer
-from streams.kafka.options import client_options
 from streams.topics import JOBS, ROLES, batch_topics, group
 
 _END_TIMEOUT_SECONDS = 15.0
@@ -127,22 +126,13 @@ async def measure_lag(settings: Settings) -> list[PartitionLag]:
         }
         if not committed:
             return []
-        consumer = Consumer(
-            **client_options(settings),
-            max_partition_fetch_bytes=1,
-            # A partition that nothing waits in has to be asked for its end all the same.
-            fetch_max_wait_ms=_POLL_MS,
-            enable_auto_commit=False,
-        )
-        try:
-            await consumer.start()
+        # A partition that nothing waits in has to be asked for its end all the same.
+        async with Consumer.of(settings, max_partition_fetch_bytes=1, fetch_max_wait_ms=_POLL_MS) as consumer:
             # Groups may read the same topic from different offsets, and a consumer has one position in each.
             tails = {
                 group: await _tails(consumer, {tp: o for (g, tp), o in committed.items() if g == group})
                 for group in watched(settings)
             }
-        finally:
-            await consumer.stop()
     now = time.time()
     return [_row(group, tp, offset, tails[group][tp], now) for (group, tp), offset in committed.items()]
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from schemas.errors import TopicsError
 from schemas.settings import Settings
-from streams.kafka.admin import topic_states
+from streams.kafka.admin import partitions_of
 from streams.kafka.consumer import Consumer
-from streams.kafka.options import broker_errors, client_options
-from streams.topics import TopicSpec
-
-_POLL_MS = 500
+from streams.kafka.options import broker_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +43,16 @@ class LogRange:
         self._settings = settings
         self._name = settings.topic(topic)
         self._stretch = stretch
-        self._places: dict[TopicPartition, tuple[int, int]] = {}
+        self._spans: dict[TopicPartition, tuple[int, int | None]] = {}
+        self.offsets = 0
+        """Count of the offsets in the stretch: its records, and those that compaction has taken out."""
 
-    async def __aenter__(self) -> LogRange:
-        [state] = await topic_states(self._settings, [TopicSpec(self._name, partitions=1)])
-        if state.condition == "missing":
-            raise TopicsError(f"topic {self._name} is not there", "look at topics.prefix and --bootstrap-servers")
+    async def __aenter__(self) -> Self:
+        count = await partitions_of(self._settings, self._name)
         with broker_errors(self._settings):
-            self._consumer = Consumer(
-                enable_auto_commit=False, auto_offset_reset="earliest", **client_options(self._settings)
-            )
+            self._consumer = await Consumer.of(self._settings).__aenter__()
             try:
-                await self._consumer.start()
-                await self._place([TopicPartition(self._name, number) for number in range(state.partitions)])
+                await self._find([TopicPartition(self._name, number) for number in range(count)])
             except BaseException:
                 await self._consumer.stop()
                 raise
@@ -67,45 +61,28 @@ class LogRange:
     async def __aexit__(self, *_: object) -> None:
         await self._consumer.stop()
 
-    @property
-    def offsets(self) -> int:
-        """Count of the offsets in the stretch: its records, and those that compaction has taken out."""
-        return sum(max(0, end - first) for first, end in self._places.values())
-
     async def __aiter__(self) -> AsyncIterator[ConsumerRecord]:
         """Yield the records, in order within a partition."""
         with broker_errors(self._settings):
-            for tp, (first, end) in self._places.items():
-                async for record in self._records(tp, first, end):
+            async for records in self._consumer.read(self._spans):
+                for record in records:
                     yield record
 
-    async def _place(self, partitions: list[TopicPartition]) -> None:
-        self._consumer.assign(partitions)
+    async def _find(self, partitions: list[TopicPartition]) -> None:
         firsts = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
+        since, until = [await self._at(moment, partitions) for moment in (self._stretch.since, self._stretch.until)]
         for tp in partitions:
-            first = await self._at(tp, self._stretch.since, firsts[tp], ends[tp])
-            end = await self._at(tp, self._stretch.until, await self._end(tp, ends[tp]), ends[tp])
-            self._places[tp] = (first, end)
+            first, end = (firsts if since is None else since)[tp], None if until is None else until[tp]
+            if first is not None:  # else all that is there is older
+                self._spans[tp] = first, end
+                self.offsets += max(0, (ends[tp] if end is None else end) - first)
 
-    async def _at(self, tp: TopicPartition, moment: datetime | None, otherwise: int, end: int) -> int:
+    async def _at(
+        self, moment: datetime | None, partitions: list[TopicPartition]
+    ) -> dict[TopicPartition, int | None] | None:
+        """Return the first offset of each partition from a moment on, None where there is none."""
         if moment is None:
-            return otherwise
-        found = (await self._consumer.offsets_for_times({tp: int(moment.timestamp() * 1000)}))[tp]
-        return end if found is None else found.offset
-
-    async def _end(self, tp: TopicPartition, told: int) -> int:
-        """Return where a partition ends: a fetch tells, since the lite broker's ListOffsets falls short."""
-        self._consumer.seek(tp, max(0, told - 1))
-        await self._consumer.getmany(tp, timeout_ms=_POLL_MS)
-        return max(told, self._consumer.highwater(tp) or 0)
-
-    async def _records(self, tp: TopicPartition, first: int, end: int) -> AsyncIterator[ConsumerRecord]:
-        if first >= end:
-            return
-        self._consumer.assign([tp])
-        self._consumer.seek(tp, first)
-        while await self._consumer.position(tp) < end:
-            for record in (await self._consumer.getmany(tp, timeout_ms=_POLL_MS)).get(tp, []):
-                if record.offset < end:
-                    yield record
+            return None
+        found = await self._consumer.offsets_for_times(dict.fromkeys(partitions, int(moment.timestamp() * 1000)))
+        return {tp: None if place is None else place.offset for tp, place in found.items()}

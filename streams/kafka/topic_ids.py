@@ -1,6 +1,6 @@
 """The ids that a broker gives its topics: one that is deleted and made again has another.
 
-aiokafka asks for metadata up to version 5, and ids come from version 10 on: so its request is told of that one.
+aiokafka asks for metadata up to version 5, and ids come from version 10 on: so its request is extended to that one.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ async def _trainer(settings: Settings, say: Say) -> AsyncIterator[Callable[[], b
 
 
 async def _settled(settings: Settings, working: asyncio.Future[None]) -> None:
-    """Wait until the broker has been told of the ends that the folders already know."""
+    """Wait until the broker has acknowledged the ends that the folders already know."""
     for _ in range(40):
         rows = await measure_lag(settings)
         if working.done() or not sum(row.lag for row in rows if row.group == trainer_group(settings)):

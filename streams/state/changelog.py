@@ -8,7 +8,6 @@ from aiokafka import TopicPartition
 
 from schemas.settings import Settings
 from streams.kafka.consumer import Consumer
-from streams.kafka.options import client_options
 
 GENERATION = "tierstream-generation"
 """Header of a changelog record: the consumer group's generation in which its writer owned the partition."""
@@ -22,17 +21,11 @@ def changelog_reader(settings: Settings) -> ReadChangelog:
 
     async def read(topic: str, partition: int, start: int, end: int) -> list[tuple[int, bytes]]:
         tp = TopicPartition(topic, partition)
-        async with Consumer(
-            enable_auto_commit=False, auto_offset_reset="earliest", **client_options(settings)
-        ) as consumer:
-            consumer.assign([tp])
-            consumer.seek(tp, start)
-            found: list[tuple[int, bytes]] = []
-            while await consumer.position(tp) < end:
-                for record in (await consumer.getmany(tp, timeout_ms=1000)).get(tp, ()):
-                    if record.offset < end:
-                        generation = int(dict(record.headers).get(GENERATION, b"0"))
-                        found.append((generation, record.key or b""))
-            return found
+        async with Consumer.of(settings) as consumer:
+            return [
+                (int(dict(record.headers).get(GENERATION, b"0")), record.key or b"")
+                async for records in consumer.read({tp: (start, end)})
+                for record in records
+            ]
 
     return read

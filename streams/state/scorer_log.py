@@ -19,7 +19,6 @@ from streams.state.features import FeatureStore
 from trainers.scorer.log_settings import learning_settings
 
 _FETCH_BYTES = 8 * 1024 * 1024
-_POLL_MS = 500
 _MANY_RECORDS = 20_000
 _CLOCK_MARGIN_SECONDS = 3600.0
 
@@ -59,20 +58,12 @@ class LogReader:
     def __init__(self, settings: Settings, name: str = topics.SCORER_LOG) -> None:
         self._tp = TopicPartition(settings.topic(name), 0)
         # With a group's name and partitions of its own choice a consumer can ask for offsets, and takes none's place.
-        self._consumer = Consumer(
-            group_id=topics.group(settings, "scorer"),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            **client_options(settings),
+        self._consumer = Consumer.of(
+            settings, group_id=topics.group(settings, "scorer"), max_partition_fetch_bytes=_FETCH_BYTES
         )
 
     async def __aenter__(self) -> Self:
-        try:
-            await self._consumer.start()
-        except BaseException:
-            await self._consumer.stop()
-            raise
+        await self._consumer.__aenter__()
         self._consumer.assign([self._tp])
         return self
 
@@ -121,16 +112,10 @@ class LogReader:
 
     async def raw(self, start: int, end: int | None) -> AsyncIterator[list[ConsumerRecord[bytes, bytes]]]:
         """Yield raw records likewise."""
-        consumer, tp, position = self._consumer, self._tp, start
-        consumer.seek(tp, start)
-        while end is None or position < end:
-            fetched = (await consumer.getmany(tp, timeout_ms=_POLL_MS)).get(tp, [])
-            if fetched:
-                position = fetched[-1].offset + 1
-                if wanted := [record for record in fetched if end is None or record.offset < end]:
-                    yield wanted
-            # The high watermark comes with a fetch; the end that ListOffsets tells can fall short on the lite broker.
-            elif (known := consumer.highwater(tp)) is not None and position >= known:
+        async for records in self._consumer.read({self._tp: (start, None)}):
+            if wanted := [record for record in records if end is None or record.offset < end]:
+                yield wanted
+            if end is not None and records[-1].offset + 1 >= end:
                 return
 
 

@@ -18,7 +18,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from faust import Table
-from faust.stores.memory import Store as MemoryStore
 from faust.types import TP
 from rocksdict import WriteBatch
 
@@ -69,11 +68,8 @@ class StateTable:
         return int(self._table.app.consumer_generation_id)
 
     def next_offset(self, partition: int) -> int | None:
-        """Return where the changelog goes on, as far as the local store knows; None where it keeps no offsets."""
-        store = self._table.data
-        if isinstance(store, MemoryStore):
-            return None
-        offset = store._db_for_partition(partition).get(store.offset_key)
+        """Return where the changelog goes on, as far as the local store knows; None where it is new."""
+        offset = self._stored(partition).get(self._table.data.offset_key)
         return None if offset is None else int(offset) + 1
 
     async def overwritten(self, partition: int, start: int, end: int, generation: int) -> list[bytes]:
@@ -95,56 +91,36 @@ class StateTable:
 
     def get(self, partition: int, key: bytes) -> bytes | None:
         """Return the value of `key` in `partition`, or None."""
-        store = self._table.data
-        value: bytes | None
-        if isinstance(store, MemoryStore):
-            value = store.data.get(key) if store._key_partition.get(key) == partition else None
-        else:
-            value = store._db_for_partition(partition).get(key)
+        value: bytes | None = self._stored(partition).get(key)
         return value
 
     def items(self, partition: int) -> Iterator[tuple[bytes, bytes]]:
         """Walk one partition, in no promised order."""
-        store = self._table.data
-        if isinstance(store, MemoryStore):
-            for key, value in list(store.data.items()):
-                if store._key_partition.get(key) == partition:
-                    yield key, value
-            return
-        for key, value in store._db_for_partition(partition).items():
-            if key != store.offset_key:
+        for key, value in self._stored(partition).items():
+            if key != self._table.data.offset_key:
                 yield key, value
 
     def under(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Walk the keys of one partition that begin with `prefix`; it costs what is under it, not what is beside."""
-        store = self._table.data
-        if isinstance(store, MemoryStore):
-            yield from (item for item in self.items(partition) if item[0].startswith(prefix))
-            return
-        for key, value in store._db_for_partition(partition).items(from_key=prefix):
+        for key, value in self._stored(partition).items(from_key=prefix):
             if not key.startswith(prefix):
                 return
             yield key, value
 
     def apply(self, partition: int, writes: Writes, offset: int) -> None:
         """Put acknowledged changes in the local store, with the changelog's offset, in one write."""
-        store = self._table.data
-        if isinstance(store, MemoryStore):
-            for key, value in writes:
-                if value is None:
-                    store.data.pop(key, None)
-                else:
-                    store.data[key] = value
-                    store._key_partition[key] = partition
-            return
         batch = WriteBatch(raw_mode=True)
         for key, value in writes:
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        batch.put(store.offset_key, str(offset).encode())
-        store._db_for_partition(partition).write(batch)
+        batch.put(self._table.data.offset_key, str(offset).encode())
+        self._stored(partition).write(batch)
+
+    def _stored(self, partition: int) -> Any:
+        """Return the partition's RocksDB."""
+        return self._table.data._db_for_partition(partition)
 
 
 async def write_state(publisher: Publisher, buffers: Sequence[WriteBuffer[StateTable]]) -> None:

@@ -13,6 +13,7 @@ from streams.client import Producer
 from streams.kafka.lag import members_of, trainer_group
 from streams.topics import JOBS
 from streams.training.folder import JobView, find_job, read_job
+from streams.training.log import flat
 from trainers.jobs.snapshot import tier_settings
 
 
@@ -54,14 +55,8 @@ def with_settings(retry: JobControl, job: TrainingJob, settings: Settings) -> Jo
 
 def changed(before: TrainingJob, after: TrainingJob) -> dict[str, tuple[Any, Any]]:
     """Return in which base model and settings a job differs from what it was, as `Asked.changes`."""
-    old, new = (_flat({"base_model": job.base_model, **job.settings}) for job in (before, after))
+    old, new = (flat({"base_model": job.base_model, **job.settings}) for job in (before, after))
     return {name: (old.get(name), value) for name, value in new.items() if old.get(name) != value}
-
-
-def _flat(nested: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(nested, dict):
-        return {prefix.removesuffix("."): nested}
-    return {name: value for part, inner in nested.items() for name, value in _flat(inner, f"{prefix}{part}.").items()}
 
 
 async def ask_for(settings: Settings, name: str, action: JobAction, *, new_settings: bool = False) -> Asked:

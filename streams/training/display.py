@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from schemas.events import JobUpdate
 from streams.terminal import Console
 from streams.training.folder import END_STATES
-from streams.training.log import describe
+from streams.training.log import describe, minutes
 
 log = logging.getLogger("tierstream.trainer")
 
@@ -113,7 +113,4 @@ def short(update: JobUpdate) -> str:
 
 def time_left(update: JobUpdate) -> str:
     """Return the time until the end in words, empty where it is not known."""
-    if update.eta_seconds is None:
-        return ""
-    minutes, seconds = divmod(round(update.eta_seconds), 60)
-    return f"{minutes} min {seconds:02d} s left" if minutes else f"{seconds} s left"
+    return "" if update.eta_seconds is None else f"{minutes(update.eta_seconds)} left"

@@ -68,7 +68,7 @@ def read_result(folder: Path) -> Result | None:
 
 
 def read_state(folder: Path) -> JobUpdate | None:
-    """Return the last update that was told of a job, None where none was."""
+    """Return the last update that was published of a job; None if there is none."""
     try:
         return JobUpdate.from_json((folder / STATE_NAME).read_bytes())
     except (FileNotFoundError, ValidationError):

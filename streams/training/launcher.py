@@ -77,7 +77,7 @@ def job_variables(base_model: str, data_dir: Path, environ: Mapping[str, str]) -
         "HF_HOME": str((data_dir / "models" / "hub").absolute()),
         # Who has logged in on this machine remains so.
         "HF_TOKEN_PATH": str(home.expanduser() / "token"),
-        # Progress is told in lines of its own.
+        # Progress is reported in lines of its own.
         "TQDM_DISABLE": "1",
         # Threads that spin while they wait for one that has no core cost three times the CPU on a busy machine.
         "OMP_WAIT_POLICY": "PASSIVE",

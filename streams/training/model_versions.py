@@ -6,12 +6,11 @@ comes next (a trainer or worker that starts, a command) publishes what is left, 
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import get_args
+
+from filelock import AsyncFileLock
 
 from schemas.events import ModelTier, ModelVersion
 from schemas.settings import Settings
@@ -24,8 +23,6 @@ TIERS: tuple[ModelTier, ...] = get_args(ModelTier)
 
 PUBLISHED = "published"
 """Count of changes that the broker has, in `models/<tier>`."""
-
-_POLL_SECONDS = 0.05
 
 Send = Callable[[ModelVersion], Awaitable[None]]
 """Publishes an event to `model-versions` and waits until the broker has it."""
@@ -46,7 +43,7 @@ async def publish_changes(data_dir: Path | str, send: Send) -> list[ModelVersion
         if not store.in_use(tier).history:
             continue
         folder = Path(data_dir) / "models" / tier
-        async with _turn(folder / f".{PUBLISHED}.lock"):
+        async with AsyncFileLock(folder / f".{PUBLISHED}.lock"):
             history, count = store.in_use(tier).history, published(folder)
             for number, selection in enumerate(history[count:], start=count + 1):
                 event = store.event(tier, selection)
@@ -80,16 +77,3 @@ def published(folder: Path) -> int:
         return int((folder / PUBLISHED).read_text("ascii"))
     except (FileNotFoundError, ValueError):
         return 0
-
-
-@asynccontextmanager
-async def _turn(path: Path) -> AsyncIterator[None]:
-    """Hold a lock without holding up the event loop."""
-    with path.open("wb") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(_POLL_SECONDS)
-        yield

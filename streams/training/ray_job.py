@@ -25,7 +25,7 @@ FOLDER = "tierstream_job_folder"
 """In a submission's metadata."""
 
 VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "TQDM_DISABLE", "OMP_WAIT_POLICY", "PYTHONSAFEPATH")
-"""What a job's process is told by its surroundings, there as here."""
+"""Variables of the environment that a job's process gets there as here."""
 
 
 def main(arguments: Sequence[str]) -> int:

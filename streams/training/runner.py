@@ -155,7 +155,7 @@ class JobRunner:
                     break
                 await self._tell_progress(tail)
         except asyncio.CancelledError:
-            # We are told to stop, and the job with us; that is no crash, and it goes on from its checkpoint.
+            # We are to stop, and the job with us; that is no crash, and it goes on from its checkpoint.
             end(process)
             self._note("queued", Progress(0.0), None)
             raise
@@ -219,7 +219,7 @@ class JobRunner:
 
 
 class Pace:
-    """How fast a job's progress grows, and when it is to be told of next."""
+    """How fast a job's progress grows, and when to report it next."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -232,7 +232,7 @@ class Pace:
         return self._clock() - self._last_at >= TELL_EVERY_SECONDS
 
     def told(self, progress: Progress) -> None:
-        """Take note of progress that is told; each stage has its own pace, and a new attempt falls back."""
+        """Take note of reported progress; each stage has its own pace, and a new attempt falls back."""
         self._last_at = self._clock()
         stage = progress.metrics.get("stage")
         if self._first is None or progress.share < self._first[1] or stage != self._stage:

@@ -1,7 +1,7 @@
 """`tierstream trainer`: takes training jobs in the topic's order and runs each as its own process.
 
 Records are read while jobs run, so that a control reaches the job it is about. An offset is committed once every job
-before it has reached an end state that the broker has been told of, so a trainer that is killed takes its jobs up
+before it has reached an end state that the broker has acknowledged, so a trainer that is killed takes its jobs up
 again; `training.runner` sees to it that each runs only once.
 """
 
@@ -31,7 +31,7 @@ from streams.kafka.admin import ensure_topics
 from streams.kafka.consumer import Consumer, Unreadable
 from streams.kafka.dead_letters import UNREADABLE, dead_letter, explain
 from streams.kafka.lag import trainer_group
-from streams.kafka.options import broker_errors, client_options
+from streams.kafka.options import broker_errors
 from streams.state.manifest import check_state
 from streams.topics import DEAD_LETTERS, JOB_UPDATES, JOBS, MODEL_VERSIONS, topic_specs
 from streams.training.controls import renewed
@@ -104,24 +104,18 @@ async def work(settings: Settings, command: Command | None = None, show: Show = 
         JobError: the launcher that is set cannot be used.
     """
     command = command or LAUNCHERS[settings.jobs.launcher](settings)
-    consumer = Consumer(
+    consumer = Consumer.of(
+        settings,
         settings.topic(JOBS),
-        **client_options(settings),
         group_id=trainer_group(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
         max_poll_interval_ms=_FOREVER_MS,
         session_timeout_ms=int(settings.kafka.session_timeout * 1000),
         heartbeat_interval_ms=int(settings.kafka.session_timeout * 1000 / 4),
     )
     with broker_errors(settings):
-        try:
-            await consumer.start()
+        async with consumer, Producer(settings) as producer:
             log.info("waiting for jobs")
-            async with Producer(settings) as producer:
-                await Trainer(settings, command, show, consumer, producer).work()
-        finally:
-            await consumer.stop()
+            await Trainer(settings, command, show, consumer, producer).work()
 
 
 class Trainer:

@@ -130,7 +130,7 @@ def _configuration(settings: Settings) -> dict[str, Any]:
         "broker_credentials": faust_credentials(settings),
         "broker_session_timeout": settings.kafka.session_timeout,
         "broker_heartbeat_interval": settings.kafka.session_timeout / 4,
-        "store": f"{stream.table_store}://",
+        "store": "rocksdb://",
         "Table": ChangelogTable,
         "datadir": state_dir,
         "topic_partitions": settings.topics.partitions,
@@ -161,7 +161,7 @@ def _tables(app: TierstreamApp, settings: Settings) -> dict[str, StateTable]:
             key_type=bytes,
             value_type=bytes,
             partitions=count,
-            options=options if settings.stream.table_store == "rocksdb" else None,
+            options=options,
         )
         tables[name] = StateTable(table, changelog_reader(settings))
     return tables

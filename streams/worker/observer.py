@@ -58,7 +58,7 @@ class Observed:
 
 
 class Observer:
-    """Observes every `INTERVAL_SECONDS`; what cannot be seen keeps its last account, whose age is told."""
+    """Observes every `INTERVAL_SECONDS`; what cannot be seen keeps its last account, whose age is reported."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

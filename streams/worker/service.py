@@ -46,7 +46,7 @@ log = logging.getLogger("tierstream")
 
 LOOK_SECONDS = 0.2
 ACCOUNT_SECONDS = 2.0
-"""A role that does not answer for so long is told as not ready."""
+"""A role that does not answer for so long is reported as not ready."""
 
 
 _HEADERS = {"Accept": "application/openmetrics-text, */*"}

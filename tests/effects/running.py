@@ -189,10 +189,6 @@ def folders_of_tables(settings: Settings) -> Seen:
     return sorted(str(path.parent.relative_to(Path.cwd())) for path in Path.cwd().rglob("CURRENT"))
 
 
-def stores(settings: Settings) -> Seen:
-    return of_every_role(settings, lambda app: [type(table.data).__module__ for table in app.tables.values()])
-
-
 def block_caches(settings: Settings) -> Seen:
     return of_every_role(
         settings, lambda app: [table.data.rocksdb_options.block_cache_size for table in app.tables.values()]
@@ -267,10 +263,12 @@ class Requests:
         self.options = options
         return self
 
-    async def start(self) -> None:
-        """Connect."""
+    of = __call__
 
-    async def stop(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         """Disconnect."""
 
     async def commit(self, offsets: Any) -> None:

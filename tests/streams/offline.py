@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import pytest
@@ -121,9 +122,9 @@ def offline_app(
             as a worker writes them before anything is joined.
         log: shared with another app, in place of one of its own.
     """
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as state:
         patch.setattr("streams.worker.app.Publisher", KeptPublisher)
-        app = build_app(settings, role)
+        app = build_app(settings.model_copy(update={"state_dir": settings.state_dir or state}), role)
         app.finalize()
         kept = app.services.publisher
         assert isinstance(kept, KeptPublisher)
@@ -138,6 +139,8 @@ def offline_app(
         finally:
             if scorer := app.agents_of_ours.scorer:
                 scorer._state.features.close()
+            for table in app.tables.values():
+                table.data._dbs.clear()  # as Faust does at its end
 
 
 async def hand_over(app: TierstreamApp, *records: LogRecord) -> None:

@@ -123,7 +123,7 @@ def updates_of(tmp_path: Path, earlier: list[ScorerEntry], *entries: ScorerEntry
 
     Whatever it kept of what was there before is lost before it goes on.
     """
-    settings = Settings.model_validate({"data_dir": str(tmp_path), "stream": {"table_store": "memory"}})
+    settings = Settings.model_validate({"data_dir": str(tmp_path)})
 
     async def work(app: TierstreamApp) -> None:
         scorer = app.agents_of_ours.scorer

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,12 +119,24 @@ def box(monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
     """The topic of dead letters, as a list."""
     letters: list[DeadLetter] = []
 
-    async def records(_: Settings) -> AsyncIterator[tuple[int, bytes]]:
-        for offset, content in enumerate(letters):
-            yield offset, content.to_json()
-        yield len(letters), b"no letter"
+    class Records:
+        offsets = 0
 
-    monkeypatch.setattr(letter_box, "_records", records)
+        def __init__(self, *_: object) -> None:
+            pass
+
+        async def __aenter__(self) -> Records:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            pass
+
+        async def __aiter__(self) -> AsyncIterator[SimpleNamespace]:
+            for offset, content in enumerate(letters):
+                yield SimpleNamespace(offset=offset, value=content.to_json())
+            yield SimpleNamespace(offset=len(letters), value=b"no letter")
+
+    monkeypatch.setattr(letter_box, "LogRange", Records)
     return letters
 
 

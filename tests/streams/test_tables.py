@@ -21,11 +21,9 @@ NAMES = ("experiences", "judgements")
 CHANGELOG = "g-judgements-changelog"
 
 
-@pytest.fixture(params=["memory", "rocksdb"])
-def tables(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, StateTable]]:
-    settings = Settings.model_validate(
-        {"data_dir": str(tmp_path), "kafka": {"app_id": "g"}, "stream": {"table_store": request.param}}
-    )
+@pytest.fixture
+def tables(tmp_path: Path) -> Iterator[dict[str, StateTable]]:
+    settings = Settings.model_validate({"data_dir": str(tmp_path), "kafka": {"app_id": "g"}})
     with offline_app(settings, "join") as (app, _):
         yield {name: app.services.tables[name] for name in NAMES}
 

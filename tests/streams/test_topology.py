@@ -79,7 +79,6 @@ def settings(tmp_path: Any) -> Settings:
             "data_dir": str(tmp_path),
             "kafka": {"app_id": "group"},
             "topics": {"prefix": "p-", "partitions": 3, "retention": "30d"},
-            "stream": {"table_store": "memory"},
         }
     )
 
@@ -181,7 +180,7 @@ import sys
 from schemas.settings import Settings
 from streams.worker.app import build_app
 assert "torch" not in sys.modules
-app = build_app(Settings(stream={{"table_store": "memory"}}), {role!r})
+app = build_app(Settings(), {role!r})
 print(*sorted(name for name in app.agents_of_ours.__dataclass_fields__ if getattr(app.agents_of_ours, name)))
 print("torch" in sys.modules)
 """

@@ -46,9 +46,7 @@ class Told:
 
 
 def settings_of(tmp_path: Path, **web: Any) -> Settings:
-    return Settings.model_validate(
-        {"data_dir": str(tmp_path), "stream": {"table_store": "memory"}, "web": {"port": 0, **web}}
-    )
+    return Settings.model_validate({"data_dir": str(tmp_path), "web": {"port": 0, **web}})
 
 
 async def get(port: int, *requests: tuple[str, Mapping[str, str]]) -> list[tuple[int, str, bytes]]:

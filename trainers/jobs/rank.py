@@ -18,7 +18,7 @@ from trainers.parent import end_with_parent
 
 @record
 def run(module: str) -> None:
-    """Run a module with this process's arguments; torchrun is told of an exception that ends it."""
+    """Run a module with this process's arguments; torchrun reports an exception that ends it."""
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -243,4 +243,4 @@ def _section(job: TrainingJob, name: str, model: type[_Section]) -> _Section:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join([name, *map(str, first["loc"])])
-        raise JobError(f"job {job.job_id}'s setting {where} cannot be: {first['msg']}") from error
+        raise JobError(f"job {job.job_id}'s setting {where} is invalid: {first['msg']}") from error

@@ -28,7 +28,6 @@ def embedding_after(
         {
             "data_dir": str(tmp_path),
             "topics": {"partitions": 1},
-            "stream": {"table_store": "memory"},
             "scorer": {"embedder": embedder},
         }
     )

@@ -26,7 +26,6 @@ def settings(tmp_path: Path) -> Settings:
         {
             "data_dir": str(tmp_path),
             "topics": {"partitions": 1},
-            "stream": {"table_store": "memory"},
             "pairs": {"threshold": 1},
         }
     )

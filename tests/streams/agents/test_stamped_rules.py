@@ -15,7 +15,6 @@ def test_an_eligible_trace_carries_the_rules_that_it_was_counted_by(tmp_path: Pa
     settings = Settings.model_validate(
         {
             "data_dir": str(tmp_path),
-            "stream": {"table_store": "memory"},
             "topics": {"partitions": 1},
             "traces": {"require_thinking": False, "max_tokens": 900},
         }

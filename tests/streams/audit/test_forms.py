@@ -19,6 +19,7 @@ from streams.audit.page import to_html
 from streams.audit.terminal import show
 from streams.cli.main import main
 from tests.streams.audit.collecting import collected
+from trainers.pairs.funnel import empty_funnel
 from trainers.traces.store import StoredTrace
 
 
@@ -105,6 +106,16 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     assert {f"#{name}" for name in outline.ids} >= set(outline.asked)
     assert "url(" not in page
     assert "<script" not in page
+
+
+def test_the_funnel_names_only_what_happened(tmp_path: Path) -> None:
+    funnel = empty_funnel()
+    funnel["widget"]["answers"] = 7
+    funnel["widget"]["dropped"]["chosen_no_confidence"] = 3
+    report = replace(make_report(collected(tmp_path, few=True)), funnel=funnel)
+    text = to_markdown(lay_out(report))
+    assert "dropped: chosen no confidence" in text
+    assert "chosen low confidence" not in text
 
 
 def test_two_forms_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,9 +105,3 @@ def test_configured_and_effective_parameters_stand_side_by_side() -> None:
     summary = summarize(board("dpo", "sft"), status(), Settings(), 1.0)
     assert (summary.parameters_configured, summary.parameters_effective) == (28193, 28193)
     assert "scorer parameters: 28,193 configured, 28,193 in effect" in text_of(summary)
-
-
-def test_the_funnel_names_only_what_happened() -> None:
-    text = text_of(summarize(board("dpo", "sft"), status(), Settings(), 1.0))
-    assert "dropped: chosen no confidence" in text
-    assert "chosen low confidence" not in text

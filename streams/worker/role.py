@@ -1,6 +1,7 @@
-"""One role's process, started by the worker: `python -m streams.worker.role NAME FD`.
+"""One role's process, started by the worker: `python -m streams.worker.role NAME FD PID`.
 
-It reads its settings and then the word to begin from standard input, and answers on the listening socket FD.
+It reads its settings and then the word to begin from standard input, and answers on the listening socket FD. PID is
+the worker's.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _end_by_force(seconds: float) -> None:
 def main() -> None:
     """Run until SIGTERM, or until the worker has gone."""
     # Without it, it ends as soon as it reads the end of its connection.
-    end_with_parent()
+    end_with_parent(int(sys.argv[3]))
     keep_output_for_refusals()
     role, listener = cast(Role, sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))
     settings = Settings.model_validate_json(sys.stdin.buffer.readline())

@@ -76,7 +76,7 @@ class RoleProcess(Part):
     def start(self) -> None:
         """Start the process, to begin with `begin`."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streams.worker.role", self.name, str(self._listener.fileno())],
+            [sys.executable, "-m", "streams.worker.role", self.name, str(self._listener.fileno()), str(os.getpid())],
             pass_fds=[self._listener.fileno()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

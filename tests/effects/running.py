@@ -209,9 +209,9 @@ def started_role(settings: Settings) -> Seen:
         patch.setattr("mode.loop.use", lambda _: None)
         patch.setattr("faulthandler.enable", lambda: None)
         for name in ("end_with_parent", "limit_arenas", "freeze_collector"):
-            patch.setattr(role_process, name, lambda: None)
+            patch.setattr(role_process, name, lambda *_: None)
         patch.setattr(logging.root, "handlers", [])
-        patch.setattr(sys, "argv", ["role", "join", str(os.dup(listener.fileno()))])
+        patch.setattr(sys, "argv", ["role", "join", str(os.dup(listener.fileno())), str(os.getppid())])
         patch.setattr(sys, "stdin", SimpleNamespace(buffer=to_read))
         patch.setattr(role_process.Worker, "execute_from_commandline", lambda self: seen.append(self.drain_timeout))
         role_process.main()

@@ -234,11 +234,16 @@ def test_a_role_that_was_killed_is_told_of_by_the_exit_status(program: Callable[
     assert asyncio.run(run()) == 128 + 9
 
 
-def test_a_role_whose_worker_has_gone_before_it_began_ends_without_connecting(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("worker", "words"), [(os.getpid(), b""), (os.getppid(), b"begin\n")], ids=["as it waits", "as it was starting"]
+)
+def test_a_role_whose_worker_has_gone_before_it_began_ends_without_connecting(
+    tmp_path: Path, worker: int, words: bytes
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         done = subprocess.run(
-            [sys.executable, "-m", "streams.worker.role", "traces", str(listener.fileno())],
-            input=settings_of(tmp_path).model_dump_json().encode() + b"\n",
+            [sys.executable, "-m", "streams.worker.role", "traces", str(listener.fileno()), str(worker)],
+            input=settings_of(tmp_path).model_dump_json().encode() + b"\n" + words,
             pass_fds=[listener.fileno()],
             capture_output=True,
             timeout=120,

@@ -16,8 +16,8 @@ def end_with_parent(parent: int | None = None) -> None:
     Linux only. Elsewhere nothing is asked of it.
 
     Args:
-        parent: process id of the one that started it; where that has ended already, so does this, as the kernel tells of
-            no end before it was asked to.
+        parent: process id of the one that started it; where that has ended already, so does this, as the kernel tells
+            of no end before it was asked to.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):

@@ -173,8 +173,13 @@ def _keep_time(app: TierstreamApp, agents: Agents) -> None:
             await agents.scorer.checkpoint()
         agents.forget()
 
+    async def begin_anew(app: Any, **signal: Any) -> None:
+        # What was under way as partitions were given up may have read their tables since, before they were recovered.
+        agents.forget()
+
     app.every(app.watchdog.interval, "watch-progress", app.watchdog.run)
     app.on_partitions_revoked.connect(give_up_partitions, weak=False)
+    app.on_rebalance_complete.connect(begin_anew, weak=False)
     interval = app.settings.join.tick_interval
     if agents.join:
         app.every(interval, "send-ticks", lambda: _tick(app, topics.TICKS))

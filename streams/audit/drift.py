@@ -16,8 +16,8 @@ from schemas.events import Feedback, ScoreUpdate
 from schemas.records import Answer
 from schemas.settings import Settings
 from streams import topics
-from streams.kafka.consumer import Consumer
-from streams.kafka.options import broker_errors, client_options
+from streams.kafka.consumer import Consumer, Spans
+from streams.kafka.options import broker_errors
 from trainers.drift import DriftMonitor
 
 HISTORY = 5_000
@@ -36,6 +36,7 @@ class DriftReader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._consumer: Consumer | None = None
+        self._spans: Spans = {}
         self.monitor = DriftMonitor()
 
     async def __aenter__(self) -> Self:
@@ -55,25 +56,18 @@ class DriftReader:
         """
         with broker_errors(self._settings):
             if self._consumer is None:
-                self._consumer = await self._start()
-            records = await _rest_of(self._consumer)
+                self._consumer = await Consumer.of(self._settings, fetch_max_wait_ms=_POLL_MS).__aenter__()
+            spans = self._spans or await self._newest(self._consumer)
+            records = [record async for some in self._consumer.read(spans) for record in some if record.value]
+            self._spans = dict.fromkeys(spans, (None, None))
         await asyncio.to_thread(self._take, records)
         return self.monitor
 
-    async def _start(self) -> Consumer:
-        consumer = Consumer(enable_auto_commit=False, auto_offset_reset="earliest", **client_options(self._settings))
-        try:
-            await consumer.start()
-            names = [self._settings.topic(topic) for topic in _TOPICS]
-            tps = [TopicPartition(name, p) for name in names for p in range(self._settings.topics.partitions)]
-            consumer.assign(tps)
-            firsts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-            for tp in tps:
-                consumer.seek(tp, max(firsts[tp], ends[tp] - HISTORY))
-        except BaseException:
-            await consumer.stop()
-            raise
-        return consumer
+    async def _newest(self, consumer: Consumer) -> Spans:
+        names = [self._settings.topic(topic) for topic in _TOPICS]
+        tps = [TopicPartition(name, p) for name in names for p in range(self._settings.topics.partitions)]
+        firsts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        return {tp: (max(firsts[tp], ends[tp] - HISTORY), None) for tp in tps}
 
     def _take(self, records: list[ConsumerRecord]) -> None:
         """Take the records of all partitions in the order of their time."""
@@ -90,16 +84,3 @@ class DriftReader:
                         self.monitor.answered(answer, at)
             except ValueError:
                 continue  # whoever it was for has dead-lettered it
-
-
-async def _rest_of(consumer: Consumer) -> list[ConsumerRecord]:
-    records: list[ConsumerRecord] = []
-    waiting = set(consumer.assignment())
-    while waiting:
-        fetched = await consumer.getmany(*waiting, timeout_ms=_POLL_MS)
-        records += [record for batch in fetched.values() for record in batch if record.value]
-        for tp in waiting - fetched.keys():
-            end = consumer.highwater(tp)
-            if end is not None and await consumer.position(tp) >= end:
-                waiting = waiting - {tp}
-    return records

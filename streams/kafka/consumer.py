@@ -19,7 +19,8 @@ __all__ = ["Consumer", "Spans", "Unreadable"]
 _POLL_MS = 60
 
 Spans = Mapping[TopicPartition, tuple[int | None, int | None]]
-"""Partitions with the first offset to read, None for what the broker holds first, and the end, None for today's."""
+"""Partitions with the first offset to read, and the end, None for today's. Without a first one a reading of the same
+partitions as the one before goes on from there; any other begins with what the broker holds first."""
 
 METADATA_MAX_AGE_MS = 5000
 """A broker that starts again may not know its topics yet when a group shares them out, and then nobody reads them until

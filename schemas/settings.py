@@ -137,7 +137,7 @@ class ScorerSettings(StrictModel):
     plateau_patience: int = Field(default=20, ge=1)
     """Validation rounds without improvement before the learning rate is halved."""
     validate_every_steps: int = Field(default=50, ge=1)
-    """Steps between validation rounds."""
+    """Steps between validation rounds; twenty times as many feedbacks where a step learns many."""
     replay_capacity: int = Field(default=2000, ge=1)
     """Samples in the replay buffer."""
     replay_samples: int = Field(default=64, ge=0)
@@ -150,8 +150,8 @@ class ScorerSettings(StrictModel):
     """Weight of the calibration term beside the ranking term."""
     validation_one_in: int = Field(default=6, ge=2)
     """One query in so many is held out, chosen by hash."""
-    validation_size: int = Field(default=400, ge=1)
-    """Newest held-out samples that are kept."""
+    validation_size: int = Field(default=1000, ge=1)
+    """Held-out samples that are kept, spread over queries: the newest of each."""
     checkpoint_every_steps: int = Field(default=50, ge=1)
     """Steps between checkpoints."""
     checkpoint_idle: Duration = 3.0

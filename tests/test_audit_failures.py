@@ -91,7 +91,9 @@ def test_a_network_of_another_rank_than_the_settings_stops_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if the network were built in a place that does not read the settings."""
-    monkeypatch.setattr("trainers.scorer.network.ScorerNetwork", lambda rank, seed: ScorerNetwork(8, seed))
+    monkeypatch.setattr(
+        "trainers.scorer.network.ScorerNetwork", lambda rank, seed, hidden: ScorerNetwork(8, seed, hidden)
+    )
     with pytest.raises(ArchitectureMismatchError, match=r"rank = 32 means 28,193 .* rank 8 and 7,145"):
         build_app(of_rank(32, tmp_path), "scorer")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
+from math import log, log1p
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from trainers.embedding import Floats
 from trainers.items import Item, items_of
 from trainers.text import MAX_TEXT_CHARACTERS, words
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Goes up where a feature comes to mean something else under its name: a checkpoint of another version is refused."""
 TYPE_BUCKETS = 6
 INTENT_BUCKETS = 4
@@ -56,6 +57,8 @@ FEATURES: tuple[Feature, ...] = (
     _flag("item_offers", "The item has a word like would, could, should"),
     _flag("item_has_number", "The item has a number"),
     _share("item_lines", "Line breaks and list marks of the item, 8 or more is 1"),
+    _share("item_length_log", "Logarithm of 1 + words of the item, over that of 2,000"),
+    _share("item_lines_log", "Logarithm of 1 + line breaks and list marks of the item, over that of 2,000"),
     _share("query_in_item", "Share of the query's words that the item has"),
     _share("item_in_query", "Share of the item's words that the query has"),
     _share("pairs_in_item", "Share of the query's neighbouring word pairs that the item has"),
@@ -71,13 +74,11 @@ FEATURES: tuple[Feature, ...] = (
     _flag("has_arguments", "The widget has arguments"),
     _share("argument_count", "Arguments of the widget, 8 or more is 1"),
     _share("arguments_in_query", "Share of the words of the widget's text and arguments' values that the query has"),
-    _flag("has_size", "The widget has a size"),
     _share("domain_count", "Domains of the intent, 8 or more is 1"),
     _share("device_count", "Devices of the intent, 8 or more is 1"),
     _flag("domain_in_query", "The query has a word of the intent's domains"),
     _flag("domain_in_item", "The item has a word of the intent's domains"),
     _share("devices_in_item", "Share of the intent's device types that the item has a word of"),
-    _share("devices_in_domains", "Share of the intent's device types that are among its domains"),
     *(_flag(f"type_bucket_{n}", f"The item's type hashes to {n} of {TYPE_BUCKETS}") for n in range(TYPE_BUCKETS)),
     *(
         _flag(f"intent_bucket_{n}", f"The intent's type hashes to {n} of {INTENT_BUCKETS}")
@@ -128,6 +129,14 @@ def _bucket(text: str, count: int) -> tuple[float, ...]:
     return tuple(float(n == place) for n in range(count))
 
 
+_LOG_OF_MOST = log(2000)
+
+
+def log_share(count: float) -> float:
+    """Return a count on a scale that tells long texts apart, too."""
+    return min(log1p(count) / _LOG_OF_MOST, 1.0)
+
+
 def _ratio(count: int, most: int) -> float:
     return min(count / most, 1.0)
 
@@ -160,8 +169,6 @@ class FeatureContext:
         )
         self._answer = _covered(self._query, answer)
         self._plan = (float(not self._kinds), _ratio(len(self._kinds), 8), float(experience.voice_reply is not None))
-        known = sum(bool(device & self._domains) for device in self._devices.values())
-        self._in_domains = known / len(self._devices) if self._devices else 0.0
 
     def of(self, item: Item) -> Floats:
         """Return the 45 features of one of the experience's items."""
@@ -174,6 +181,7 @@ class FeatureContext:
         return np.array(values, dtype=np.float32)
 
     def _content(self, item: Item, text: str, found: list[str], there: frozenset[str]) -> tuple[float, ...]:
+        lines = text.count("\n") + text.count("\\n") + text.count("- ")
         return (
             float(item.item_type == "voice"),
             float(not item.body.strip()),
@@ -181,7 +189,9 @@ class FeatureContext:
             float("?" in text),
             *(float(not there.isdisjoint(group)) for group in (_NEGATION, _APOLOGY, _FAILURE, _ASK_BACK, _OFFER)),
             float(any(map(str.isdigit, there))),
-            _ratio(text.count("\n") + text.count("\\n") + text.count("- "), 8),
+            _ratio(lines, 8),
+            log_share(len(found)),
+            log_share(lines),
         )
 
     def _overlap(self, found: list[str], there: frozenset[str]) -> tuple[float, ...]:
@@ -206,7 +216,6 @@ class FeatureContext:
             float(bool(params)),
             _ratio(len(params), 8),
             _covered(frozenset(words(item.body)), self._query) if widget else 0.0,
-            float(widget is not None and widget.size is not None),
         )
 
     def _intent(self, there: frozenset[str]) -> tuple[float, ...]:
@@ -218,7 +227,6 @@ class FeatureContext:
             float(bool(self._domains & self._query)),
             float(bool(self._domains & there)),
             named / len(self._devices) if self._devices else 0.0,
-            self._in_domains,
         )
 
 

@@ -19,6 +19,10 @@ LOW_COVERAGE = 0.5
 DRIFT_SECONDS = 86_400.0
 """An alarm on drift is told for so long."""
 OLD_JUDGEMENT_SECONDS = 86_400.0
+MEMORISED = 0.05
+"""Accuracy within learned queries above that within held-out ones, from which on it is told."""
+ENOUGH_QUERIES = 20
+"""With fewer held-out queries a difference tells little."""
 
 
 def judge(report: Report, found: Collected) -> list[Finding]:
@@ -164,6 +168,18 @@ def _workers(report: Report, found: Collected) -> Iterator[Finding]:
         yield Finding("critical", "no_trainer", text, "tierstream trainer")
 
 
+def _memorising(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    learned, new, queries = (figures.get(n) for n in ("learned_accuracy", "held_out_accuracy", "held_out_queries"))
+    if learned is None or new is None or queries is None or queries < ENOUGH_QUERIES or learned - new < MEMORISED:
+        return
+    text = (
+        f"the scorer memorises: it is right on {learned:.2f} of the comparisons within queries that it learned, and "
+        f"on {new:.2f} within the {queries} held-out ones; the linear part, which cannot, has "
+        f"{figures['linear_share']:.0%} of the score, by how well it ranks held-out queries"
+    )
+    yield Finding("info", "memorises", text, "nothing: the share follows; more feedback on other queries narrows it")
+
+
 def _learning(report: Report, found: Collected) -> Iterator[Finding]:
     figures = report.tiers["scorer"].figures
     loss, best = figures.get("validation_loss"), _best_loss(found)
@@ -174,6 +190,7 @@ def _learning(report: Report, found: Collected) -> Iterator[Finding]:
     if loss is not None and best and loss > WORSE * best:
         text = f"validation loss is {loss:.4f}, its best was {best:.4f}"
         yield Finding("warning", "validation_worse", text, "look at the newest feedback: did its meaning change?")
+    yield from _memorising(figures)
     if figures.get("decays_at_floor"):
         text = (
             f"validation stopped to improve {figures['decays_at_floor']} times after the learning rate had reached "

@@ -19,7 +19,8 @@ from streams.cli.options import json_option, settings_options
 def upgrade(loaded: LoadedSettings, as_json: bool) -> None:
     """Take over a deployment of the release before this one, once, with all its workers stopped.
 
-    What its scorer had learned goes on; nothing is learned anew. Run again, it goes on where it was cut short.
+    A new scorer learns all that the old one's log retains; nothing is published or paired anew. Run again, it goes on
+    where it was cut short.
 
     Example: tierstream upgrade --bootstrap-servers kafka:9092
     """
@@ -32,6 +33,6 @@ def upgrade(loaded: LoadedSettings, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(done), indent=2))
         return
-    scorer = f"the scorer goes on from step {done.step} as {done.version}" if done.version else "it had no checkpoint"
+    scorer = f"{done.version} learned them in {done.step:,} steps" if done.version else "the worker will learn them"
     click.echo(f"{done.entries:,} entries and {done.partitions} offsets taken over; {scorer}")
     click.echo("the topics scorer-entries and scorer-steps are not needed any more")

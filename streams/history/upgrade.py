@@ -1,8 +1,8 @@
 """Taking over a deployment of the release before this one, which had one consumer group and a log of steps.
 
-The retained history (`scorer-entries`) is copied into `scorer-log`, the newest checkpoint becomes a version of the
-registry that the log puts into use behind it, and the new groups begin where the old one stopped. What the checkpoint
-had not learned yet is learned there, and nothing else is learned anew.
+The retained history (`scorer-entries`) is copied into `scorer-log` with its features in this release's layout, a scorer
+that has learned all of it becomes a version of the registry that the log puts into use behind it, and the new groups
+begin where the old one stopped: nothing is published or paired anew. The old checkpoints stay where they are, unread.
 """
 
 from __future__ import annotations
@@ -10,19 +10,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
 import msgspec
+import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas.errors import StateError
 from schemas.events import ItemType
-from schemas.records import Arrival, Configure, Joined, Learning, Origin, ScorerEntry, encode_joined
+from schemas.records import (
+    FEATURES_PER_ITEM,
+    Arrival,
+    Configure,
+    Joined,
+    Learning,
+    Origin,
+    ScorerEntry,
+    encode_joined,
+)
 from schemas.settings import Settings
-from schemas.versions import VersionRecord
+from schemas.vectors import EMBEDDING_SIZE
 from streams import topics
 from streams.kafka.admin import apply_configs, ensure_topics, topic_states
 from streams.kafka.lag import committed_offsets, members_of
@@ -32,14 +41,17 @@ from streams.state.scorer_log import LogItem, LogReader, publish_control
 from streams.state.scorer_state import Progress, ScorerState
 from streams.state.upgrade_check import ENTRIES, UNFINISHED, has_log
 from streams.topics import TopicSpec
+from trainers.features import FEATURES, log_share
 from trainers.files import write_atomically
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.fold import ScorerFold
+from trainers.scorer.kept import add_scorer
+from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.log_settings import learning_settings
 from trainers.scorer.network import architecture
-from trainers.scorer.reading import VERSION_FILE, checkpoints_of_before, read_header
-from trainers.scorer.snapshot import check_architecture
-from trainers.versions import VersionStore, library_versions, version_name
+from trainers.scorer.reading import checkpoints_of_before, read_header
+from trainers.scorer.snapshot import Snapshot, check_architecture
+from trainers.versions import VersionStore
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -60,6 +72,14 @@ class _Entry(msgspec.Struct, frozen=True):
 
 _decode = msgspec.json.Decoder(_Entry).decode
 
+_COUNTED = {"item_length_log": ("item_length", 64), "item_lines_log": ("item_lines", 8)}
+"""Features that it had not: which of its own to take them from, and what that counted to."""
+
+LAYOUT_OF_BEFORE = [feature.name for feature in FEATURES if feature.name not in _COUNTED]
+"""Names of that release's structured features, in order."""
+LAYOUT_OF_BEFORE.insert(28, "has_size")
+LAYOUT_OF_BEFORE.insert(34, "devices_in_domains")
+
 
 @dataclass(frozen=True, slots=True)
 class Upgraded:
@@ -68,9 +88,9 @@ class Upgraded:
     entries: int
     """Entries of the old log."""
     version: str | None
-    """The scorer as the old release left it; None where it had no checkpoint, and learns the entries again."""
+    """The scorer that learned them; None where the old release had no checkpoint, and the worker learns them."""
     step: int
-    """Its steps."""
+    """Steps that it took."""
     partitions: int
     """Partitions whose committed offset the new groups have."""
 
@@ -80,7 +100,7 @@ async def upgrade(settings: Settings, progress: Progress) -> Upgraded:
 
     Raises:
         StateError: there is nothing to take over, or workers of the old release still run.
-        ArchitectureMismatchError: the old checkpoint is of another architecture than the settings.
+        ArchitectureMismatchError: the old entries were made with another embedder than the settings have.
         ConnectionFailedError: the broker cannot be reached.
     """
     folder = Path(settings.data_dir) / "scorer"
@@ -95,8 +115,9 @@ async def upgrade(settings: Settings, progress: Progress) -> Upgraded:
         raise StateError(f"workers of the old release run in group {settings.group_id}", "stop them first")
     checkpoint = next(iter(checkpoints_of_before(folder / "checkpoints")), None)
     if checkpoint is not None:
-        found = read_header(checkpoint)["architecture"]
-        check_architecture(found, architecture(settings.scorer), f"checkpoint {checkpoint.name}")
+        wanted = architecture(settings.scorer)
+        found = {**wanted, "embedder": read_header(checkpoint)["architecture"]["embedder"]}
+        check_architecture(found, wanted, f"checkpoint {checkpoint.name}")
     write_atomically(unfinished, b"")
     specs = topics.topic_specs(settings)
     # That release had the join's time on answers; how long they wait follows from the broker's.
@@ -107,7 +128,7 @@ async def upgrade(settings: Settings, progress: Progress) -> Upgraded:
         await publisher.start()
         try:
             entries = await _copy(settings, publisher, progress)
-            version, step = await _take_checkpoint(settings, publisher, checkpoint)
+            version, step = await _learn_again(settings, publisher, checkpoint)
             partitions = await _take_offsets(settings)
             if (folder / "paused.json").exists():
                 await publish_control(settings, publisher, Learning(paused=True))
@@ -149,18 +170,38 @@ async def _old_entries(settings: Settings) -> AsyncIterator[tuple[list[ScorerEnt
                     entry = _decode(head)
                 except (msgspec.DecodeError, RecursionError):
                     continue
-                entries.append(ScorerEntry(**msgspec.structs.asdict(entry), features=features))
+                entries.append(ScorerEntry(**msgspec.structs.asdict(entry), features=in_this_layout(features)))
             yield entries, end
 
 
-async def _take_checkpoint(settings: Settings, publisher: Publisher, checkpoint: Path | None) -> tuple[str | None, int]:
-    """Put the old checkpoint into use behind the copied history, and leave a checkpoint of what that gives."""
+def in_this_layout(features: bytes) -> bytes:
+    """Return an entry's features as this release lays them out.
+
+    That release ended counting at 64 words and 8 lines, so that longer answers count as being of that length.
+    """
+    vector = np.frombuffer(features, "<f4").copy()
+    structured = vector[EMBEDDING_SIZE:].reshape(-1, FEATURES_PER_ITEM)[:, EMBEDDING_SIZE:]
+    before = dict(zip(LAYOUT_OF_BEFORE, structured.T.copy(), strict=True))
+    for place, feature in enumerate(FEATURES):
+        if feature.name in _COUNTED:
+            of, most = _COUNTED[feature.name]
+            structured[:, place] = [log_share(share * most) for share in before[of].tolist()]
+        else:
+            structured[:, place] = before[feature.name]
+    return vector.tobytes()
+
+
+async def _learn_again(settings: Settings, publisher: Publisher, checkpoint: Path | None) -> tuple[str | None, int]:
+    """Put a scorer into use that learns all of the copied history, and leave a checkpoint of what that gives."""
     if checkpoint is None:
         return None, 0
-    meta = read_header(checkpoint)
-    store = VersionStore(settings.data_dir)
-    version = await asyncio.to_thread(_register, store, checkpoint, meta)
-    history, epoch = store.in_use("scorer").history, _last_epoch(settings, int(meta["epoch"]))
+    store, reason = VersionStore(settings.data_dir), "first weights, to learn what the release before this one retained"
+    first = Snapshot.of(OnlineLearner(settings.scorer))
+    version = await asyncio.to_thread(
+        add_scorer, store, first.arrays, first.meta, reason=reason, settings=first.meta["architecture"]
+    )
+    store.promote("scorer", version, reason)
+    history, epoch = store.in_use("scorer").history, _last_epoch(settings, int(read_header(checkpoint)["epoch"]))
     control = Configure(learning_settings(settings.scorer), version, len(history), epoch + 1)
     receipt = await publish_control(settings, publisher, control)
     with TemporaryDirectory(prefix="tierstream-features-") as features:
@@ -169,31 +210,13 @@ async def _take_checkpoint(settings: Settings, publisher: Publisher, checkpoint:
         await state.take(LogItem(receipt.offset, 0.0, control))
         state.features.close()
         CheckpointStore(Path(settings.data_dir) / "scorer", settings.scorer).save(state.fold.snapshot())
-    return version, int(meta["step"])
+    return version, state.fold.learner.step
 
 
 def _last_epoch(settings: Settings, at_least: int) -> int:
     """Return the highest epoch that an owner of the old release has claimed, so that ours is above it."""
     claimed = (Path(settings.data_dir) / "scorer" / "epochs").glob("epoch-*")
     return max((int(path.name.rpartition("-")[2]) for path in claimed), default=at_least)
-
-
-def _register(store: VersionStore, checkpoint: Path, meta: dict[str, object]) -> str:
-    content = checkpoint.read_bytes()
-    version = version_name("scorer", content.hex())
-    reason = f"the scorer as the release before left it, at step {meta['step']}"
-    record = VersionRecord(
-        tier="scorer",
-        version=version,
-        created_at=datetime.now(UTC),
-        reason=reason,
-        libraries=library_versions("torch", "numpy", "safetensors"),
-    )
-    with store.staging("scorer", version) as folder:
-        write_atomically(folder / VERSION_FILE, content)
-        store.add(record, folder)
-    store.promote("scorer", version, reason)
-    return version
 
 
 async def _take_offsets(settings: Settings) -> int:

@@ -21,9 +21,13 @@ Status = Mapping[str, Any]
 
 _SCORER_GAUGES = {
     "learning_rate": "Step size of the scorer's optimizer",
-    "validation_loss": "Loss on held-out samples at the newest validation round",
-    "validation_accuracy": "Share of held-out pairs in the right order at the newest validation round",
-    "progressive_accuracy": "Share of pairs in the right order, scored before they were learned, newest 500 samples",
+    "validation_loss": "Loss of the scorer's network part on held-out samples, newest validation round",
+    "validation_accuracy": "Share of held-out pairs of one intent that its network part puts in the right order",
+    "held_out_accuracy": "Share of pairs within held-out queries in the right order, a mean over queries",
+    "learned_accuracy": "Share of pairs within learned queries in the right order, a mean over queries",
+    "linear_share": "Share of the score that the linear part has, by how it ranks held-out queries",
+    "progressive_accuracy": "Share of pairs in the right order, scored before they were learned, newest 500 samples; "
+    "it covers queries that were seen, so it says nothing of new ones",
     "progressive_loss": "Loss of samples scored before they were learned, newest 500",
     "epoch": "Versions of the scorer put into use, and one",
     "rank": "Rank of the scorer in effect",

@@ -44,8 +44,8 @@ def test_documented_table_is_up_to_date():
 def test_features_of_a_widget():
     found = named(experience(), 0)
     expected = {"item_is_voice": 0, "query_means_all": 1, "item_contradicts": 0, "item_confirms": 1, "has_arguments": 1}
-    expected |= {"plan_size": 0.25, "answer_has_voice": 1, "position": 0, "argument_count": 0.125, "has_size": 0}
-    expected |= {"domain_in_query": 1, "domain_in_item": 1, "devices_in_item": 1, "devices_in_domains": 1}
+    expected |= {"plan_size": 0.25, "answer_has_voice": 1, "position": 0, "argument_count": 0.125}
+    expected |= {"domain_in_query": 1, "domain_in_item": 1, "devices_in_item": 1}
     assert {name: found[name] for name in expected} == expected
     # turn, on, kitchen, light of turn, on, both, kitchen, light.
     assert found["query_in_item"] == pytest.approx(0.8)
@@ -53,7 +53,7 @@ def test_features_of_a_widget():
 
 def test_opposite_of_the_query_is_a_contradiction():
     found = named(experience(), 1)
-    assert (found["item_contradicts"], found["item_confirms"], found["has_size"]) == (1, 0, 1)
+    assert (found["item_contradicts"], found["item_confirms"]) == (1, 0)
 
 
 def test_features_of_a_reply_that_asks_back():
@@ -68,6 +68,15 @@ def test_kind_of_item_and_intent_fill_one_bucket_each():
         found = named(experience(), place)
         assert sum(value for name, value in found.items() if name.startswith("type_bucket")) == 1
         assert sum(value for name, value in found.items() if name.startswith("intent_bucket")) == 1
+
+
+def test_long_texts_of_different_length_and_lines_are_told_apart():
+    long, longer = (experience(voice_reply="word\n" * count) for count in (100, 400))
+    one, other = named(long, 2), named(longer, 2)
+    assert one["item_length"] == other["item_length"] == one["item_lines"] == other["item_lines"] == 1.0
+    for name in ("item_length_log", "item_lines_log"):
+        assert one[name] == pytest.approx(np.log(101) / np.log(2000))
+        assert other[name] == pytest.approx(np.log(401) / np.log(2000))
 
 
 def test_unknown_intent_without_devices_and_empty_texts():

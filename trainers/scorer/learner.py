@@ -26,6 +26,7 @@ from trainers.scorer.samples import (
     unlabelled_first,
     with_replayed,
 )
+from trainers.scorer.validation import QueryPairs, SpreadBuffer, linear_share, mean_or_none
 
 Work = tuple[ScorerEntry, Use]
 """An entry and what it is for."""
@@ -51,7 +52,7 @@ class OnlineLearner:
         """Offset in the scorer's log after the last record applied."""
         self.life, self.process = Counts(), Counts()
         self.replay = SampleBuffer(settings.replay_capacity)
-        self.validation = SampleBuffer(settings.validation_size)
+        self.validation = SpreadBuffer(settings.validation_size)
         self.window = ProgressiveWindow()
         self.decay = PlateauDecay(settings)
         self.validated: dict[str, float | int | str | None] = {
@@ -59,6 +60,11 @@ class OnlineLearner:
             "validation_accuracy": None,
             "validation_pairs": 0,
             "validation_note": None,
+            "learned_accuracy": None,
+            "learned_queries": 0,
+            "held_out_accuracy": None,
+            "held_out_queries": 0,
+            "linear_share": None,
         }
         self.model = ScorerModel(settings)
         self.origins = Origins()
@@ -162,7 +168,7 @@ class OnlineLearner:
         held_out = [entry for entry, held in waiting if held]
         if held_out:
             theirs = np.repeat([held for _, held in waiting], [len(entry.item_ids) for entry in entries])
-            items = judged_items(held_out, rows[theirs], 0)
+            items = judged_items(held_out, rows[theirs], self.life.groups_held_out + 1)
             samples = items.take(np.flatnonzero(np.isfinite(items.rewards)))
             self.validation.add(samples)
             self._count(groups_held_out=len(held_out), samples_held_out=len(samples))
@@ -201,9 +207,9 @@ class OnlineLearner:
         # Adam takes as few steps for many feedbacks as for one: their square root makes up for it (Malladi et al., "On
         # the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
         rate = self.decay.learning_rate * len(entries) ** 0.5
-        taken, scores = self.model.update(samples, better, worse, rate)
-        told = ([], []) if silent else self._before_and_after(entries, rows, order, others, scores[: len(fresh)])
-        self.window.add(fresh, scores[: len(fresh)])
+        taken, scores = self.model.update(samples, len(fresh), better, worse, rate)
+        told = ([], []) if silent else self._before_and_after(entries, rows, order, others, scores)
+        self.window.add(fresh, scores)
         self.replay.add(fresh)
         self._count(
             steps=taken,
@@ -212,7 +218,7 @@ class OnlineLearner:
             samples_learned=len(fresh),
             pairs_ranked=len(better),
         )
-        if self.step % self.settings.validate_every_steps == 0 and len(self.validation):
+        if self._is_due(len(entries)) and len(self.validation):
             self._validate()
         return told
 
@@ -233,14 +239,32 @@ class OnlineLearner:
         fill_rows(self._room[:count], entries, self._scale)
         return self._room[: count + more]
 
+    def _is_due(self, learned: int) -> bool:
+        """Say whether a validation round comes after a step that learned so many feedbacks."""
+        every, done = self.settings.validate_every_steps, self.life.groups_learned
+        # A backlog takes few steps for many feedbacks.
+        return not self.step % every or done // (_FEEDBACKS * every) > (done - learned) // (_FEEDBACKS * every)
+
     def _validate(self) -> None:
+        """Ask what the held-out queries say; the parts' shares and the learning rate follow from it."""
         samples = self.validation.samples
-        loss = self.model.loss(samples, *neighbour_pairs(samples))
+        learned = self.replay.samples.take(slice(self.validation.capacity))
+        network, linear = self.model.parts(samples.rows)
+        pairs = QueryPairs.of(samples)
+        self.model.share(linear_share(pairs.accuracies(network), pairs.accuracies(linear)))
+        # The learning rate is the network's, and so is the loss that it follows.
+        loss = self.model.loss(network, samples, *neighbour_pairs(samples.rewards, samples.intents))
+        seen = QueryPairs.of(learned)
         self.validated = {
             "validation_loss": loss.value,
             "validation_accuracy": loss.correct / loss.pairs if loss.pairs else None,
             "validation_pairs": loss.pairs,
             "validation_note": note_on(samples.rewards),
+            "learned_accuracy": mean_or_none(seen.accuracies(self.model.scores(learned.rows))),
+            "learned_queries": seen.queries,
+            "held_out_accuracy": mean_or_none(pairs.accuracies(self.model.blend(network, linear))),
+            "held_out_queries": pairs.queries,
+            "linear_share": self.model.linear_share,
         }
         # Losses over fewer samples do not compare: a lucky one would be the best for ever.
         full = len(samples) == self.validation.capacity
@@ -249,6 +273,8 @@ class OnlineLearner:
             self._count(**{count: 1})
 
 
+_FEEDBACKS = 20
+"""A validation round comes after so many times `validate_every_steps` feedbacks, too."""
 _SCORED = (Use.ARRIVED, Use.HELD_OUT, Use.LEARNED)
 
 

@@ -6,6 +6,7 @@ a test compares the two.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ _MATRIX_PRODUCTS, _VECTOR_PRODUCTS = 2**18, 2**13
 """Up to so many products numpy is faster than torch; above them its BLAS would take several threads."""
 
 
-def _product(one: Floats, other: Floats, out: Floats | None = None) -> Floats:
+def product(one: Floats, other: Floats, out: Floats | None = None) -> Floats:
     """Return the product of a matrix with a matrix or a vector, worked out by this thread alone."""
     columns, most = (other.shape[1], _MATRIX_PRODUCTS) if other.ndim == 2 else (1, _VECTOR_PRODUCTS)
     if one.size * columns <= most:
@@ -49,17 +50,19 @@ def empty_rows(count: int) -> Floats:
 
 
 class ScorerNetwork(nn.Module):
-    """`Linear(813 -> rank, no bias) -> Linear(rank -> 64) -> ReLU -> Linear(64 -> 1)`."""
+    """`Linear(813 -> rank, no bias) -> Linear(rank -> hidden) -> ReLU -> Linear(hidden -> 1)`."""
 
-    def __init__(self, rank: int, seed: int) -> None:
+    def __init__(self, rank: int, seed: int, hidden: int) -> None:
         super().__init__()
-        self.down = nn.Linear(INPUTS, rank, bias=False)
-        self.hidden = nn.Linear(rank, HIDDEN)
-        self.out = nn.Linear(HIDDEN, 1)
+        with warnings.catch_warnings(action="ignore"):
+            # Torch warns of rank 0, which is what rank 1 leaves beside the linear part.
+            self.down = nn.Linear(INPUTS, rank, bias=False)
+            self.hidden = nn.Linear(rank, hidden)
+        self.out = nn.Linear(hidden, 1)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for parameter, fan_in in zip(self.parameters(), (INPUTS, rank, rank, HIDDEN, HIDDEN), strict=True):
-                bound = fan_in**-0.5
+            for parameter, fan_in in zip(self.parameters(), (INPUTS, rank, rank, hidden, hidden), strict=True):
+                bound = max(fan_in, 1) ** -0.5
                 parameter.copy_(torch.rand(parameter.shape, generator=generator) * (2 * bound) - bound)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -83,7 +86,9 @@ class Evaluator:
         for owner, place, slope in zip(owners, self.split(self.weights), self.split(self.gradient), strict=True):
             place.copy_(owner.detach())
             owner.data, owner.grad = place, slope
-        down, self._hidden, self._hidden_bias, out, self._out_bias = (t.numpy() for t in self.split(self.weights))
+        self.parameters = [part.numpy() for part in self.split(self.weights)]
+        """The module's parameters, in its order and shapes, as views."""
+        down, self._hidden, self._hidden_bias, out, self._out_bias = self.parameters
         self._down_t, self._hidden_t, self._out = down.T, self._hidden.T, out[0]
         d_down, self._d_hidden, self._d_hidden_bias, d_out, self._d_out_bias = (
             t.numpy() for t in self.split(self.gradient)
@@ -101,23 +106,23 @@ class Evaluator:
 
     def forward(self, rows: Floats) -> tuple[Floats, Floats, Floats]:
         """Return both layers' outputs and one score a row, from rows of 813 scaled inputs."""
-        low = _product(rows, self._down_t)
-        active = _product(low, self._hidden_t)
+        low = product(rows, self._down_t)
+        active = product(low, self._hidden_t)
         active += self._hidden_bias
         np.maximum(active, 0.0, out=active)
-        scores = _product(active, self._out)
+        scores = product(active, self._out)
         scores += self._out_bias
         return low, active, scores
 
     def backward(self, rows: Floats, low: Floats, active: Floats, slope: Floats) -> None:
         """Write the parameters' gradients, from what `forward` returned and the loss's `slope` by each score."""
-        _product(active.T, slope, out=self._d_out)
+        product(active.T, slope, out=self._d_out)
         self._d_out_bias[0] = slope.sum()
         d_active = slope[:, None] * self._out
         d_active *= active > 0.0
-        _product(d_active.T, low, out=self._d_hidden)
+        product(d_active.T, low, out=self._d_hidden)
         d_active.sum(axis=0, out=self._d_hidden_bias)
-        _product(rows.T, _product(d_active, self._hidden), out=self._d_down_t)
+        product(rows.T, product(d_active, self._hidden), out=self._d_down_t)
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -150,7 +155,7 @@ def build_network(settings: ScorerSettings) -> ScorerNetwork:
     Raises:
         ArchitectureMismatchError: the module that was built is not of the rank that is set.
     """
-    network = ScorerNetwork(settings.rank, settings.seed)
+    network = ScorerNetwork(settings.rank, settings.seed, HIDDEN)
     check_network(network, settings)
     return network
 

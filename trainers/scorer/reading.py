@@ -20,7 +20,7 @@ FORM = 4
 """Version of the checkpoint's form."""
 
 BEFORE = 3
-"""Form of the release before: read where it is a version of the registry; its offsets are of another topic."""
+"""Form of the release before: read so that its versions are refused by what does not fit."""
 
 VERSION_FILE = "scorer.safetensors"
 """The file of a scorer's version in the registry: a checkpoint."""
@@ -98,7 +98,7 @@ def read_header(path: Path) -> dict[str, Any]:
             raise CheckpointUnreadableError(f"checkpoint {path} has form {meta['form']}, this program reads {FORM}")
         if metadata[KEY_CHECKSUM] != _digest(metadata[KEY]):
             raise CheckpointUnreadableError(f"checkpoint {path} is damaged: its header does not match its checksum")
-        return {**meta, "next_offset": 0} if meta["form"] == BEFORE else dict(meta)
+        return dict(meta)
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError, RecursionError) as error:
         raise CheckpointUnreadableError(f"checkpoint {path} is truncated or foreign: {error}") from error
 

@@ -86,9 +86,18 @@ class SampleBuffer:
         """Place that the next sample takes; with `samples` it is all that a checkpoint needs."""
         return self._next
 
+    def replace(self, places: Longs, samples: Samples) -> None:
+        """Put samples in the places of others, one each."""
+        for name in NAMES:
+            getattr(self._all, name)[places] = getattr(samples, name)
+
+    def clear(self) -> None:
+        """Become empty."""
+        self._count = self._next = 0
+
     def restore(self, samples: Samples, position: int) -> None:
         """Become the buffer that had these samples and this position, or its newest where this one is smaller."""
-        self._count = self._next = 0
+        self.clear()
         if len(samples) == self.capacity:
             # A full ring comes back place by place, so that the same draws find the same samples.
             self.add(samples)
@@ -189,12 +198,13 @@ def choose_pairs(samples: Samples, fresh: int, most: int, draws: Draws) -> tuple
     return np.where(wins, one, other), np.where(wins, other, one)
 
 
-def neighbour_pairs(samples: Samples, reach: int = 16) -> tuple[Longs, Longs]:
-    """Return pairs of one intent and two rewards, each sample with the `reach` next ones: the same at every call."""
-    count = len(samples)
+def neighbour_pairs(rewards: Floats, marks: Words, reach: int = 16) -> tuple[Longs, Longs]:
+    """Return pairs of one mark and two rewards, each place with the `reach` next ones: the same at every call."""
+    count = len(rewards)
     one = np.tile(np.arange(count), reach)
-    other = (one + np.repeat(np.arange(1, reach + 1), count)) % max(count, 1)
-    gap = samples.rewards[one] - samples.rewards[other]
-    usable = (samples.intents[one] == samples.intents[other]) & (gap != 0)
+    other = one + np.repeat(np.arange(1, reach + 1), count)
+    one, other = one[other < count], other[other < count]
+    gap = rewards[one] - rewards[other]
+    usable = (marks[one] == marks[other]) & (gap != 0)
     one, other, wins = one[usable], other[usable], gap[usable] > 0
     return np.where(wins, one, other), np.where(wins, other, one)

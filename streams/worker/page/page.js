@@ -108,9 +108,10 @@ function showStatus(status) {
     say("learned", number(scorer.groups_learned));
     say("scorer", `rank ${scorer.rank} (${number(scorer.parameters)} parameters), step ${number(scorer.step)}, ` +
       `${number(scorer.groups_held_out)} held out, learning rate ${short(scorer.learning_rate, 2)}`);
+    draw("accuracy", scorer.held_out_accuracy,
+      `${short(scorer.held_out_accuracy)}, on learned ones ${short(scorer.learned_accuracy)}`, "");
     const refused = Object.entries(scorer.version_refused || {}).map(([version, why]) => `${version} is refused: ${why}`);
     say("refused", refused.join(" "));
-    draw("accuracy", scorer.progressive_accuracy, short(scorer.progressive_accuracy), "");
     draw("loss", scorer.validation_loss, short(scorer.validation_loss), "");
   }
   showTier("dpo", status.dpo, "pairs");

@@ -57,6 +57,12 @@ def worse_validation(found: Collected) -> Collected:
     return disk(checkpoint=replace(file, meta={**file.meta, "validated": {"validation_loss": 0.2}}))(found)
 
 
+def memorising(found: Collected) -> Collected:
+    file = checkpoint(found.settings, 32)
+    of = {"learned_accuracy": 0.82, "held_out_accuracy": 0.72, "held_out_queries": 103, "linear_share": 0.9}
+    return disk(checkpoint=replace(file, meta={**file.meta, "validated": {"validation_loss": 0.07, **of}}))(found)
+
+
 def no_validation(found: Collected) -> Collected:
     file = checkpoint(found.settings, 32)
     return disk(checkpoint=replace(file, meta={**file.meta, "validated": {"validation_loss": None}}))(found)
@@ -86,6 +92,7 @@ CASES: list[tuple[str, str, Change]] = [
     ("no_role", "critical", broker(members={**RUNNING, "tierstream-pairs": 0})),
     ("not_validated_yet", "info", no_validation),
     ("validation_worse", "warning", worse_validation),
+    ("memorises", "info", memorising),
     ("learning_rate_at_floor", "info", counted(decays_at_floor=6)),
     ("skipped_updates", "warning", counted(skipped_updates=1)),
     ("checkpoint_unreadable", "warning", disk(checkpoints_refused=("scorer-1",))),

@@ -135,7 +135,7 @@ def test_checkpoint_of_another_embedder_is_refused_with_both_named(tmp_path: Pat
 def test_checkpoint_of_another_feature_layout_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     before = layout_hash()
     CheckpointStore(tmp_path / "scorer", SMALL).save(scorer_after(20).snapshot())
-    monkeypatch.setattr("trainers.features.LAYOUT_VERSION", 2)
+    monkeypatch.setattr("trainers.features.LAYOUT_VERSION", 3)
     with pytest.raises(ArchitectureMismatchError, match=rf"has features {before}, .* have features {layout_hash()}"):
         start_with(tmp_path, SMALL)
 

@@ -6,8 +6,9 @@ from msgspec.structs import replace
 
 from schemas.records import Origin, Scored, ScorerEntry
 from schemas.settings import ScorerSettings
-from tests.trainers.scorer.making import HELD_OUT, LEARNED, SMALL, entry, random_stream, run
+from tests.trainers.scorer.making import HELD_OUT, LEARNED, SMALL, entry, queries, random_stream, run
 from trainers.scorer.learner import OnlineLearner, step_seed
+from trainers.scorer.validation import LEAST_SHARE
 
 
 def apply(learner: OnlineLearner, *entries: ScorerEntry) -> list[Scored]:
@@ -67,7 +68,8 @@ def test_learned_feedback_is_scored_before_and_after_its_step():
     arrived, result = learner.apply(7, [entry(0, kind="arrived"), learned])
     assert (arrived.reason, arrived.step, arrived.previous_scores) == ("experience_arrived", 0, None)
     assert (result.reason, result.step) == ("feedback_learned", 1)
-    assert result.previous_scores == pytest.approx(expected)
+    # Both parts' scores are added up, where the network that is served adds up all products: float32 rounds them apart.
+    assert result.previous_scores == pytest.approx(expected, rel=1e-5)
     assert result.scores == pytest.approx(learner.score(learned).tolist())
     better, worse = np.subtract(result.scores, result.previous_scores)
     assert better > worse
@@ -279,3 +281,36 @@ def test_the_progressive_window_holds_the_scores_from_before_they_were_learned()
         apply(learner, judged)
         assert learner.score(judged).tolist() != before
         assert learner.window.rows[-2:, 0].tolist() == pytest.approx(before, rel=1e-5)
+
+
+@pytest.mark.parametrize(("sign", "share"), [(1.0, 1.0), (-1.0, LEAST_SHARE)])
+def test_the_part_that_ranks_the_held_out_queries_better_is_served_more(
+    sign: float, share: float, monkeypatch: pytest.MonkeyPatch
+):
+    learner = OnlineLearner(SMALL.model_copy(update={"validation_size": 200, "validate_every_steps": 1}))
+    apply_all(learner, *(entry(n, query=query) for n, query in enumerate(queries(True, 40))))
+    right = learner.validation.samples.rewards * sign
+    monkeypatch.setattr(learner.model, "parts", lambda rows: (-right, right))
+    apply_all(learner, entry(99))
+    status = learner.status()
+    assert status["linear_share"] == learner.model.linear_share == share
+    assert status["held_out_queries"] == 40
+    assert status["held_out_accuracy"] == 1.0
+
+
+def test_accuracy_on_learned_queries_is_told_beside_that_on_held_out_ones():
+    learner = OnlineLearner(SMALL.model_copy(update={"validation_size": 100}))
+    run(learner, random_stream(3, 90), batch=5)
+    status = learner.status()
+    for name in ("learned", "held_out"):
+        assert 0 <= status[f"{name}_accuracy"] <= 1
+        assert status[f"{name}_queries"] > 1
+
+
+def test_backlog_is_validated_though_it_takes_few_steps():
+    learner = OnlineLearner(SMALL.model_copy(update={"groups_per_step": 200, "validate_every_steps": 10}))
+    apply_all(learner, entry(0, query=HELD_OUT[0]))
+    apply_all(learner, *(entry(n) for n in range(1, 200)))
+    assert learner.status()["validation_loss"] is None
+    apply_all(learner, entry(200))
+    assert learner.status()["validation_loss"] is not None

@@ -20,7 +20,7 @@ def test_network_has_877_parameters_a_rank_and_129(rank: int, parameters: int):
 
 def test_network_of_another_rank_is_refused_with_both_named():
     with pytest.raises(ArchitectureMismatchError, match=r"rank = 32 means 28,193 .* rank 8 and 7,145"):
-        check_network(ScorerNetwork(rank=8, seed=0), ScorerSettings(rank=32))
+        check_network(ScorerNetwork(rank=8, seed=0, hidden=64), ScorerSettings(rank=32))
 
 
 def test_first_weights_follow_from_the_seed():
@@ -52,7 +52,7 @@ def test_gradient_by_hand_agrees_with_autograd(count: int):
 
 
 def test_forward_and_gradient_of_one_unit_by_hand():
-    network = ScorerNetwork(rank=1, seed=0)
+    network = ScorerNetwork(rank=1, seed=0, hidden=64)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()

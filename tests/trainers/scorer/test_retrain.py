@@ -121,7 +121,7 @@ def test_only_what_neither_scorer_learned_is_judged_on(tmp_path: Path) -> None:
 def test_margin_decides(tmp_path: Path) -> None:
     in_use(tmp_path, learned=0)
     assert not retrain(tmp_path, SETTINGS, margin=0.9).promoted
-    assert retrain(tmp_path, SETTINGS, margin=0.1).promoted
+    assert retrain(tmp_path, SETTINGS, margin=0.05).promoted
 
 
 def test_other_architecture_is_promoted_when_asked_and_goes_on_from_its_offset(tmp_path: Path) -> None:

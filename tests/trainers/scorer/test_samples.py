@@ -85,9 +85,11 @@ def test_no_pair_is_taken_twice():
 @pytest.mark.parametrize("rewards", [[], [1.0], [1.0, 1.0, 1.0]])
 def test_no_difference_in_rewards_gives_no_pairs(rewards: list[float]):
     assert len(choose_pairs(samples(rewards), len(rewards), 9, Draws(1))[0]) == 0
-    assert len(neighbour_pairs(samples(rewards))[0]) == 0
+    judged = samples(rewards)
+    assert len(neighbour_pairs(judged.rewards, judged.intents)[0]) == 0
 
 
 def test_neighbour_pairs_name_the_better_first():
-    better, worse = neighbour_pairs(samples([-1.0, 1.0]), reach=1)
-    assert (better.tolist(), worse.tolist()) == ([1, 1], [0, 0])
+    judged = samples([-1.0, 1.0])
+    better, worse = neighbour_pairs(judged.rewards, judged.intents, reach=1)
+    assert (better.tolist(), worse.tolist()) == ([1], [0])

@@ -25,6 +25,8 @@ Series = Mapping[str, float | None]
 Lines = Mapping[str, Sequence[tuple[float, float | None]]]
 """By name: places (epoch seconds, or steps) and values."""
 
+_LAST_LABEL = 16
+"""Room for the last time of day, which reaches out to the right."""
 _COLOURS = ("#2563a8", "#c2410c", "#1d7f4e", "#8b5cf6", "#b08900")
 _STYLE = (
     "<style>text{font-family:system-ui,sans-serif;fill:#5c6b7a}svg>g>rect{fill:none}.tick line{stroke:#dfe5ea}"
@@ -158,9 +160,9 @@ def draw(title: str, lines: Lines, *, top: float | None = None, over_time: bool 
         clock = "%H:%M" if max(places) - min(places) > MINUTES_FROM else "%H:%M:%S"
         chart.add_x_axis(tick_formatter=lambda at, *_: at.strftime(clock))
     svg: str = chart.to_svg(width=WIDTH, height=HEIGHT)
-    return svg.replace(f'width="{WIDTH}" height="{HEIGHT}"', f'viewBox="0 0 {WIDTH} {HEIGHT}"', 1).replace(
-        ">", f">{_STYLE}", 1
-    )
+    return svg.replace(
+        f'width="{WIDTH}" height="{HEIGHT}"', f'viewBox="0 0 {WIDTH + _LAST_LABEL} {HEIGHT}"', 1
+    ).replace(">", f">{_STYLE}", 1)
 
 
 def _time(at: float) -> datetime:

@@ -30,7 +30,7 @@ async def keep_telling(
     while True:
         try:
             account = {name: value for name, value in (await status()).items() if name != "observed"}
-            await asyncio.to_thread(announcement.tell, account)
+            announcement.tell(account)
             heard = [one for one in announced(settings) if time.time() - one.at < SILENT_SECONDS]
             if heard and announcement.is_of(heard[0]):
                 await asyncio.to_thread(history.append, sample_of(await ask_deployment(settings)))

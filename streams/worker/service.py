@@ -244,7 +244,7 @@ async def _run(settings: Settings, names: Sequence[Role]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     roles = Roles(settings, names)
-    web, beside = WorkerWeb(settings, roles), list[asyncio.Task[None]]()
+    web, observing = WorkerWeb(settings, roles), None
     try:
         # Before the broker is prepared, as both take seconds.
         roles.start()
@@ -252,15 +252,17 @@ async def _run(settings: Settings, names: Sequence[Role]) -> int:
         await prepare(settings)
         for part in roles.processes.values():
             part.begin()
+        observing = asyncio.create_task(roles.observer.run())
         with Announcement(settings, names, port) as announcement:
-            telling = keep_telling(settings, announcement, roles.status)
-            beside = [asyncio.create_task(work) for work in (roles.observer.run(), telling)]
-            await roles.run(stopping)
+            telling = asyncio.create_task(keep_telling(settings, announcement, roles.status))
+            try:
+                await roles.run(stopping)
+            finally:
+                telling.cancel()  # or it would say once more that this worker runs
     finally:
         ended = await roles.stop()
-        for task in beside:
-            task.cancel()
-        if beside:
+        if observing is not None:
+            observing.cancel()
             await roles.observer.note_last_commits()
         await web.stop()
     return ended

@@ -113,8 +113,8 @@ def version_page(settings: Settings, name: str) -> str:
     back = store.one_before(tier)
     what = [f"tierstream models promote {name}"] if history.version != name else []
     what += [f"tierstream models rollback {tier}"] if back and history.version == name else []
-    facts = {"status": record.status, "in use": history.version == name, "made": f"{record.created_at:%Y-%m-%d %H:%M}"}
-    facts |= {"job": record.job_id, "why": record.reason, "base model": record.base_model}
+    facts: dict[str, Any] = {"status": record.status, "in use": history.version == name, "job": record.job_id}
+    facts |= {"made": f"{record.created_at:%Y-%m-%d %H:%M}", "why": record.reason, "base model": record.base_model}
     sections = [
         section_html(
             Section("figures", "Gate", (facts_table({**facts, **flat(record.metrics)}.items()),)), commands(*what)

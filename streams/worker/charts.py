@@ -148,15 +148,15 @@ def draw(title: str, lines: Lines, *, top: float | None = None, over_time: bool 
         over_time: whether places are epoch seconds; steps otherwise.
     """
     values = [value for points in lines.values() for _, value in points if value is not None]
-    if not values:
-        return _empty(title)
+    places = {at for points in lines.values() for at, value in points if value is not None}
+    if len(places) < 2:
+        return _empty(title, "one sample so far" if places else "nothing was measured yet")
     chart = leather.Chart(title)
     chart.add_y_scale(min(0.0, *values), max(top if top is not None else 0.0, *values) or 1.0)
     for (name, points), colour in zip(lines.items(), _COLOURS, strict=False):
         placed = [(_time(at) if over_time else at, value) for at, value in points]
         chart.add_line(placed, name=name, stroke_color=colour)
     if over_time:
-        places = [at for points in lines.values() for at, _ in points]
         clock = "%H:%M" if max(places) - min(places) > MINUTES_FROM else "%H:%M:%S"
         chart.add_x_axis(tick_formatter=lambda at, *_: at.strftime(clock))
     svg: str = chart.to_svg(width=WIDTH, height=HEIGHT)
@@ -176,8 +176,8 @@ def draw_history(name: str, samples: Sequence[Mapping[str, Any]]) -> str:
     return draw(chart.title, lines_of(name, samples), top=chart.top)
 
 
-def _empty(title: str) -> str:
+def _empty(title: str, why: str) -> str:
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" xmlns="http://www.w3.org/2000/svg">{_STYLE}'
-        f'<text x="24" y="34">{title}</text><text x="24" y="70">nothing was measured yet</text></svg>'
+        f'<text x="24" y="34">{title}</text><text x="24" y="70">{why}</text></svg>'
     )

@@ -121,4 +121,5 @@ def test_every_chart_is_drawn_with_axes_a_legend_and_a_line_a_series(name: str) 
 def test_without_any_value_a_chart_says_so() -> None:
     assert "nothing was measured yet" in draw_history("loss", [])
     assert "nothing was measured yet" in draw("x", {"a": [(1.0, None)]})
+    assert "one sample so far" in draw("x", {"a": [(1.0, 2.0)], "b": [(1.0, 3.0)]})
     assert "nothing was measured yet" not in draw("x", {"a": [(1.0, 0.0), (2.0, 0.0)]}, over_time=False)

@@ -36,7 +36,7 @@ def commands(*lines: str) -> str:
 
 def facts_table(rows: Iterable[tuple[str, Any]]) -> Table:
     """Return named values as a table, without those that are not there."""
-    return Table("", ("what", "value"), tuple((name, text(value)) for name, value in rows if value not in (None, "")))
+    return Table("", ("", ""), tuple((name, text(value)) for name, value in rows if value not in (None, "")))
 
 
 def preformatted(lines: Iterable[str]) -> str:

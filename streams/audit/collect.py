@@ -214,8 +214,8 @@ async def _read_jobs(settings: Settings, reader: TopicReader, found: FromBroker)
         if (value := fields(record.value)).get("job_id"):
             found.job_updates[value["job_id"]] = value
     async for record in reader.records(settings.topic(topics.MODEL_VERSIONS)):
-        if (value := fields(record.value)).get("tier"):
-            found.versions[value["tier"]] = {**value, "at": record.timestamp / 1000}
+        if line := (value := fields(record.value)).get("line") or value.get("tier"):
+            found.versions[line] = {**value, "at": record.timestamp / 1000}
     async for record in reader.records(settings.topic(topics.DEAD_LETTERS)):
         found.dead_letters[fields(record.value).get("error_type", "unreadable")] += 1
 

@@ -322,7 +322,7 @@ def _jobs(report: Report) -> Iterator[Block]:
         ("tier", "version", "status", "in use", "bytes", "path", "reason"),
         tuple(
             (
-                tier,
+                text(version["tier"]),
                 text(version["version"]),
                 text(version["status"]),
                 "yes" if (of["in_use"] or {}).get("version") == version["version"] else "no",
@@ -330,7 +330,7 @@ def _jobs(report: Report) -> Iterator[Block]:
                 text(version["path"]),
                 text(version["reason"]),
             )
-            for tier, of in report.versions.items()
+            for of in report.versions.values()
             for version in of["versions"]
         ),
     )

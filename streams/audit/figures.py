@@ -243,16 +243,26 @@ def _traces(found: Collected, broker: FromBroker) -> tuple[dict[str, Any], tuple
 def _versions(found: Collected) -> dict[str, dict[str, Any]]:
     announced = found.broker.versions if found.broker else {}
     return {
-        tier: {
-            "in_use": found.disk.in_use.get(tier),
-            "announced": announced.get(tier),
+        line: {
+            "in_use": found.disk.in_use.get(line),
+            "announced": announced.get(line),
             "versions": [
                 {
                     name: v.get(name)
-                    for name in ("version", "status", "created_at", "job_id", "reason", "metrics", "path", "bytes")
+                    for name in (
+                        "version",
+                        "tier",
+                        "status",
+                        "created_at",
+                        "job_id",
+                        "reason",
+                        "metrics",
+                        "path",
+                        "bytes",
+                    )
                 }
                 for v in versions
             ],
         }
-        for tier, versions in found.disk.versions.items()
+        for line, versions in found.disk.versions.items()
     }

@@ -324,10 +324,12 @@ def _jobs(report: Report, found: Collected) -> Iterator[Finding]:
         if jobs and jobs[-1]["state"] == "failed":
             text = f"job {jobs[-1]['job_id']} failed: {jobs[-1]['error']}"
             yield Finding("critical", "job_failed", text, "fix the cause, then run it again: its data is kept")
-    for tier, versions in report.versions.items():
+    if (undecided := found.disk.missing_start) is not None:
+        yield Finding("critical", "line_without_start", f"no job can run: {undecided.message}", undecided.remedy or "")
+    for line, versions in report.versions.items():
         used, announced = versions["in_use"], versions["announced"]
         if used and announced and used.get("version") not in (None, announced.get("version")):
-            text = f"{tier}: version {used['version']} is in use on disk, but {announced['version']} was announced last"
+            text = f"{line}: version {used['version']} is in use on disk, but {announced['version']} was announced last"
             yield Finding("critical", "version_not_announced", text, "promote the one that is meant once more")
 
 

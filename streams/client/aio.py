@@ -140,7 +140,7 @@ class AsyncClient:
     async def model_versions(
         self, *, start: Start = "earliest", idle_seconds: float | None = None
     ) -> AsyncGenerator[ModelVersion]:
-        """Yield the version in use of each tier, then every change; see `follow`."""
+        """Yield the version in use of each line, then every change; see `follow`."""
         async for version in follow(
             self.settings, topics.MODEL_VERSIONS, ModelVersion, start=start, idle_seconds=idle_seconds
         ):

@@ -85,7 +85,7 @@ class Client:
         return self._iterate(self._client.score_updates(start=start, group=group, idle_seconds=idle_seconds))
 
     def model_versions(self, *, start: Start = "earliest", idle_seconds: float | None = None) -> Iterator[ModelVersion]:
-        """Yield the version in use of each tier, then every change; see `AsyncClient.model_versions`."""
+        """Yield the version in use of each line, then every change; see `AsyncClient.model_versions`."""
         return self._iterate(self._client.model_versions(start=start, idle_seconds=idle_seconds))
 
     async def _open(self) -> AsyncClient:

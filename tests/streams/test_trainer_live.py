@@ -214,7 +214,7 @@ def test_job_killed_then_its_trainer_then_both_trains_every_step_once(settings: 
     ends = [update for update in told if update.state in ("finished", "failed", "cancelled")]
     # At least once: a trainer that could not commit after it had told of the end tells of it again.
     assert {(end.job_id, end.state, end.attempt) for end in ends} == {(job_id, "finished", 3)}
-    versions = [record.version for record in VersionStore(tmp_path).versions("sft")]
+    versions = [record.version for record in VersionStore(tmp_path).versions("policy")]
     assert [end.metrics["version"] for end in ends] == versions * len(ends)
     assert len(versions) == 1
     losses = result_of(folder)["metrics"]["losses"]

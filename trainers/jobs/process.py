@@ -76,7 +76,7 @@ def run(tier: Tier, folder: Path) -> dict[str, JsonValue]:
         OSError: the disk is full or read-only.
     """
     work = tier.prepare(folder)
-    known = {record.version for record in work.store.versions(tier.name)}
+    known = {record.version for record in work.store.versions("policy")}
     if work.version not in known:
         if work.training.threads:
             torch.set_num_threads(work.training.threads)
@@ -86,10 +86,9 @@ def run(tier: Tier, folder: Path) -> dict[str, JsonValue]:
         if not is_main_process():
             return {}
         _add_judged(tier, work, policy, trained)
-    record = work.store.get(tier.name, work.version)
+    record = work.store.get(work.version)
     if record.status == "candidate":
-        work.store.promote(tier.name, record.version, record.reason)
-    shutil.rmtree(work.checkpoints, ignore_errors=True)
+        work.store.promote(record.version, record.reason)
     promoted = record.status != "rejected"
     metrics: dict[str, JsonValue] = {**record.metrics, "reason": record.reason}
     return {"state": "finished", "metrics": metrics, "error": None, "version": record.version, "promoted": promoted}
@@ -236,16 +235,15 @@ def gpu_peak() -> dict[str, JsonValue]:
 
 def _add_judged(tier: Tier, work: AnyWork, policy: PeftModel, trained: Trained) -> None:
     say(TRAINING_SHARE[1], stage="gate")
-    in_use = work.store.in_use(tier.name).version
+    in_use = work.store.in_use("policy").version
     judge = Judge(policy, work.tokenizer, work.adapter(in_use), work.training.max_length)
     # Mostly the same one: its ancestors' lineages are read once.
-    known = frozenset().union(*(trained_prompts(work.store, tier.name, one) for one in {in_use, work.parent}))
+    known = frozenset().union(*(trained_prompts(work.store, one) for one in {in_use, work.parent}))
     judgement = tier.judge(work, judge, known)
     verdict = decide(
         judgement.improvement,
         tier.margin(work),
-        judgement.regression,
-        work.gate.max_regression,
+        judgement.regressions,
         tier.unit,
         beyond_form="not asked" if work.gate.sft_form_alone else judgement.beyond_form,
         fewest=fewest_prompts(work.gate.confidence),
@@ -253,7 +251,7 @@ def _add_judged(tier: Tier, work: AnyWork, policy: PeftModel, trained: Trained) 
     examples = work.record(trained.ids)
     figures = {**judgement.figures, **trained.costs, "judged_against": in_use or work.base.name, **examples.counts()}
     record = _record(work, verdict, figures, trained.effective)
-    with work.store.staging(tier.name, work.version) as staging:
+    with work.store.staging(work.version) as staging:
         save_adapter(policy, work.base, staging)
         write_atomically(staging / LINEAGE, b"".join(examples.lines()))
         write_atomically(staging / GATE_NAME, b"".join(json.dumps(row).encode() + b"\n" for row in judgement.rows))
@@ -300,5 +298,6 @@ def _finish(folder: Path, result: dict[str, JsonValue]) -> int:
     if result["error"] is not None:
         print(f"error: {result['error']}", file=sys.stderr)
         return 1
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     say(1.0, stage="done", version=result["version"], promoted=result["promoted"])
     return 0

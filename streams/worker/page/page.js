@@ -151,8 +151,8 @@ function showAudit(report) {
     return row;
   });
   at("findings").replaceChildren(...(order.length ? order : [make("p", "Nothing was found.", "good")]));
-  fill("versions", Object.entries(report.versions).flatMap(([tier, of]) => of.versions.map((one) =>
-    [tier, one.version, one.status, of.in_use && of.in_use.version === one.version ? "yes" : "no", one.reason || "-"])),
+  fill("versions", Object.values(report.versions).flatMap((of) => of.versions.map((one) =>
+    [one.tier, one.version, one.status, of.in_use && of.in_use.version === one.version ? "yes" : "no", one.reason || "-"])),
   "No version was trained yet.");
   fill("letters", Object.entries(report.dead_letters).map(([reason, n]) => [reason, number(n)]), "None.");
 }

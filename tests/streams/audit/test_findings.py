@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from schemas.errors import VersionError
 from streams.audit.collect import Collected
 from streams.audit.figures import make_report
 from streams.audit.report import Finding
@@ -102,10 +103,11 @@ CASES: list[tuple[str, str, Change]] = [
     ("trace_lines_unreadable", "warning", disk(traces_skipped={"traces.jsonl": 2})),
     ("capture_off", "warning", lambda f: replace(f, capture=None)),
     ("dead_letters", "warning", broker(dead_letters=Counter(orphan_feedback=3))),
+    ("line_without_start", "critical", disk(missing_start=VersionError("dpo-a is of the line before", "promote it"))),
     (
         "version_not_announced",
         "critical",
-        lambda f: broker(versions={"dpo": {"version": "dpo-b"}})(disk(in_use={"dpo": {"version": "dpo-a"}})(f)),
+        lambda f: broker(versions={"policy": {"version": "dpo-b"}})(disk(in_use={"policy": {"version": "dpo-a"}})(f)),
     ),
 ]
 
@@ -153,8 +155,8 @@ def test_the_rank_mismatch_is_critical_and_names_both_and_the_source(tmp_path: P
 
 
 def test_an_adapter_of_another_rank_is_critical(tmp_path: Path) -> None:
-    version = {"version": "dpo-a", "path": "models/dpo/dpo-a", "bytes": 9, "adapter": {"r": 4}}
-    found = disk(versions={"scorer": [], "dpo": [version], "sft": []})(collected(tmp_path))
+    version = {"version": "dpo-a", "tier": "dpo", "path": "models/dpo/dpo-a", "bytes": 9, "adapter": {"r": 4}}
+    found = disk(versions={"scorer": [], "policy": [version]})(collected(tmp_path))
     assert [f.text for f in make_report(found).findings if f.severity == "critical"] == [
         "Tier 2, preference training (DPO): adapter rank is configured as 8, but 4 is in effect "
         "(adapter of models/dpo/dpo-a)"
@@ -165,9 +167,9 @@ def test_a_setting_that_its_training_did_not_have_is_critical(tmp_path: Path) ->
     """What counts is what the job's process read back from what it had built, not what was asked for."""
     asked = {"beta": 0.1, "seed": 0, "threads": 0, "lora_targets": "all-linear"}
     built = {"beta": 0.5, "seed": 0, "threads": 2, "lora_targets": "k_proj,q_proj", "linear_layers_without": 0}
-    version = {"version": "dpo-a", "path": "models/dpo/dpo-a", "bytes": 9, "adapter": {"r": 8}}
+    version = {"version": "dpo-a", "tier": "dpo", "path": "models/dpo/dpo-a", "bytes": 9, "adapter": {"r": 8}}
     settings = {"settings": {"training": asked, "effective": built}}
-    found = disk(versions={"scorer": [], "dpo": [{**version, **settings}], "sft": []})(collected(tmp_path))
+    found = disk(versions={"scorer": [], "policy": [{**version, **settings}]})(collected(tmp_path))
     assert [f.text for f in make_report(found).findings if f.severity == "critical"] == [
         "Tier 2, preference training (DPO): in training: beta is configured as 0.1, but 0.5 is in effect "
         "(models/dpo/dpo-a, as built)"

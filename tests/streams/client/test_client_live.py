@@ -142,7 +142,7 @@ def test_group_goes_on_after_the_last_event_that_was_dealt_with(broker: Any, pre
 
 
 def test_model_versions_start_with_what_is_in_use(settings: Settings) -> None:
-    version = ModelVersion(tier="dpo", version="dpo-1", path="models/dpo/dpo-1", reason="promoted")
+    version = ModelVersion(line="policy", tier="dpo", version="dpo-1", path="models/dpo/dpo-1", reason="promoted")
 
     async def run() -> list[ModelVersion]:
         async with Producer(settings) as producer:

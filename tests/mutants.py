@@ -68,8 +68,8 @@ MUTANTS = (
     Mutant(
         "the sign of the other tier's regression is turned",
         "trainers/jobs/judge.py",
-        "_mean([-gain for gain in _gains(judge, judge.conversations(traces)[1])])",
-        "_mean([gain for gain in _gains(judge, judge.conversations(traces)[1])])",
+        "[-gain for gain in _gains(judge, judge.conversations(traces)[1])]",
+        "[gain for gain in _gains(judge, judge.conversations(traces)[1])]",
         "tests/trainers/jobs/test_judge.py",
     ),
     Mutant(

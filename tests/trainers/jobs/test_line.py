@@ -19,7 +19,7 @@ from trainers.jobs.heldout import prompts_of, split
 from trainers.jobs.work import trained_prompts
 from trainers.versions import VersionStore
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.long]
 
 PAIRS, FIRST, SECOND = tiny.pairs(40), tiny.traces(40), tiny.traces(40, start=40)
 

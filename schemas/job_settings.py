@@ -76,9 +76,8 @@ class GateSettings(StrictModel):
     own prompts than after others'."""
     max_regression: float = Field(default=0.1, ge=0)
     """Loss that the other tier's held-out text may gain, in nats a token."""
-    max_gap_loss: float = Field(default=1.0, ge=0)
-    """What an SFT job may take of held-out pairs' gap, the good answer's log-likelihood less the bad one's, in nats on
-    average; times `jobs.dpo.beta` it is implicit reward."""
+    max_accuracy_loss: float = Field(default=0.15, ge=0, le=1)
+    """Share of held-out pairs whose better answer may stop being the likelier one by an SFT job, over prompts."""
 
 
 class JobsSettings(StrictModel):

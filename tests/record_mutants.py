@@ -116,7 +116,7 @@ RECORD_FAULTS = (
     (
         "line: what DPO has taught may be taken",
         "trainers/jobs/judge.py",
-        'Regression("held-out pairs", gap_loss,',
+        'Regression("held-out pairs", accuracy_loss,',
         'Regression("held-out pairs", 0.0,',
         f"{JOBS}/test_line.py",
     ),

@@ -181,7 +181,7 @@ EFFECTS = {
     "jobs.gate.sft_margin": Effect("0.1", learning.dpo_jobs, ONE_PAIR),
     "jobs.gate.sft_form_alone": Effect("true", learning.dpo_jobs, ONE_PAIR),
     "jobs.gate.max_regression": Effect("0.5", learning.dpo_jobs, ONE_PAIR),
-    "jobs.gate.max_gap_loss": Effect("0.5", learning.dpo_jobs, ONE_PAIR),
+    "jobs.gate.max_accuracy_loss": Effect("0.5", learning.dpo_jobs, ONE_PAIR),
     "retention.job_checkpoints": Effect("90d", retention.superfluous_folders, {"retention.job_checkpoints": "1d"}),
     "retention.jobs": Effect("2d", retention.superfluous_folders),
     "retention.versions": Effect("1", retention.superfluous_folders),

@@ -132,7 +132,7 @@ def judge_dpo(
 
 
 def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferencePair], gate: GateSettings) -> Judgement:
-    """Judge an SFT candidate on held-out traces, and on held-out pairs: their gap, which DPO widens, and good answers.
+    """Judge an SFT candidate on held-out traces, and on held-out pairs: how many it ranks right, and the good answers.
 
     That answers of this form get likelier is learned from any answers, those to other questions too. So what each one
     gains after its own prompt is compared with what it gains after others': the rest is what it says to its question.
@@ -152,8 +152,8 @@ def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferenceP
         for trace, one, before, other in zip(fitting, candidate, in_use, elsewhere, strict=True)
     ]
     kept, gaps, gaps_in_use, lost = _gaps(judge, pairs)
-    closed = [before - gap for gap, before in zip(gaps, gaps_in_use, strict=True)]
-    gap_loss = _mean(means_of_prompts(closed, [prompts_of(pair)[0] for pair in kept]))
+    turned = [float(before > 0) - float(gap > 0) for gap, before in zip(gaps, gaps_in_use, strict=True)]
+    accuracy_loss = _mean(means_of_prompts(turned, [prompts_of(pair)[0] for pair in kept]))
     improvement = _over_prompts(gains, rows, gate.confidence)
     compared = [
         (gain - other, row) for gain, other, row in zip(gains, elsewhere, rows, strict=True) if other is not None
@@ -164,13 +164,14 @@ def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferenceP
         "loss": _mean([one.loss for one in candidate]),
         "loss_in_use": _mean([one.loss for one in in_use]),
         "beyond_form": None if beyond is None else beyond.figures(),
-        "other_tier_gap_loss": gap_loss,
+        "other_tier_accuracy_loss": accuracy_loss,
+        "other_tier_gap_loss": _mean([before - gap for gap, before in zip(gaps, gaps_in_use, strict=True)]),
         "other_tier_accuracy": _share(gaps),
         "other_tier_accuracy_in_use": _share(gaps_in_use),
     }
     figures |= _common(improvement, lost)
     regressions = (
-        Regression("held-out pairs", gap_loss, gate.max_gap_loss, "nats of the gap between their answers"),
+        Regression("held-out pairs", accuracy_loss, gate.max_accuracy_loss, "of their accuracy"),
         Regression("held-out pairs' good answers", _mean(lost), gate.max_regression, "nats a token"),
     )
     return Judgement(improvement, beyond, regressions, figures, rows)

@@ -79,23 +79,24 @@ def test_a_dpo_candidate_is_judged_by_what_the_traces_of_sft_lose(worse):
     assert found.figures["other_tier_held_out"] == 8
 
 
-@pytest.mark.parametrize("worse", [0.5, -0.5])
-def test_an_sft_candidate_is_judged_by_the_gap_that_the_pairs_of_dpo_lose(worse):
-    """The good answer's loss stays where it was, and the bad one's falls: the text is as good, the preference worse."""
+@pytest.mark.parametrize("turned", [True, False])
+def test_an_sft_candidate_is_judged_by_how_many_pairs_of_dpo_it_no_longer_ranks_right(turned):
+    """The good answer's loss stays where it was, and the bad one's falls below it: the text is as good as before."""
     own, pairs = [(1.5, 2.0)] * 8, tiny.pairs(4)
     # Two of the pairs are of one prompt, which is one observation.
     pairs.append(pairs[0].model_copy(update={"pair_id": "again"}))
-    moved = [3 * worse, worse, worse, worse, -worse]
-    scripted = Scripted(own, [[] for _ in own], [(2.0, 2.0)] * 5, [(3.0 - by, 3.0) for by in moved])
-    found = judge_sft(cast(Judge, scripted), tiny.traces(8), pairs, GateSettings(max_gap_loss=0.4))
-    gap, text = found.regressions
-    assert (gap.what, gap.loss, gap.bound) == ("held-out pairs", pytest.approx(worse), 0.4)
+    bad = [(1.5, 3.0), (2.5, 3.0), (2.5, 3.0), (1.5, 1.0), (2.5, 3.0)] if turned else [(2.5, 3.0)] * 5
+    scripted = Scripted(own, [[] for _ in own], [(2.0, 2.0)] * 5, bad)
+    found = judge_sft(cast(Judge, scripted), tiny.traces(8), pairs, GateSettings(max_accuracy_loss=0.1))
+    ranking, text = found.regressions
+    # One of two pairs of the first of four prompts has turned.
+    assert (ranking.what, ranking.loss, ranking.bound) == ("held-out pairs", 0.125 if turned else 0.0, 0.1)
     assert (text.what, text.loss, text.bound) == ("held-out pairs' good answers", 0.0, 0.1)
-    assert found.figures["other_tier_gap_loss"] == pytest.approx(worse)
-    assert (found.figures["other_tier_accuracy"], found.figures["other_tier_accuracy_in_use"]) == (
-        0.8 if worse > 0 else 1.0,
-        1.0,
-    )
+    assert found.figures["other_tier_accuracy"] == (0.6 if turned else 1.0)
+    assert found.figures["other_tier_accuracy_in_use"] == (0.8 if turned else 1.0)
+    assert found.figures["other_tier_gap_loss"] == pytest.approx((1.5 + 0.5 * 3 - 0.5) / 5 if turned else 0.5)
+    verdict = decide(found.improvement, 0.0, found.regressions, "nats a token")
+    assert verdict.promoted is not turned
 
 
 def test_an_answer_is_looked_at_after_a_few_other_prompts_and_never_after_its_own(tiny_base):

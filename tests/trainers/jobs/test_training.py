@@ -253,7 +253,7 @@ def test_a_version_that_is_worse_is_rejected(tiny_base, tmp_path):
 def test_a_version_that_spoils_the_other_tiers_text_is_rejected(tiny_base, tmp_path):
     """Good answers of pairs that are unlike any trace get less likely the more the model learns of traces."""
     wanted = tiny.settings(tiny_base, learning_rate=0.03, epochs=2)
-    gate = wanted.jobs.gate.model_copy(update={"max_regression": 0.05, "max_gap_loss": 1e9})
+    gate = wanted.jobs.gate.model_copy(update={"max_regression": 0.05, "max_accuracy_loss": 1})
     strict = wanted.model_copy(update={"jobs": wanted.jobs.model_copy(update={"gate": gate})})
     unlike = [
         pair.model_copy(update={"chosen": "@@ %% ^^ ~~ ## $$"}) for pair in tiny.pairs(24) if pair.kind == "voice"

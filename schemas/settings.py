@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from schemas.base import StrictModel
 from schemas.job_settings import JobsSettings
+from schemas.serving_settings import ServingSettings
 from schemas.setting_types import Duration, Name, Origins, Probability, Retention, Servers, Wait
 
 
@@ -326,6 +327,7 @@ class Settings(StrictModel):
     pairs: PairsSettings = PairsSettings()
     traces: TracesSettings = TracesSettings()
     jobs: JobsSettings = JobsSettings()
+    serving: ServingSettings = ServingSettings()
     demo: DemoSettings = DemoSettings()
     retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()

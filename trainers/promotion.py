@@ -10,6 +10,7 @@ from schemas.events import ModelLine, ModelVersion
 from schemas.job_settings import ADAPTER_SETTINGS
 from schemas.settings import Settings
 from schemas.versions import BASES, TIERS, line_of
+from trainers.serving import take_up
 from trainers.versions import VersionStore
 
 
@@ -65,10 +66,12 @@ def promote(settings: Settings, version: str, reason: str, agreed: Mapping[str, 
 
     Raises:
         VersionError: there is no such version, its files are not as they were added, or it needs other settings.
+        ServingError: the server that is to answer from it does not; nothing has changed.
         OSError: the registry cannot be written; nothing has changed.
     """
     store = VersionStore(settings.data_dir)
     _check(settings, version, agreed or {})
+    take_up(settings.serving, store, version)
     before = None
     if line_of(version) == "scorer" and store.in_use("scorer").version != version:
         from trainers.scorer import kept  # as above
@@ -99,7 +102,9 @@ def rollback(
     """Go back to what was in use before, or to `to`, which has been in use; arguments and errors as of `promote`."""
     target = rollback_target(settings, line, to)
     _check(settings, target, agreed or {})
-    return VersionStore(settings.data_dir).rollback(line, target, reason)
+    store = VersionStore(settings.data_dir)
+    take_up(settings.serving, store, target)
+    return store.rollback(line, target, reason)
 
 
 def _check(settings: Settings, version: str, agreed: Mapping[str, Any]) -> None:

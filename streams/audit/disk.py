@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from schemas.errors import TierstreamError
 from schemas.events import ModelLine, ModelTier
 from schemas.settings import Settings
-from schemas.versions import TIERS
+from schemas.versions import TIERS, NotServed
 from streams.history.legacy import old_traces
 from streams.training.jobs_on_disk import job_folders, job_on_disk, read_json
 from trainers.scorer.checkpoint_file import CheckpointFile, newest_file
+from trainers.serving import refusals
 from trainers.traces.store import StoredTrace, TraceStore
 from trainers.versions import VersionStore
 
@@ -53,6 +54,8 @@ class OnDisk:
     artefacts: tuple[Artefact, ...]
     missing_start: TierstreamError | None = None
     """What is to be decided before jobs run, where release 0.1 left a line for each tier."""
+    not_served: Mapping[ModelLine, NotServed] = field(default_factory=dict)
+    """By line: the version that the server did not take, where there is one."""
 
 
 def look_at(settings: Settings) -> OnDisk:
@@ -80,6 +83,7 @@ def look_at(settings: Settings) -> OnDisk:
         in_use={line: found for line in TIERS if (found := _in_use(versions, line))},
         artefacts=tuple(_artefacts(folder)),
         missing_start=versions.missing_start(),
+        not_served=refusals(folder),
     )
 
 

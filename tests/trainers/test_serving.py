@@ -163,4 +163,4 @@ def test_bodies_are_json(data_dir: Path, peer: ServingPeer) -> None:
     peer.fail[ASK] = (200, "")
     with pytest.raises(ServingError, match="answers from model None"):
         promotion.promote(settings(data_dir, peer), "dpo-a1", "better")
-    assert json.loads((data_dir / "models" / "dpo" / "not-served.json").read_bytes())["version"] == "dpo-a1"
+    assert json.loads((data_dir / "models" / "policy" / "not-served.json").read_bytes())["version"] == "dpo-a1"

@@ -25,12 +25,17 @@ def registry(data_dir: Path | str) -> VersionStore:
     """Return a registry with two versions, put into use one after the other."""
     store = VersionStore(data_dir)
     for version in (BEFORE, IN_USE):
-        record = VersionRecord(tier="dpo", version=version, created_at=datetime.now(UTC), reason="a test")
-        with store.staging("dpo", version) as folder:
-            (folder / "weights").write_text(version)
-            store.add(record, folder)
-        store.promote("dpo", version, "passed")
+        add(store, version)
     return store
+
+
+def add(store: VersionStore, version: str) -> None:
+    """Add a version and put it into use."""
+    record = VersionRecord(tier="dpo", version=version, created_at=datetime.now(UTC), reason="a test")
+    with store.staging("dpo", version) as folder:
+        (folder / "weights").write_text(version)
+        store.add(record, folder)
+    store.promote("dpo", version, "passed")
 
 
 def judged(rewards: dict[str, float], count: int = 200) -> OutcomeMonitor:

@@ -11,8 +11,11 @@ import pytest
 from schemas.settings import Settings
 from streams.audit.outcome import outcome_of
 from streams.worker import rollback
-from tests.effects.outcome import BEFORE, IN_USE, LINE, judged, registry
+from tests.effects.outcome import BEFORE, IN_USE, LINE, add, judged, registry
 from trainers.versions import VersionStore
+
+
+NEXT = "dpo-c3"
 
 
 @pytest.fixture
@@ -37,6 +40,14 @@ def test_workers_that_see_the_same_roll_back_once_and_not_further(settings: Sett
     assert history(store) == [("promoted", BEFORE), ("promoted", IN_USE), ("rolled back", BEFORE)]
     reason = store.in_use(LINE).history[-1].reason
     assert reason.startswith(f"{IN_USE} is judged worse than {BEFORE}, which was in use before, by 0.30 [")
+
+
+def test_a_version_that_came_into_use_since_the_look_stays(settings: Settings) -> None:
+    store, monitor = registry(settings.data_dir), judged({BEFORE: 0.4, IN_USE: 0.1})
+    seen = outcome_of(settings, monitor)
+    add(store, NEXT)
+    asyncio.run(rollback.roll_back_worse(settings, seen))
+    assert history(store)[-1] == ("promoted", NEXT)
 
 
 def test_one_that_was_put_into_use_again_by_a_person_stays(settings: Settings) -> None:

@@ -14,7 +14,6 @@ from streams.worker import rollback
 from tests.effects.outcome import BEFORE, IN_USE, LINE, add, judged, registry
 from trainers.versions import VersionStore
 
-
 NEXT = "dpo-c3"
 
 

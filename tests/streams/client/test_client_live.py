@@ -167,7 +167,7 @@ def test_the_version_in_use_is_the_base_model_then_what_was_announced_last_whate
             assert await client.version_in_use() == next(iter(BASES.values()))
             for version in ("dpo-1", "dpo-2", "scorer-3"):
                 await producer.send("model-versions", announced(version))
-            while await client.version_in_use() != "dpo-2":
+            while await client.version_in_use() != "dpo-2":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             async with AsyncClient(settings) as later:
                 assert await later.version_in_use() == "dpo-2"

@@ -73,14 +73,14 @@ RECORD_FAULTS = (
     ),
     (
         "omitted thinking: it is told as none",
-        "streams/client/capture.py",
-        '"thinking_omitted": True if hidden and not thinking else None,',
+        "streams/imports/messages.py",
+        '"thinking_omitted": self.omitted or None,',
         '"thinking_omitted": None,',
         "tests/streams/client/test_to_trace.py",
     ),
     (
         "capture: the SDK's own objects in messages raise",
-        "streams/client/capture.py",
+        "streams/imports/messages.py",
         "thing.get(name) if isinstance(thing, Mapping) else getattr(thing, name, None)",
         "thing.get(name)",
         "tests/streams/client/test_to_trace.py",

@@ -71,6 +71,7 @@ def aside(work: Callable[..., Any], *arguments: Any) -> None:
         thread.submit(work, *arguments).result()
 
 
+@pytest.mark.long
 def test_numbers_move_while_events_flow(bootstrap: str, prefix: str, tmp_path: Path) -> None:
     day, data = audit_day(1), tmp_path / "data"
     write_legacy_traces(data / "traces")

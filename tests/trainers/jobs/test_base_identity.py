@@ -18,7 +18,7 @@ from trainers.jobs.formats import parse_plan
 from trainers.jobs.process import reason_of
 from trainers.versions import VersionStore
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.long]
 
 EMBEDDING = "model.embed_tokens.weight"
 LAYER = "model.layers.1.mlp.up_proj.weight"

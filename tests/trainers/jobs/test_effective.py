@@ -16,7 +16,7 @@ from trainers.jobs.lora import load_policy
 from trainers.jobs.work import Work
 from trainers.versions import VersionStore
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.long]
 
 OTHER: dict[str, Any] = {
     "learning_rate": 2e-3,

@@ -18,6 +18,8 @@ from tests.trainers.jobs import tiny
 from trainers.jobs.chat_template import CHATML
 from trainers.versions import VersionStore
 
+pytestmark = pytest.mark.long
+
 
 def command(folder: Path) -> list[str]:
     return [sys.executable, "-m", f"trainers.jobs.{folder.name[:3]}", str(folder)]

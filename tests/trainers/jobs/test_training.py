@@ -26,7 +26,7 @@ from trainers.jobs.progress import JobCallback
 from trainers.jobs.snapshot import CHECKPOINTS
 from trainers.versions import VersionStore
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.long]
 
 TIER_MODULES = {"dpo": dpo, "sft": sft}
 

@@ -126,8 +126,8 @@ class VersionRewards:
         blended = [half.reward for half in said.values() if half.reward is not None]
         if blended:
             self.by_judges["+".join(sorted(by_source))].add(fmean(blended), times)
-        for source, rewards in by_source.items():
-            self.by_source[source].add(fmean(rewards), times)
+        for name, rewards in by_source.items():
+            self.by_source[name].add(fmean(rewards), times)
 
 
 @dataclass(frozen=True, slots=True)

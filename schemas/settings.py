@@ -223,6 +223,15 @@ class TracesSettings(StrictModel):
     """Calls at or above this confidence are always captured."""
 
 
+class ServingSettings(StrictModel):
+    """What answers from the versions that were trained."""
+
+    rollback_when_worse: bool = False
+    """Whether a version in use that is judged worse than the one before it is rolled back, once, by a worker."""
+    worse_margin: float = Field(default=0.02, ge=0, le=2)
+    """A version is worse where its mean reward is lower by more than this with 95 % confidence, at every look."""
+
+
 class RetentionSettings(StrictModel):
     """What `tierstream prune` and a starting trainer delete; what is in use or referenced always stays."""
 
@@ -326,6 +335,7 @@ class Settings(StrictModel):
     pairs: PairsSettings = PairsSettings()
     traces: TracesSettings = TracesSettings()
     jobs: JobsSettings = JobsSettings()
+    serving: ServingSettings = ServingSettings()
     demo: DemoSettings = DemoSettings()
     retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()

@@ -104,11 +104,16 @@ def rollback(
     to: str | None = None,
     reason: str = "",
     agreed: Mapping[str, Any] | None = None,
+    *,
+    only_from: str | None = None,
 ) -> ModelVersion:
-    """Go back to what was in use before, or to `to`, which has been in use; arguments and errors as of `promote`."""
+    """Go back to what was in use before, or to `to`, which has been in use; arguments and errors as of `promote`.
+
+    With `only_from`, nothing changes where another version is in use by now, which is a `VersionError`.
+    """
     target = rollback_target(settings, tier, to)
     _check(settings, target, agreed or {})
-    return VersionStore(settings.data_dir).rollback(tier, target, reason)
+    return VersionStore(settings.data_dir).rollback(tier, target, reason, only_from=only_from)
 
 
 def _check(settings: Settings, version: str, agreed: Mapping[str, Any]) -> None:

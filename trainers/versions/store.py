@@ -177,18 +177,23 @@ class VersionStore:
                 history = self._write(tier, _then(history, version, "promoted", reason))
         return self.event(tier, history.history[-1])
 
-    def rollback(self, tier: ModelTier, to: str | None = None, reason: str = "") -> ModelVersion:
+    def rollback(
+        self, tier: ModelTier, to: str | None = None, reason: str = "", *, only_from: str | None = None
+    ) -> ModelVersion:
         """Go back to what was in use before, or to `to`, which has been in use at some time.
 
         What was in use at first is the base model; of the scorer, the version that `promote` was given `instead_of`.
+        With `only_from`, nothing changes where another version is in use by now.
 
         Raises:
-            VersionError: there is none to go back to, or its files are not as they were added.
+            VersionError: there is none to go back to, its files are not as they were added, or another is in use.
             OSError: the history cannot be written; nothing has changed.
         """
         with self.locked(tier):
             history = self.in_use(tier)
             target = to or self.one_before(tier)
+            if only_from not in (None, newest := _newest(tier, history)):
+                raise VersionError(f"{newest} is in use by now, not {only_from}", "nothing was changed")
             if target is None or (target == BASES.get(tier) and not history.history):
                 raise VersionError(f"no version of {tier} was in use before", "nothing was changed")
             if target != BASES.get(tier):
@@ -197,8 +202,8 @@ class VersionStore:
                         f"{target} has never been in use", f"put it into use with `tierstream models promote {target}`"
                     )
                 self.verified(tier, target)
-            if _newest(tier, history) != target:
-                words = reason or f"back from {_newest(tier, history)}"
+            if newest != target:
+                words = reason or f"back from {newest}"
                 history = self._write(tier, _then(history, target, "rolled back", words))
         return self.event(tier, history.history[-1])
 

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from schemas.base import StrictModel
 from schemas.job_settings import JobsSettings
+from schemas.serving_settings import ServingSettings
 from schemas.setting_types import Duration, Name, Origins, Probability, Retention, Servers, Wait
 
 
@@ -221,15 +222,6 @@ class TracesSettings(StrictModel):
     """Share of calls below `capture_confidence` that the client library captures."""
     capture_confidence: Probability = 0.9
     """Calls at or above this confidence are always captured."""
-
-
-class ServingSettings(StrictModel):
-    """What answers from the versions that were trained."""
-
-    rollback_when_worse: bool = False
-    """Whether a version in use that is judged worse than the one before it is rolled back, once, by a worker."""
-    worse_margin: float = Field(default=0.02, ge=0, le=2)
-    """A version is worse where its mean reward is lower by more than this with 95 % confidence, at every look."""
 
 
 class RetentionSettings(StrictModel):

@@ -72,6 +72,17 @@ class Selection(Part):
     """When."""
 
 
+class NotServed(Event):
+    """Why the server that answers from a tier's versions did not take one: `not-served.json`, until it takes one."""
+
+    version: VersionName
+    """Which one; it stays out of use, or is in use and is not served."""
+    reason: str
+    """Why, in one line."""
+    at: Timestamp
+    """When."""
+
+
 class InUse(Event):
     """The whole history of a tier's version in use, the newest last: `in-use.json`."""
 

@@ -70,6 +70,7 @@ TOKEN_COMMAND = {
     "kafka.sasl_mechanism": "OAUTHBEARER",
     "kafka.oauth_token_command": "echo one",
 }
+PEER = f"http://127.0.0.1:{SECOND_PORT}"
 WEB = {**ONE_PARTITION, "web.port": FIRST_PORT}
 
 EFFECTS = {
@@ -180,6 +181,10 @@ EFFECTS = {
     "jobs.gate.sft_margin": Effect("0.1", learning.dpo_jobs, ONE_PAIR),
     "jobs.gate.sft_form_alone": Effect("true", learning.dpo_jobs, ONE_PAIR),
     "jobs.gate.max_regression": Effect("0.5", learning.dpo_jobs, ONE_PAIR),
+    "serving.url": Effect(PEER, serving.promoted),
+    "serving.api_key": Effect("open sesame", serving.promoted, {"serving.url": PEER}),
+    "serving.timeout": Effect("100ms", serving.promoted, {"serving.url": PEER}),
+    "serving.port": Effect(SECOND_PORT, serving.serve_listens, {"serving.port": FIRST_PORT}),
     "retention.job_checkpoints": Effect("90d", retention.superfluous_folders, {"retention.job_checkpoints": "1d"}),
     "retention.jobs": Effect("2d", retention.superfluous_folders),
     "retention.versions": Effect("1", retention.superfluous_folders),

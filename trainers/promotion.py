@@ -10,6 +10,7 @@ from schemas.events import JobTier, ModelTier, ModelVersion
 from schemas.job_settings import ADAPTER_SETTINGS
 from schemas.settings import Settings
 from schemas.versions import BASES
+from trainers.serving import take_up
 from trainers.versions import VersionStore
 
 
@@ -72,10 +73,12 @@ def promote(settings: Settings, version: str, reason: str, agreed: Mapping[str, 
 
     Raises:
         VersionError: there is no such version, its files are not as they were added, or it needs other settings.
+        ServingError: the server that is to answer from it does not; nothing has changed.
         OSError: the registry cannot be written; nothing has changed.
     """
     store, tier = VersionStore(settings.data_dir), tier_of(version)
     _check(settings, version, agreed or {})
+    take_up(settings.serving, store, tier, version)
     if version == BASES.get(tier):
         return store.rollback(tier, version, reason)
     before = None
@@ -113,7 +116,9 @@ def rollback(
     """
     target = rollback_target(settings, tier, to)
     _check(settings, target, agreed or {})
-    return VersionStore(settings.data_dir).rollback(tier, target, reason, only_from=only_from)
+    store = VersionStore(settings.data_dir)
+    take_up(settings.serving, store, tier, target)
+    return store.rollback(tier, target, reason, only_from=only_from)
 
 
 def _check(settings: Settings, version: str, agreed: Mapping[str, Any]) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from schemas.events import ModelTier
 from schemas.settings import Settings
+from schemas.versions import NotServed
 from streams.history.legacy import old_traces
 from streams.training.jobs_on_disk import job_folders, job_on_disk, read_json
 from trainers.scorer.checkpoint_file import CheckpointFile, newest_file
+from trainers.serving import refusals
 from trainers.traces.store import StoredTrace, TraceStore
 from trainers.versions import VersionStore
 
@@ -50,6 +52,8 @@ class OnDisk:
     in_use: dict[str, dict[str, Any]]
     """By tier: what is in use, the newest entry of its history."""
     artefacts: tuple[Artefact, ...]
+    not_served: Mapping[ModelTier, NotServed] = field(default_factory=dict)
+    """By tier: the version that the server did not take, where there is one."""
 
 
 def look_at(settings: Settings) -> OnDisk:
@@ -76,6 +80,7 @@ def look_at(settings: Settings) -> OnDisk:
         versions={tier: list(_versions(versions, tier)) for tier in TIERS},
         in_use={tier: found for tier in TIERS if (found := _in_use(versions, tier))},
         artefacts=tuple(_artefacts(folder)),
+        not_served=refusals(folder),
     )
 
 

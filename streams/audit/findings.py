@@ -112,6 +112,14 @@ def _version_refused(report: Report, found: Collected) -> Iterator[Finding]:
         )
 
 
+def _not_served(report: Report, found: Collected) -> Iterator[Finding]:
+    for tier, note in found.disk.not_served.items():
+        used = (found.disk.in_use.get(tier) or {}).get("version")
+        where = "is in use and not served" if note.version == used else "is not put into use"
+        remedy = f"see that it runs and loads adapters, then tierstream models promote {note.version}"
+        yield Finding("critical", "not_served", f"{tier}: {note.version} {where}: {note.reason}", remedy)
+
+
 def _worker_settings(report: Report, found: Collected) -> Iterator[Finding]:
     live = (found.worker or {}).get("settings", {})
     own = ("web.", "broker.", "state_dir", "cache_dir", "data_dir", "stream.", "kafka.", "scorer.")
@@ -359,6 +367,7 @@ _LOOKS: tuple[Callable[[Report, Collected], Iterator[Finding]], ...] = (
     _deleted,
     _scorer_effects,
     _version_refused,
+    _not_served,
     _worker_settings,
     _job_effects,
     _workers,

@@ -43,11 +43,16 @@ from streams.training.records import parse
 from streams.training.runner import Attempts, JobRunner
 from trainers.jobs.snapshot import job_folder
 from trainers.retention import remove, superfluous
+from trainers.serving import job_variables, keep_up, refusals
+from trainers.versions import VersionStore
 
 log = logging.getLogger("tierstream.trainer")
 
 _FOREVER_MS = 2**31 - 1
 """A trainer need not poll for its partition; heartbeats alone tell that it lives."""
+
+SERVED_EVERY_SECONDS = 5.0
+"""Between looks at whether the server that answers from versions has the one in use."""
 
 Show = Callable[[JobUpdate], None]
 
@@ -115,7 +120,25 @@ async def work(settings: Settings, command: Command | None = None, show: Show = 
     with broker_errors(settings):
         async with consumer, Producer(settings) as producer:
             log.info("waiting for jobs")
-            await Trainer(settings, command, show, consumer, producer).work()
+            serving = asyncio.ensure_future(_keep_served(settings))
+            try:
+                await Trainer(settings, command, show, consumer, producer).work()
+            finally:
+                serving.cancel()
+
+
+async def _keep_served(settings: Settings) -> None:
+    """See every few seconds that the server has what is in use; what it lacks is said once."""
+    store, told = VersionStore(settings.data_dir), ""
+    while settings.serving.url is not None:
+        try:
+            await asyncio.to_thread(keep_up, settings.serving, store)
+            told = ""
+        except (TierstreamError, OSError) as error:
+            if str(error) != told:
+                told = str(error)
+                log.error("%s", told)
+        await asyncio.sleep(SERVED_EVERY_SECONDS)
 
 
 class Trainer:
@@ -193,13 +216,16 @@ class Trainer:
 
     async def _run(self, job: TrainingJob, record: ConsumerRecord, retry: JobControl | None) -> None:
         try:
-            runner = JobRunner(job, self._data_dir, self._command, self._attempts, self._publish)
+            variables = job_variables(self._settings.serving)
+            runner = JobRunner(job, self._data_dir, self._command, self._attempts, self._publish, variables)
             await runner.announce()
             async with self._turns[job.tier], self._places:
                 if retry is None:
                     await runner.run()
                 else:
                     await runner.run(record.offset, renewed(job, retry))
+            for note in refusals(self._data_dir).values():
+                log.error("%s is not served: %s", note.version, note.reason)
             await publish_changes(self._data_dir, self._publish)
         except OSError as error:
             # The folder cannot tell of it; the topic does, and a retry goes on once there is room.

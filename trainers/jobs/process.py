@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import sys
@@ -28,7 +29,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from schemas.errors import TierstreamError
+from schemas.errors import ServingError, TierstreamError
 from schemas.events import JobTier
 from schemas.versions import VersionRecord
 from trainers.files import write_atomically
@@ -42,6 +43,7 @@ from trainers.jobs.received import Received
 from trainers.jobs.room import DISK, want_of_room
 from trainers.jobs.snapshot import CHECKPOINTS, RESULT_NAME, RETRY
 from trainers.jobs.work import Work, trained_prompts
+from trainers.serving import settings_of, take_up
 from trainers.versions import library_versions
 from trainers.versions.store import LINEAGE
 
@@ -87,11 +89,16 @@ def run(tier: Tier, folder: Path) -> dict[str, JsonValue]:
             return {}
         _add_judged(tier, work, policy, trained)
     record = work.store.get(tier.name, work.version)
-    if record.status == "candidate":
-        work.store.promote(tier.name, record.version, record.reason)
-    shutil.rmtree(work.checkpoints, ignore_errors=True)
-    promoted = record.status != "rejected"
     metrics: dict[str, JsonValue] = {**record.metrics, "reason": record.reason}
+    promoted = record.status != "rejected"
+    if record.status == "candidate":
+        try:
+            take_up(settings_of(os.environ), work.store, tier.name, record.version)
+            work.store.promote(tier.name, record.version, record.reason)
+        except ServingError as error:
+            promoted, metrics["reason"] = False, f"{record.reason}; not put into use: {error}"
+            print(f"error: {record.version} is not put into use: {error}", file=sys.stderr)
+    shutil.rmtree(work.checkpoints, ignore_errors=True)
     return {"state": "finished", "metrics": metrics, "error": None, "version": record.version, "promoted": promoted}
 
 

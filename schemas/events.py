@@ -106,6 +106,8 @@ class Experience(Event):
     """Embedding of each item, by widget id, and `voice` for the reply."""
     source_model: str | None = Field(default=None, max_length=256)
     """The model that answered."""
+    model_version: Identifier | None = None
+    """The trained version that answered, as `model-versions` names it; rewards are counted by it."""
     confidence: Probability | None = None
     """The assistant's own confidence."""
 

@@ -16,7 +16,7 @@ import pytest
 from schemas.config import ENVIRONMENT_PREFIX, load, setting_fields
 from schemas.settings import Settings
 from streams.training.launcher import LAUNCHERS
-from tests.effects import learning, retention, running, serving
+from tests.effects import learning, outcome, retention, running, serving
 
 FIELDS = dict(setting_fields())
 
@@ -190,6 +190,8 @@ EFFECTS = {
     "retention.job_checkpoints": Effect("90d", retention.superfluous_folders, {"retention.job_checkpoints": "1d"}),
     "retention.jobs": Effect("2d", retention.superfluous_folders),
     "retention.versions": Effect("1", retention.superfluous_folders),
+    "serving.rollback_when_worse": Effect("true", outcome.rolled_back),
+    "serving.worse_margin": Effect("0.5", outcome.rolled_back, {"serving.rollback_when_worse": "true"}),
     "demo.dpo_steps": Effect("3", running.demo_steps),
     "demo.sft_steps": Effect("3", running.demo_steps),
     "demo.patience": Effect("60", running.demo_patience),

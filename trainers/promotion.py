@@ -98,13 +98,18 @@ def rollback(
     to: str | None = None,
     reason: str = "",
     agreed: Mapping[str, Any] | None = None,
+    *,
+    only_from: str | None = None,
 ) -> ModelVersion:
-    """Go back to what was in use before, or to `to`, which has been in use; arguments and errors as of `promote`."""
+    """Go back to what was in use before, or to `to`, which has been in use; arguments and errors as of `promote`.
+
+    With `only_from`, nothing changes where another version is in use by now, which is a `VersionError`.
+    """
     target = rollback_target(settings, line, to)
     _check(settings, target, agreed or {})
     store = VersionStore(settings.data_dir)
     take_up(settings.serving, store, target)
-    return store.rollback(line, target, reason)
+    return store.rollback(line, target, reason, only_from=only_from)
 
 
 def _check(settings: Settings, version: str, agreed: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from streams import topics
 from streams.audit.accounts import together
 from streams.audit.disk import OnDisk, look_at
 from streams.audit.drift import DriftReader
+from streams.audit.outcome import outcome_of
 from streams.audit.reading import Progress, TableContent, TopicReader
 from streams.kafka.admin import TopicState, topic_states
 from streams.kafka.lag import PartitionLag, group_members, measure_lag
@@ -76,6 +77,8 @@ class FromBroker:
     """By reason."""
     drift: Mapping[str, Any] = field(default_factory=dict)
     """What `DriftMonitor.as_dict` returns."""
+    outcome: Mapping[str, Any] = field(default_factory=lambda: {"lines": [], "versions": [], "unnamed": 0})
+    """What `outcome_of` returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,7 @@ async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
     if found.lag:
         async with DriftReader(settings) as judged:
             found.drift = (await judged.look()).as_dict()
+            found.outcome = await asyncio.to_thread(outcome_of, settings, judged.outcome)
     return found
 
 

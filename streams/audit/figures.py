@@ -54,6 +54,7 @@ def make_report(found: Collected) -> Report:
         newest_traces=newest,
         jobs=tuple(jobs),
         versions=_versions(found),
+        outcome=broker.outcome,
         artefacts=tuple({**asdict(a), "written_at": instant(a.written_at)} for a in found.disk.artefacts),
         lag=None if found.broker is None else tuple(asdict(row) for row in broker.lag),
         dead_letters=dict(broker.dead_letters.most_common()),

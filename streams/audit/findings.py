@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from streams.audit.collect import Collected
+from streams.audit.outcome import in_words, verdict
 from streams.audit.report import SEVERITIES, Effect, Finding, Report, Severity
 from streams.audit.tiers import IN_EFFECT
 from streams.kafka.admin import REMEDIES
@@ -231,6 +232,20 @@ def _drift(report: Report, found: Collected) -> Iterator[Finding]:
         )
 
 
+def _outcome(report: Report, found: Collected) -> Iterator[Finding]:
+    for line in report.outcome["lines"]:
+        if line["worse"]:
+            back = f"tierstream models rollback {line['line']}"
+            by_itself = found.settings.serving.rollback_when_worse and not line["returned"]
+            remedy = f"a running worker goes back by itself; else {back}" if by_itself else back
+            yield Finding("critical", "version_worse", verdict(line), remedy)
+    for version in report.outcome["versions"]:
+        if not version["known"]:
+            text = f"the registry does not know {version['version']}, which answers name as theirs: {in_words(version)}"
+            remedy = "see that who publishes experiences names versions as model-versions does"
+            yield Finding("info", "version_unknown", text, remedy)
+
+
 def _remedy_of_drift(alarm: Mapping[str, Any]) -> str:
     look = f"look at an experience of it, `tierstream audit --explain {alarm['experience_id']}`"
     if alarm["series"] == "progressive_loss":
@@ -360,6 +375,7 @@ _LOOKS: tuple[Callable[[Report, Collected], Iterator[Finding]], ...] = (
     _workers,
     _learning,
     _drift,
+    _outcome,
     _checkpoint,
     _pairs,
     _traces,

@@ -247,6 +247,7 @@ def test_events_of_both_partitioners_meet(bootstrap: str, prefix: str, tmp_path:
         assert stream.read("dead-letters") == []
 
 
+@pytest.mark.long
 def test_feedback_whose_experience_never_comes_is_set_aside_as_orphan(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:

@@ -192,18 +192,24 @@ class VersionStore:
                 history = self._write(line, _then(history, version, "promoted", reason))
         return self.event(history.history[-1])
 
-    def rollback(self, line: ModelLine, to: str | None = None, reason: str = "") -> ModelVersion:
+    def rollback(
+        self, line: ModelLine, to: str | None = None, reason: str = "", *, only_from: str | None = None
+    ) -> ModelVersion:
         """Go back to what was in use before, or to `to`, which has been in use at some time.
 
         What was in use at first is the base model; of the scorer, the version that `promote` was given `instead_of`.
+        With `only_from`, nothing changes where another version is in use by now.
 
         Raises:
-            VersionError: there is none to go back to, or its files are not as they were added.
+            VersionError: there is none to go back to, its files are not as they were added, or another is in use.
             OSError: the history cannot be written; nothing has changed.
         """
         with self.locked(line):
             history = self.in_use(line)
+            newest = history.history[-1].version if history.history else BASES.get(line)
             target = to or self.one_before(line)
+            if only_from not in (None, newest):
+                raise VersionError(f"{newest} is in use by now, not {only_from}", "nothing was changed")
             if target is None or not history.history:
                 raise VersionError(f"no version of {line} was in use before", "nothing was changed")
             if target != BASES.get(line):
@@ -212,7 +218,6 @@ class VersionStore:
                         f"{target} has never been in use", f"put it into use with `tierstream models promote {target}`"
                     )
                 self.verified(target)
-            newest = history.history[-1].version
             if newest != target:
                 history = self._write(line, _then(history, target, "rolled back", reason or f"back from {newest}"))
         return self.event(history.history[-1])

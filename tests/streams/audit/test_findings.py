@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import VersionError
+from schemas.settings import ServingSettings
 from streams.audit.collect import Collected
 from streams.audit.figures import make_report
 from streams.audit.report import Finding
@@ -214,6 +215,38 @@ def test_drift_is_told_for_a_day_with_the_command(series: str, of: str, command:
     assert "`tierstream audit --explain e-7`" in finding.remedy
     assert finding.remedy.endswith(command)
     assert told(NOW - 86_500) == []
+
+
+@pytest.mark.parametrize(("by_itself", "returned"), [(False, False), (True, False), (True, True)])
+def test_a_version_that_is_judged_worse_is_critical_and_an_unknown_one_is_told(
+    by_itself: bool, returned: bool, tmp_path: Path
+) -> None:
+    found = collected(tmp_path, few=True)
+    found = replace(
+        found, settings=found.settings.model_copy(update={"serving": ServingSettings(rollback_when_worse=by_itself)})
+    )
+    comparison = {"difference": -0.21, "low": -0.33, "high": -0.09, "answers": 212, "answers_before": 1020}
+    line = {"line": "dpo", "version": "dpo-b", "before": "dpo-a", "worse": True, "returned": returned}
+    rewards = {"answers": 5, "reward": 0.25, "low": -0.5, "high": 0.9, "sources": {}}
+    unknown = {"version": "gpt-x", "known": False, "in_use": False, **rewards}
+    outcome = {"lines": [{**line, "comparison": comparison}], "versions": [unknown], "unnamed": 0}
+    report = make_report(broker(outcome=outcome)(found))
+    worse, named = (
+        next(one for one in report.findings if one.code == f"version_{what}") for what in ("worse", "unknown")
+    )
+    assert (worse.severity, worse.text) == (
+        "critical",
+        "dpo-b is judged worse than dpo-a, which was in use before, by 0.21 [0.09, 0.33]: 212 answers against 1,020 "
+        "that the same sources judged",
+    )
+    back = "tierstream models rollback dpo"
+    assert worse.remedy == (
+        f"a running worker goes back by itself; else {back}" if by_itself and not returned else back
+    )
+    assert (named.severity, named.text) == (
+        "info",
+        "the registry does not know gpt-x, which answers name as theirs: +0.25 [-0.50, +0.90] of 5 answers",
+    )
 
 
 def test_judgements_that_come_no_more_are_told_while_answers_come(tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ def trained(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("merged", [False, True], ids=["adapter", "merged"])
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
 def test_an_exported_version_gives_the_gates_figures(trained, tmp_path, tier, merged):

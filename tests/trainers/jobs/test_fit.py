@@ -99,6 +99,7 @@ def spoilt_traces():
     return traces
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("tier", "examples", "dropped"),
     [("dpo", spoilt_pairs(), {"too_long": 1, "same_within_length": 1}), ("sft", spoilt_traces(), {"too_long": 1})],

@@ -120,6 +120,16 @@ def test_rollback_goes_back_step_by_step_and_never_forth(store: VersionStore) ->
     assert [s.version[-1] for s in store.in_use("policy").history] == ["1", "2", "3", "2", "1", "3", "1", "2"]
 
 
+def test_a_rollback_from_a_version_that_is_in_use_no_longer_changes_nothing(store: VersionStore) -> None:
+    for name in ("dpo-a1", "dpo-a2", "dpo-a3"):
+        add(store, name)
+        store.promote(name, "better")
+    with pytest.raises(VersionError, match="dpo-a3 is in use by now, not dpo-a2"):
+        store.rollback("policy", "dpo-a1", only_from="dpo-a2")
+    assert store.in_use("policy").version == "dpo-a3"
+    assert store.rollback("policy", "dpo-a2", only_from="dpo-a3").version == "dpo-a2"
+
+
 def test_the_base_model_is_what_a_rollback_of_the_first_version_goes_back_to(store: VersionStore) -> None:
     add(store, "dpo-a1")
     store.promote("dpo-a1", "better")

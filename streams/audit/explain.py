@@ -12,7 +12,7 @@ from rich.markup import escape
 from schemas.events import FeedbackSource, PairKind
 from schemas.records import Answer
 from schemas.settings import Settings
-from streams.audit.figures import instant
+from streams.audit.report import instant
 from streams.audit.story import Gathered, Place, gather
 from streams.terminal import Console
 from streams.training.folder import END_STATES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,7 @@ from schemas.events import PairKind
 from schemas.records import Answer
 from streams.audit.collect import Arrival, Collected, FromBroker
 from streams.audit.findings import judge as judge_findings
-from streams.audit.report import Forecast, Looser, Report, TierName, TraceLine
+from streams.audit.report import Forecast, Looser, Report, TierName, TraceLine, instant
 from streams.audit.tiers import job_tier, scorer_tier
 from streams.kafka.lag import trainer_group
 from streams.topics import ROLES, group
@@ -60,11 +60,6 @@ def make_report(found: Collected) -> Report:
         dead_letters=dict(broker.dead_letters.most_common()),
     )
     return replace(report, findings=tuple(judge_findings(report, found)))
-
-
-def instant(seconds: float) -> str:
-    """Return epoch seconds as RFC 3339."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def list_jobs(found: Collected) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from trainers.pairs.cost import KindCost
@@ -132,3 +133,8 @@ class Report:
     def critical(self) -> bool:
         """Whether there is a critical finding."""
         return any(finding.severity == "critical" for finding in self.findings)
+
+
+def instant(seconds: float) -> str:
+    """Return epoch seconds as RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

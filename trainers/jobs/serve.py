@@ -101,7 +101,8 @@ class Versions(ModelManager):
     def _load_model(self, name: str, *_: Any, **__: Any) -> PreTrainedModel:  # type: ignore[override]
         base, adapter = self._find(name)
         try:
-            model: Any = merged_model(base, adapter).eval()
+            model: Any = merged_model(base, adapter)
+            model.eval()
         except Exception as error:  # whatever it is, the files are its cause
             raise VersionError(f"{name} cannot be loaded: {first_line(error)}", "see its files") from error
         return cast(PreTrainedModel, model.to(_device()))

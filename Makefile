@@ -81,6 +81,13 @@ $(PEERS)/.ready: $(READY) benchmarks/peers/requirements.txt
 		> $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tierstream.pth
 	@touch $@
 
+# vLLM on the CPU, for its slow test. It asks for a torch of its own channel, whose code for the CPU PyPI's has too.
+VLLM := .venv-vllm
+$(VLLM)/.ready: $(READY) tests/vllm-requirements.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VLLM)
+	VIRTUAL_ENV=$(CURDIR)/$(VLLM) $(BIN)/uv pip install --quiet -r tests/vllm-requirements.txt --override tests/vllm-overrides.txt
+	@touch $@
+
 mutants: $(READY) ## Small faults in the code, one at a time: each must fail a test (minutes)
 	$(BIN)/python -u -m tests.mutants
 
@@ -88,4 +95,4 @@ bench-peers: $(PEERS)/.ready ## Measure Tierstream beside other engines at the s
 	$(BIN)/python -m benchmarks.peers.compare --peers-python $(PEERS)/bin/python $(PEERS_OPTIONS)
 
 clean: ## Remove what set-up and tools made; data stays
-	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(VLLM) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

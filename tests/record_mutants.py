@@ -100,6 +100,27 @@ RECORD_FAULTS = (
         f"{JOBS}/test_judge.py",
     ),
     (
+        "line: a job that is taken up keeps a version that is no longer in use",
+        "trainers/jobs/work.py",
+        "(began == in_use or done)",
+        "True",
+        f"{JOBS}/test_training.py",
+    ),
+    (
+        "line: jobs of two tiers run side by side",
+        "streams/training/service.py",
+        "async with self._turn:",
+        "async with asyncio.Lock():",
+        "tests/streams/training/test_trainer.py",
+    ),
+    (
+        "line: what DPO has taught may be taken",
+        "trainers/jobs/judge.py",
+        'Regression("held-out pairs", accuracy_loss,',
+        'Regression("held-out pairs", 0.0,',
+        f"{JOBS}/test_line.py",
+    ),
+    (
         "user's input: a context that is too short ends in a crash",
         "trainers/jobs/lora.py",
         "if context is not None and context < max_length:",

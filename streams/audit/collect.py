@@ -22,6 +22,7 @@ from streams import topics
 from streams.audit.deployment import ask_deployment
 from streams.audit.disk import OnDisk, look_at
 from streams.audit.drift import DriftReader
+from streams.audit.outcome import outcome_of
 from streams.audit.reading import Progress, TableContent, TopicReader
 from streams.kafka.admin import TopicState, topic_states
 from streams.kafka.lag import PartitionLag, group_members, measure_lag
@@ -71,6 +72,8 @@ class FromBroker:
     """By reason."""
     drift: Mapping[str, Any] = field(default_factory=dict)
     """What `DriftMonitor.as_dict` returns."""
+    outcome: Mapping[str, Any] = field(default_factory=lambda: {"lines": [], "versions": [], "unnamed": 0})
+    """What `outcome_of` returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,7 @@ async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
     if found.lag:
         async with DriftReader(settings) as judged:
             found.drift = (await judged.look()).as_dict()
+            found.outcome = await asyncio.to_thread(outcome_of, settings, judged.outcome)
     return found
 
 
@@ -180,8 +184,8 @@ async def _read_jobs(settings: Settings, reader: TopicReader, found: FromBroker)
         if (value := fields(record.value)).get("job_id"):
             found.job_updates[value["job_id"]] = value
     async for record in reader.records(settings.topic(topics.MODEL_VERSIONS)):
-        if (value := fields(record.value)).get("tier"):
-            found.versions[value["tier"]] = {**value, "at": record.timestamp / 1000}
+        if line := (value := fields(record.value)).get("line") or value.get("tier"):
+            found.versions[line] = {**value, "at": record.timestamp / 1000}
     async for record in reader.records(settings.topic(topics.DEAD_LETTERS)):
         found.dead_letters[fields(record.value).get("error_type", "unreadable")] += 1
 

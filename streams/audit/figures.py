@@ -54,6 +54,7 @@ def make_report(found: Collected) -> Report:
         newest_traces=newest,
         jobs=tuple(jobs),
         versions=_versions(found),
+        outcome=broker.outcome,
         artefacts=tuple({**asdict(a), "written_at": instant(a.written_at)} for a in found.disk.artefacts),
         lag=None if found.broker is None else tuple(asdict(row) for row in broker.lag),
         dead_letters=dict(broker.dead_letters.most_common()),
@@ -238,16 +239,26 @@ def _traces(found: Collected, broker: FromBroker) -> tuple[dict[str, Any], tuple
 def _versions(found: Collected) -> dict[str, dict[str, Any]]:
     announced = found.broker.versions if found.broker else {}
     return {
-        tier: {
-            "in_use": found.disk.in_use.get(tier),
-            "announced": announced.get(tier),
+        line: {
+            "in_use": found.disk.in_use.get(line),
+            "announced": announced.get(line),
             "versions": [
                 {
                     name: v.get(name)
-                    for name in ("version", "status", "created_at", "job_id", "reason", "metrics", "path", "bytes")
+                    for name in (
+                        "version",
+                        "tier",
+                        "status",
+                        "created_at",
+                        "job_id",
+                        "reason",
+                        "metrics",
+                        "path",
+                        "bytes",
+                    )
                 }
                 for v in versions
             ],
         }
-        for tier, versions in found.disk.versions.items()
+        for line, versions in found.disk.versions.items()
     }

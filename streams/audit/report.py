@@ -121,6 +121,8 @@ class Report:
     newest_traces: tuple[TraceLine, ...]
     jobs: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, Mapping[str, Any]]
+    outcome: Mapping[str, Any]
+    """Rewards by version, as `outcome_of` returns them."""
     artefacts: tuple[Mapping[str, Any], ...]
     lag: tuple[Mapping[str, Any], ...] | None
     """None where no broker could be asked."""

@@ -26,6 +26,7 @@ from streams.cli import (
     retrain,
     run,
     score,
+    serve,
     topics,
     train,
     upgrade,
@@ -69,6 +70,7 @@ for command in (
     report.schema,
     retrain.retrain,
     score.score,
+    serve.serve,
     audit.audit,
 ):
     cli.add_command(command)

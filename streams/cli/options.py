@@ -24,6 +24,7 @@ _OPTIONS: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "broker.port": click.option(
         "--broker-port", "broker__port", type=_PORT, help="Port of the embedded broker; 0 picks a free one."
     ),
+    "serving.port": click.option("--port", "serving__port", type=_PORT, help="Port to listen on; 0 picks a free one."),
     "broker.kind": click.option(
         "--broker", "broker__kind", type=click.Choice(["auto", "kafka", "lite"]), help="Which broker to embed."
     ),

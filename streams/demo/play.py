@@ -79,6 +79,7 @@ def run(settings: Settings, loaded: LoadedSettings, experiences: int | None = No
         write_atomically(Path(summary.data_dir) / SUMMARY_NAME, json.dumps(summary.as_dict(), indent=2).encode())
         show(summary, console)
         show_audit(lay_out(report), console)
+        console.print(f"ask what was trained: tierstream serve --data-dir {summary.data_dir}", soft_wrap=True)
     if as_json:
         print(json.dumps(summary.as_dict(), indent=2))
     if summary.unfinished:

@@ -24,8 +24,16 @@ STOP_SECONDS = 4.5
 FOLDER = "tierstream_job_folder"
 """In a submission's metadata."""
 
-VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "TQDM_DISABLE", "OMP_WAIT_POLICY", "PYTHONSAFEPATH")
-"""Variables of the environment that a job's process gets there as here."""
+VARIABLES = (
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "TQDM_DISABLE",
+    "OMP_WAIT_POLICY",
+    "PYTHONSAFEPATH",
+    "TIERSTREAM_SERVING__URL",
+    "TIERSTREAM_SERVING__TIMEOUT",
+)
+"""Variables of the environment that a job's process gets there as here: no secrets, for Ray shows them."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -7,11 +7,12 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from schemas.events import JobState, JobUpdate, ModelVersion, TrainingJob
 from streams.training.folder import STATE_NAME, Control, Result, read_control, read_job, read_result, read_state
@@ -53,6 +54,7 @@ class JobRunner:
         command: makes the command of the job's process.
         attempts: how often a job whose process crashes is tried.
         publish: sends an update or a promoted version and waits until the broker has it.
+        variables: of the job's process, beside those that every job has.
 
     Raises:
         JobError: the job's id is no plain name.
@@ -60,13 +62,20 @@ class JobRunner:
     """
 
     def __init__(
-        self, job: TrainingJob, data_dir: Path, command: Command, attempts: Attempts, publish: Publish
+        self,
+        job: TrainingJob,
+        data_dir: Path,
+        command: Command,
+        attempts: Attempts,
+        publish: Publish,
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._job = job
         self._data_dir = data_dir
         self._command = command
         self._attempts = attempts
         self._publish = publish
+        self._variables = variables
         self._folder = job_folder(data_dir, job.job_id)
         self._attempt = 1
         self._pace = Pace()
@@ -145,7 +154,7 @@ class JobRunner:
         """Run the job's process to its end, or end it where the job is cancelled, and return its exit status."""
         tail = LogTail(self._folder / LOG_NAME)
         command = self._command(self._job.tier, self._folder)
-        variables = job_variables(self._job.base_model, self._data_dir, os.environ)
+        variables = {**job_variables(self._job.base_model, self._data_dir, os.environ), **self._variables}
         process = launch(command, self._folder, lock.fileno(), self._attempt, variables)
         try:
             lock.note_process(process.pid)

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
 
 from schemas.errors import ConnectionFailedError, JobError, TierstreamError
-from schemas.events import JobControl, JobTier, JobUpdate, ModelVersion, TrainingJob
+from schemas.events import JobControl, JobUpdate, ModelVersion, TrainingJob
 from schemas.extras import require
 from schemas.settings import Settings
 from streams.client import Producer
@@ -43,11 +43,16 @@ from streams.training.records import parse
 from streams.training.runner import Attempts, JobRunner
 from trainers.jobs.snapshot import job_folder
 from trainers.retention import remove, superfluous
+from trainers.serving import job_variables, keep_up, refusals
+from trainers.versions import VersionStore
 
 log = logging.getLogger("tierstream.trainer")
 
 _FOREVER_MS = 2**31 - 1
 """A trainer need not poll for its partition; heartbeats alone tell that it lives."""
+
+SERVED_EVERY_SECONDS = 5.0
+"""Between looks at whether the server that answers from versions has the one in use."""
 
 Show = Callable[[JobUpdate], None]
 
@@ -115,11 +120,29 @@ async def work(settings: Settings, command: Command | None = None, show: Show = 
     with broker_errors(settings):
         async with consumer, Producer(settings) as producer:
             log.info("waiting for jobs")
-            await Trainer(settings, command, show, consumer, producer).work()
+            serving = asyncio.ensure_future(_keep_served(settings))
+            try:
+                await Trainer(settings, command, show, consumer, producer).work()
+            finally:
+                serving.cancel()
+
+
+async def _keep_served(settings: Settings) -> None:
+    """See every few seconds that the server has what is in use; what it lacks is said once."""
+    store, told = VersionStore(settings.data_dir), ""
+    while settings.serving.url is not None:
+        try:
+            await asyncio.to_thread(keep_up, settings.serving, store)
+            told = ""
+        except (TierstreamError, OSError) as error:
+            if str(error) != told:
+                told = str(error)
+                log.error("%s", told)
+        await asyncio.sleep(SERVED_EVERY_SECONDS)
 
 
 class Trainer:
-    """Runs the jobs of one consumer: `jobs.at_once` side by side, those of one tier one after the other."""
+    """Runs the jobs of one consumer, one after the other."""
 
     def __init__(
         self, settings: Settings, command: Command, show: Show, consumer: Consumer, producer: Producer
@@ -131,9 +154,8 @@ class Trainer:
         self._consumer = consumer
         self._producer = producer
         self._attempts = Attempts(settings.jobs.max_attempts, settings.jobs.retry_delay)
-        self._places = asyncio.Semaphore(settings.jobs.at_once)
-        # A version continues from the one in use, so a tier's jobs wait for each other.
-        self._turns: defaultdict[JobTier, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # A version continues from the one in use, whichever tier made that, so jobs wait for each other.
+        self._turn = asyncio.Lock()
         self._open: set[int] = set()
         self._next = 0
         self._committed: int | None = None
@@ -193,13 +215,16 @@ class Trainer:
 
     async def _run(self, job: TrainingJob, record: ConsumerRecord, retry: JobControl | None) -> None:
         try:
-            runner = JobRunner(job, self._data_dir, self._command, self._attempts, self._publish)
+            variables = job_variables(self._settings.serving)
+            runner = JobRunner(job, self._data_dir, self._command, self._attempts, self._publish, variables)
             await runner.announce()
-            async with self._turns[job.tier], self._places:
+            async with self._turn:
                 if retry is None:
                     await runner.run()
                 else:
                     await runner.run(record.offset, renewed(job, retry))
+            for note in refusals(self._data_dir).values():
+                log.error("%s is not served: %s", note.version, note.reason)
             await publish_changes(self._data_dir, self._publish)
         except OSError as error:
             # The folder cannot tell of it; the topic does, and a retry goes on once there is room.
@@ -214,7 +239,7 @@ class Trainer:
     async def _publish(self, event: JobUpdate | ModelVersion) -> None:
         if isinstance(event, ModelVersion):
             await self._producer.send(MODEL_VERSIONS, event)
-            log.info("%s version %s is in use: %s", event.tier, event.version, event.reason)
+            log.info("%s: version %s is in use: %s", event.line, event.version, event.reason)
             return
         await self._producer.send(JOB_UPDATES, event)
         self._show(event)

@@ -1,18 +1,23 @@
-"""What the settings of the worker's web server and of its intake change."""
+"""What the settings of the worker's web server, of its intake and of the servers of trained versions change."""
 
 from __future__ import annotations
 
 import asyncio
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession
 
 from schemas.base import Event
+from schemas.errors import ServingError
 from schemas.settings import Settings
 from streams.broker.launch import free_port
 from streams.worker.service import Roles
 from streams.worker.web import WorkerWeb
+from tests.serving_peer import ServingPeer
+from tests.streams.cli.test_models import add
+from trainers import promotion
 
 Seen = Any
 
@@ -91,3 +96,23 @@ def posted(settings: Settings) -> Seen:
         return found
 
     return asyncio.run(look())
+
+
+def promoted(settings: Settings) -> Seen:
+    """Return how a promotion ends with a slow server on the second port, and what that was told of who asks."""
+    add(Path(settings.data_dir), "dpo-a1")
+    with ServingPeer(port=PORTS[1]) as server:
+        server.delay_seconds = 0.5
+        try:
+            done = promotion.promote(settings, "dpo-a1", "better").version
+        except ServingError as error:
+            done = str(error)
+        return done, server.keys
+
+
+def serve_listens(settings: Settings) -> Seen:
+    """Return the port that `tierstream serve` takes."""
+    from trainers.jobs.serve import _listening
+
+    with _listening(settings.serving.port) as listener:
+        return listener.getsockname()[1]

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaProducer
 from schemas.events import DeadLetter, JobUpdate, ModelVersion, TrainingJob
 from schemas.settings import Settings
 from streams.kafka.options import client_options
+from tests.serving_peer import ServingPeer
 from tests.streams.training_live import (
     Trainer,
     committed,
@@ -214,12 +215,39 @@ def test_job_killed_then_its_trainer_then_both_trains_every_step_once(settings: 
     ends = [update for update in told if update.state in ("finished", "failed", "cancelled")]
     # At least once: a trainer that could not commit after it had told of the end tells of it again.
     assert {(end.job_id, end.state, end.attempt) for end in ends} == {(job_id, "finished", 3)}
-    versions = [record.version for record in VersionStore(tmp_path).versions("sft")]
+    versions = [record.version for record in VersionStore(tmp_path).versions("policy")]
     assert [end.metrics["version"] for end in ends] == versions * len(ends)
     assert len(versions) == 1
     losses = result_of(folder)["metrics"]["losses"]
     assert len(losses) == KILLED_STEPS
     assert losses == result_of(undisturbed)["metrics"]["losses"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_trainer_killed_while_the_server_is_asked_leaves_the_switch_to_the_next(
+    settings: Settings, tmp_path: Path
+) -> None:
+    wanted = settings.model_copy(update={"jobs": tiny.settings(tiny.build_model(tmp_path / "base")).jobs})
+    folder, store = tiny.job(tmp_path, "sft", tiny.traces(40), wanted), VersionStore(tmp_path)
+    request(settings, TrainingJob.from_json((folder / "job.json").read_bytes()))
+    with ServingPeer() as server:
+        server.hold.clear()
+        with Trainer(settings, TIERSTREAM_SERVING__URL=server.url) as process:
+            wait_for(server.waits.is_set)
+            process.kill()
+            signal_job(folder, signal.SIGKILL)
+        [version] = server.loaded
+        assert store.in_use("policy").history == ()
+        assert records(settings, "model-versions") == []
+        server.hold.set()
+        with Trainer(settings, TIERSTREAM_SERVING__URL=server.url):
+            wait_for(lambda: committed(settings) == 1)
+            assert store.in_use("policy").version == version
+            server.loaded.clear()  # as one that was started again
+            wait_for(lambda: list(server.loaded) == [version])
+    [told] = [ModelVersion.from_json(value) for value in records(settings, "model-versions")]
+    assert told.version == version
 
 
 def test_what_is_no_job_is_set_aside_and_passed(settings: Settings) -> None:

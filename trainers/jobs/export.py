@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from schemas.errors import JobError, VersionError
-from schemas.events import ModelTier
-from schemas.versions import BASES, VersionRecord
+from schemas.versions import BASES, VersionRecord, line_of
 from trainers.jobs.base_model import BaseModel, ensure_base_model, is_hub_name, is_packaged
 from trainers.jobs.model_card import CARD_NAME, license_of, model_card
 from trainers.versions import VersionStore
 from trainers.versions.store import MANIFEST
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ADAPTER_CONFIG = "adapter_config.json"
 _BASE_KEY = "base_model_name_or_path"
@@ -37,13 +40,12 @@ class Exported:
     """Bytes of every file, by name."""
 
 
-def export(data_dir: Path, tier: ModelTier, version: str, target: Path, *, merged: bool = False) -> Exported:
+def export(data_dir: Path, version: str, target: Path, *, merged: bool = False) -> Exported:
     """Write a version into a new folder; it is there as a whole or not at all.
 
     Args:
         data_dir: the data directory.
-        tier: which model.
-        version: of this tier.
+        version: of the line of policies.
         target: a folder that is not there, or empty.
         merged: whether the adapter goes into the base model's weights, so that neither PEFT nor the base is needed.
 
@@ -52,21 +54,22 @@ def export(data_dir: Path, tier: ModelTier, version: str, target: Path, *, merge
         InputError: the target is not empty.
         OSError: the disk is full or read-only.
     """
-    if tier == "scorer" or version in BASES.values():
-        what = "a scorer" if tier == "scorer" else "the base model itself"
+    if line_of(version) == "scorer" or version in BASES.values():
+        what = "a scorer" if line_of(version) == "scorer" else "the base model itself"
         raise VersionError(
             f"{version} is {what}, not an adapter", "name a version of dpo or sft: `tierstream models list`"
         )
     store = VersionStore(data_dir)
-    record, folder = store.get(tier, version), store.verified(tier, version)
+    record, folder = store.get(version), store.verified(version)
     if lacking := [name for name in _ADAPTER if not (folder / name).is_file()]:
         raise VersionError(f"{version} has no {lacking[0]}", "name another version: `tierstream models list`")
-    base = _base_of(record, folder, data_dir)
+    base = base_of(record, folder, data_dir)
     name = base.name if is_hub_name(base.name) else str(base.path.absolute())
     licence = license_of(base)
     with _new_folder(target) as staging:
         if merged:
-            _write_merged(base, folder, staging)
+            merged_model(base, folder).save_pretrained(str(staging))
+            tokenizer_of(base).save_pretrained(str(staging))
         else:
             _write_adapter(folder, name, staging)
         shutil.copyfile(folder / MANIFEST, staging / MANIFEST)
@@ -75,7 +78,7 @@ def export(data_dir: Path, tier: ModelTier, version: str, target: Path, *, merge
     return Exported(version, target, merged, name, licence, files)
 
 
-def _base_of(record: VersionRecord, folder: Path, data_dir: Path) -> BaseModel:
+def base_of(record: VersionRecord, folder: Path, data_dir: Path) -> BaseModel:
     """Return the base model of a version, as it was when that was trained.
 
     Raises:
@@ -107,14 +110,22 @@ def _write_adapter(folder: Path, base_name: str, staging: Path) -> None:
     (staging / ADAPTER_CONFIG).write_text(json.dumps({**config, _BASE_KEY: base_name}, indent=2), "utf-8")
 
 
-def _write_merged(base: BaseModel, folder: Path, staging: Path) -> None:
+def merged_model(base: BaseModel, adapter: Path | None) -> PreTrainedModel:
+    """Return a base model with an adapter's weights added to its own; the base model itself where there is none."""
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(str(base.path), local_files_only=True, dtype=torch.float32)
-    PeftModel.from_pretrained(model, str(folder)).merge_and_unload().save_pretrained(str(staging))
-    AutoTokenizer.from_pretrained(str(base.path), local_files_only=True).save_pretrained(str(staging))
+    merged = model if adapter is None else PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return cast("PreTrainedModel", merged)
+
+
+def tokenizer_of(base: BaseModel) -> PreTrainedTokenizerBase:
+    """Return the base model's tokenizer as it came."""
+    from transformers import AutoTokenizer
+
+    return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(str(base.path), local_files_only=True))
 
 
 @contextmanager

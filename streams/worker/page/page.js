@@ -121,8 +121,8 @@ function showAudit(report) {
   for (const [tier, forecast] of Object.entries(report.forecasts)) {
     say(`${tier}-due`, forecast.due ? `at this rate the next job is due ${forecast.due.slice(0, 16).replace("T", " at ")} UTC` : "");
   }
-  fill("versions", Object.entries(report.versions).flatMap(([tier, of]) => of.versions.map((one) =>
-    [tier, link(one.version, `/versions/${one.version}`), one.status,
+  fill("versions", Object.values(report.versions).flatMap((of) => of.versions.map((one) =>
+    [one.tier, link(one.version, `/versions/${one.version}`), one.status,
       of.in_use && of.in_use.version === one.version ? "yes" : "no", one.reason || "-"])),
   "No version was trained yet.");
   fill("letters", Object.entries(report.dead_letters).map(([reason, n]) =>

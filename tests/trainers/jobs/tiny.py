@@ -23,8 +23,8 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 ROOMS = ("kitchen", "hall", "attic", "cellar", "garage", "office", "lobby", "roof", "yard", "studio", "gym", "shed")
 
 
-def build_model(folder: Path) -> Path:
-    """Write a Llama of two layers with its own BPE, and SmolLM2's chat template."""
+def build_model(folder: Path, **changes: int) -> Path:
+    """Write a Llama of two layers with its own BPE, and SmolLM2's chat template; `changes` of its configuration."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -54,6 +54,7 @@ def build_model(folder: Path) -> Path:
         eos_token_id=2,
         pad_token_id=0,
         tie_word_embeddings=True,
+        **changes,
     )
     LlamaForCausalLM(config).save_pretrained(str(folder))
     return folder

@@ -63,7 +63,7 @@ def test_each_of_the_twelve_questions_is_answered_by_a_command_that_takes_what_i
         while isinstance(command, click.Group):
             command = command.commands[words.pop(0)]
         # Names in capitals stand for what the operator fills in.
-        filled = [{"NUMBER": "7", "TIER": "scorer"}.get(word, word) for word in words]
+        filled = [{"NUMBER": "7", "LINE": "scorer"}.get(word, word) for word in words]
         command.make_context(line, filled)
 
 

@@ -24,13 +24,13 @@ def add_version(tmp_path: Path, name: str, parent: str | None = None, **more: An
         {"id": "t-1", "use": "training", "experience_ids": ["exp/1"]},
         {"id": "t-2", "use": "dropped", "reason": "too_long", "experience_ids": [HOSTILE]},
     )
-    with store.staging("sft", name) as folder:
+    with store.staging(name) as folder:
         (folder / LINEAGE).write_text("".join(json.dumps(row) + "\n" for row in rows))
         made = {"created_at": datetime(2026, 1, int(name[-1]), tzinfo=UTC), "reason": "a test", **more}
         store.add(
             VersionRecord.model_validate({"tier": "sft", "version": name, "parent_version": parent, **made}), folder
         )
-    store.promote("sft", name, "better")
+    store.promote(name, "better")
 
 
 def add_job(tmp_path: Path, name: str = "sft-1") -> None:

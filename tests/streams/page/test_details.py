@@ -61,7 +61,7 @@ def test_a_version_shows_where_it_comes_from_what_differs_and_the_way_back(tmp_p
     assert '<a href="/jobs/sft-job">' in html
     difference = html[html.index('id="diff"') : html.index('id="examples"')]
     assert re.findall('data-label="[^"]*">([^<]*)', difference) == ["metrics.accuracy", "0.5", "0.75"]
-    assert commands(html) == ["tierstream models rollback sft"]
+    assert commands(html) == ["tierstream models rollback policy"]
     parent = training.version_page(settings_of(tmp_path), "sft-v1")
     assert '<a href="/versions/sft-v2">' in parent
     assert commands(parent) == ["tierstream models promote sft-v1"]

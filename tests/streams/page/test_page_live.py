@@ -211,7 +211,7 @@ def look_around(visit: Visit, stream: Deployment, day: AuditDay) -> None:
     expect(page.locator("#curves svg")).to_have_count(2)
     visit.must_fit("job")
     page.get_by_role("link", name="sft-v2").first.click()
-    expect(page.locator("code")).to_contain_text("tierstream models rollback sft")
+    expect(page.locator("code")).to_contain_text("tierstream models rollback policy")
     visit.must_fit("version")
     page.get_by_role("link", name="Audit").click()
     visit.must_fit("audit")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from trainers import promotion
 from trainers.serving import keep_up, refusals
 from trainers.versions import VersionStore
 
-VLLM = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "vllm"
+VLLM = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
 START_SECONDS = 600.0
 
 pytestmark = [
@@ -42,12 +43,27 @@ def vllm(base: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     variables = {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "true",
         "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_HOST_IP": "127.0.0.1",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [VLLM, "serve", str(base), "--host", "127.0.0.1", "--port", str(port), *options, *small],
+            # `vllm serve` itself looks for a package of another name than the one for the CPU.
+            [
+                VLLM,
+                "-m",
+                "vllm.entrypoints.openai.api_server",
+                "--model",
+                str(base),
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                *options,
+                *small,
+            ],
             env={**os.environ, **variables},
             stdout=output,
             stderr=output,
@@ -61,7 +77,8 @@ def vllm(base: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             time.sleep(0.5)
         yield process
     finally:
-        os.killpg(process.pid, 9)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -1,6 +1,6 @@
 # Every command of the project: `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-slow chaos check format real throughput bench-peers fuzz mutants clean
+.PHONY: help demo up test test-unit test-long test-slow chaos check format real throughput bench-peers fuzz mutants clean
 
 # Compiled files are kept: each of the many processes of a test run would compile the sources anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,11 +35,14 @@ up: $(READY) ## Run the whole system on this machine
 TEST_WORKERS ?= 3
 PARALLEL := -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(READY) ## Run the tests that take minutes at most, as CI does
+test: $(READY) ## Run the tests that take seconds each, on a real broker
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-unit: $(READY) ## Run the tests that need no broker
-	$(BIN)/python -m pytest $(PARALLEL) -m 'not live and not slow'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not live and not long and not slow'
+
+test-long: $(READY) ## Run the tests that take ten seconds or more each: trainings, SIGKILLs, the guides; CI runs them, too
+	$(BIN)/python -m pytest $(PARALLEL) -m 'long and not slow'
 
 test-slow: $(READY) ## Run the long tests: crash storms, and ten times the examples of each property
 	$(BIN)/python -m pytest $(PARALLEL) -m 'hypothesis and not live' --hypothesis-profile=thorough

@@ -1,4 +1,4 @@
-"""home_assistant as judged scorer entries in five folds of queries, and what a learner makes of the other four.
+"""Judged rows as scorer entries in five folds of queries, and what a learner makes of the other four.
 
 The statistic was settled before the figures: for each query with good and bad answers, the accuracy of one learner
 minus that of another, averaged over seeds; its mean over the queries, with a 95 % interval by resampling queries.
@@ -7,7 +7,7 @@ Answers of one query share what makes it hard, so the query, not the answer or t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from statistics import fmean
@@ -15,7 +15,7 @@ from statistics import fmean
 import numpy as np
 
 from benchmarks.accuracy import Judged, within_query_accuracies
-from benchmarks.home_assistant import Row, load_rows, to_experience
+from benchmarks.home_assistant import Row, to_experience
 from schemas.events import Experience
 from schemas.records import Arrival, Origin, ScorerEntry
 from schemas.settings import ScorerSettings
@@ -59,13 +59,9 @@ class Example:
     fold: int
 
 
-def load_examples(embedder: Embedder) -> list[Example]:
-    """Return all rows in file order.
-
-    Raises:
-        FileNotFoundError: the data is not there.
-    """
-    return [_example(row, prepare(to_experience(row), embedder), row.good) for row in load_rows()]
+def examples_of(rows: Iterable[Row], embedder: Embedder) -> list[Example]:
+    """Return the rows in their order."""
+    return [_example(row, prepare(to_experience(row), embedder), row.good) for row in rows]
 
 
 def _example(row: Row, items: ItemFeatures, good: bool) -> Example:

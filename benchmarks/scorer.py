@@ -18,15 +18,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks import scorer_growth, scorer_learning, scorer_room, scorer_speed
-from benchmarks.folds import load_examples
-from benchmarks.home_assistant import DATA
+from benchmarks.folds import examples_of
+from benchmarks.home_assistant import DATA, load_rows
 from benchmarks.machine import machine
 from benchmarks.progress import Progressed
 from benchmarks.scorer_report import draw_curves, report
 from schemas.settings import ScorerSettings
 from trainers.embedding import build_embedder
 
-PARTS = ("speed", "growth", "room", "learning")
+PARTS = ("speed", "growth", "room", "home_assistant", "hh_rlhf")
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("home_assistant", total=1.0)
-        examples = load_examples(build_embedder(ScorerSettings()))
+        examples = examples_of(load_rows(), build_embedder(ScorerSettings()))
         for part in options.only:
             bar.reset(task, total=1.0, description=part)
             found[part] = _measure(
@@ -53,7 +53,7 @@ def main() -> int:
                 options.json.write_text(json.dumps(found, indent=2) + "\n")
     text = report(found)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-    if options.plot and {"learning", "room"} & set(found):
+    if options.plot and {*scorer_learning.DATA, "room"} & set(found):
         draw_curves(found, options.plot)
     return 0
 
@@ -63,8 +63,8 @@ def _measure(part: str, options: argparse.Namespace, examples: Any, progress: Pr
         return scorer_speed.measure(examples)
     if part == "room":
         return scorer_room.measure(options.seeds, progress)
-    if part == "learning":
-        return scorer_learning.measure(options.seeds, options.workers, progress)
+    if part in scorer_learning.DATA:
+        return scorer_learning.measure(part, options.seeds, options.workers, progress)
     with tempfile.TemporaryDirectory() as folder:
         return scorer_growth.measure(examples, Path(folder), options.samples, progress)
 

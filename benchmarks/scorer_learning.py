@@ -1,4 +1,6 @@
-"""How well the scorer learns home_assistant, beside Vowpal Wabbit and River in the same run."""
+"""How well the scorer learns, beside Vowpal Wabbit and River in the same run.
+
+Twice: where queries repeat in kind (home_assistant), and where they do not (hh_rlhf)."""
 
 from __future__ import annotations
 
@@ -10,15 +12,16 @@ from functools import cache
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from benchmarks import hh_rlhf, home_assistant
 from benchmarks.baselines import featured, run_grids
 from benchmarks.folds import (
     FOLDS,
     SHARES,
     Accuracies,
     Example,
+    examples_of,
     fold_mean,
     learn,
-    load_examples,
     over_seeds,
     paired_difference,
     shuffled,
@@ -28,6 +31,8 @@ from benchmarks.progress import Progressed
 from schemas.settings import ScorerSettings
 from trainers.embedding import build_embedder
 
+DATA = {"home_assistant": home_assistant.load_rows, "hh_rlhf": hh_rlhf.load_rows}
+"""Rows by name."""
 NEVER = 2**62
 """One query in so many is held out: none."""
 
@@ -49,14 +54,17 @@ class Variant:
 
 DEFAULT = Variant("defaults, one feedback a step")
 EQUAL = Variant("one feedback a step, nothing held out (as the others learn)", (("validation_one_in", NEVER),))
-SHUFFLED = Variant("labels shuffled, 32 feedbacks a step", groups=32, shuffled=True)
+SHUFFLED = (
+    Variant("labels shuffled, one feedback a step", shuffled=True),
+    Variant("labels shuffled, 32 feedbacks a step", groups=32, shuffled=True),
+)
 VARIANTS = (
     DEFAULT,
     Variant("defaults, 32 feedbacks a step", groups=32),
     EQUAL,
     Variant("rank 8, one feedback a step", (("rank", 8),)),
     Variant("rank 8, 32 feedbacks a step", (("rank", 8),), groups=32),
-    SHUFFLED,
+    *SHUFFLED,
     Variant("minilm instead of hash, one feedback a step", (("embedder", "minilm"),)),
 )
 
@@ -73,30 +81,30 @@ Run = list[list[Accuracies]]
 
 
 @cache
-def _examples(embedder: Literal["hash", "minilm", "supplied"]) -> list[Example]:
-    return load_examples(build_embedder(ScorerSettings(embedder=embedder)))
+def _examples(data: str, embedder: Literal["hash", "minilm", "supplied"]) -> list[Example]:
+    return examples_of(DATA[data](), build_embedder(ScorerSettings(embedder=embedder)))
 
 
-def learn_all_folds(variant: Variant, seed: int) -> Run:
+def learn_all_folds(data: str, variant: Variant, seed: int) -> Run:
     """Learn every fold's stream with one seed."""
     settings = variant.settings(seed)
     by_fold = []
     for fold in range(FOLDS):
-        seen, unseen = split(_examples(settings.embedder), fold)
+        seen, unseen = split(_examples(data, settings.embedder), fold)
         by_fold.append(learn(settings, shuffled(seen, seed) if variant.shuffled else seen, unseen, variant.groups))
     return [[curve[place] for curve in by_fold] for place in range(len(SHARES))]
 
 
-def measure(seeds: int, workers: int, progress: Progressed) -> dict[str, Any]:
+def measure(data: str, seeds: int, workers: int, progress: Progressed) -> dict[str, Any]:
     """Return the table of learners, the learning curve and the paired differences.
 
     Raises:
         FileNotFoundError: the data is not there.
     """
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        jobs = {pool.submit(learn_all_folds, v, seed): (v, seed) for v in VARIANTS for seed in range(seeds)}
+        jobs = {pool.submit(learn_all_folds, data, v, seed): (v, seed) for v in VARIANTS for seed in range(seeds)}
         others = []
-        for one in _others():
+        for one in _others(data):
             others.append(one)
             at = f"{one['learner']}, {one['features']}, learning rate {one['learning_rate']:g}"
             progress(at, sum(job.done() for job in jobs) / len(jobs))
@@ -108,9 +116,10 @@ def measure(seeds: int, workers: int, progress: Progressed) -> dict[str, Any]:
             runs.setdefault(variant.name, []).append(job.result())
     ends = {name: [run[-1] for run in of] for name, of in runs.items()}
     best = _best(others)
-    by_query = {name: over_seeds(of) for name, of in ends.items() if name != SHUFFLED.name}
+    by_query = {name: over_seeds(of) for name, of in ends.items() if name not in {v.name for v in SHUFFLED}}
     by_query |= {_name(one): over_seeds([one["accuracies"]]) for one in best.values()}
     return {
+        "data": data,
         "queries": len(over_seeds(ends[DEFAULT.name])),
         "seeds": seeds,
         "scorer": {name: _summary(of) for name, of in ends.items()},
@@ -125,9 +134,9 @@ def measure(seeds: int, workers: int, progress: Progressed) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _others() -> Iterator[dict[str, Any]]:
+def _others(data: str) -> Iterator[dict[str, Any]]:
     """Yield every point of the others' grids."""
-    for learner, features, rate, accuracies in run_grids(featured(_examples("hash"))):
+    for learner, features, rate, accuracies in run_grids(featured(_examples(data, "hash"))):
         summary = {"accuracy": fold_mean(accuracies), "folds": [fmean(fold.values()) for fold in accuracies]}
         yield {"learner": learner, "features": features, "learning_rate": rate, "accuracies": accuracies, **summary}
 

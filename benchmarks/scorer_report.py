@@ -16,10 +16,13 @@ from matplotlib import pyplot
 
 from benchmarks.machine import in_words
 
+MOST_NAMED = 10
+"""Queries that are named one by one."""
+
 
 def report(found: Mapping[str, Any]) -> str:
     """Return the tables of the parts that were measured."""
-    parts = {"learning": _learning, "room": _room, "speed": _speed, "growth": _growth}
+    parts = {"home_assistant": _learning, "hh_rlhf": _learning, "room": _room, "speed": _speed, "growth": _growth}
     lines = [line for name, write in parts.items() if name in found for line in (*write(found[name]), "")]
     return "\n".join([*lines, f"Machine: {in_words(found['machine'])}."])
 
@@ -37,7 +40,7 @@ def _row(name: str, of: Mapping[str, Any], over: str) -> list[str]:
 
 
 def _learning(of: Mapping[str, Any]) -> Iterator[str]:
-    yield f"### Learning: within-query accuracy over {of['queries']} queries in 5 folds, one online pass"
+    yield f"### {of['data']}: within-query accuracy over {of['queries']} queries in 5 folds, one online pass"
     yield ""
     rows = [
         _row(name, one, "-" if one["over_seeds"] is None else f"{one['over_seeds']:.3f} ({one['seeds']})")
@@ -53,7 +56,7 @@ def _learning(of: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     ceiling, lost = of["ceiling"]["accuracy"], of["ceiling"]["lost"]
     yield f"With the best learner of each query, chosen afterwards: {ceiling:.3f}. No learner is above a half on"
-    yield f"{len(lost)} queries: {'; '.join(lost)}."
+    yield f"{len(lost)} queries{': ' + '; '.join(lost) if len(lost) <= MOST_NAMED else ''}."
     yield ""
     shares = [f"{share:.0%}" for share in of["shares"]]
     rows = [[name, *(f"{value:.3f}" for value in values)] for name, values in of["curve"].items()]
@@ -114,7 +117,8 @@ def _growth(of: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def draw_curves(found: Mapping[str, Any], path: Path) -> None:
     """Write the learning curves that were measured, side by side, as a small PNG."""
-    parts = {name: draw for name, draw in (("learning", _draw_learning), ("room", _draw_room)) if name in found}
+    drawn = (("home_assistant", _draw_learning), ("hh_rlhf", _draw_learning), ("room", _draw_room))
+    parts = {name: draw for name, draw in drawn if name in found}
     figure, axes = pyplot.subplots(1, len(parts), figsize=(5.5 * len(parts), 5.2), squeeze=False, layout="constrained")
     for (name, draw), axis in zip(parts.items(), axes[0], strict=True):
         draw(axis, found[name])
@@ -133,7 +137,7 @@ def _draw_learning(axis: Axes, of: Mapping[str, Any]) -> None:
     axis.set(xlabel="share of the stream", ylabel="within-query accuracy", xscale="log")
     axis.set_xticks(shares, [f"{share:.0f} %" for share in shares])
     axis.minorticks_off()
-    axis.set_title("home_assistant, queries never learned", fontsize=9)
+    axis.set_title(f"{of['data']}, queries never learned", fontsize=9)
     axis.legend(fontsize=6, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 

@@ -18,6 +18,8 @@ PairKind = Literal["widget", "voice"]
 FeedbackSource = Literal["user", "evaluator", "implicit"]
 JobTier = Literal["dpo", "sft"]
 ModelTier = Literal["scorer", "dpo", "sft"]
+ModelLine = Literal["scorer", "policy"]
+"""What a version continues: jobs of both tiers make one line of policies, each from the one before."""
 TurnRole = Literal["system", "user", "assistant", "tool"]
 ScoreReason = Literal["experience_arrived", "feedback_learned", "feedback_held_out"]
 JobAction = Literal["retry", "cancel"]
@@ -104,6 +106,8 @@ class Experience(Event):
     """Embedding of each item, by widget id, and `voice` for the reply."""
     source_model: str | None = Field(default=None, max_length=256)
     """The model that answered."""
+    model_version: Identifier | None = None
+    """The trained version that answered, as `model-versions` names it; rewards are counted by it."""
     confidence: Probability | None = None
     """The assistant's own confidence."""
 
@@ -360,10 +364,12 @@ class JobUpdate(Event):
 class ModelVersion(Event):
     """A model that was promoted or rolled back to."""
 
-    tier: ModelTier
-    """Which model; the record's key."""
+    tier: ModelTier | None = None
+    """Which training made the version; none for the base model itself."""
+    line: Literal[ModelLine, JobTier] = Field(default_factory=lambda data: data.get("tier"), validate_default=True)
+    """Which model, `scorer` or `policy`; the record's key. Release 0.1 had a line for each tier and no such field."""
     version: Identifier
-    """The version in use from now on; `dpo-base` or `sft-base` is the base model itself."""
+    """The version in use from now on; `policy-base` is the base model itself."""
     path: str
     """Its folder, relative to the data directory; empty for the base model itself."""
     metrics: dict[str, FreeJson] = Field(default_factory=dict)

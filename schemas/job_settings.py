@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.base import StrictModel
 from schemas.setting_types import Duration
 
 ADAPTER_SETTINGS = ("lora_rank", "lora_alpha", "lora_targets")
-"""Settings of an adapter's form, which a version that continues from another one cannot change."""
+"""Settings of an adapter's form, which a version that continues from another one, of either tier, cannot change."""
 
 
 class TrainingSettings(StrictModel):
@@ -76,6 +76,8 @@ class GateSettings(StrictModel):
     own prompts than after others'."""
     max_regression: float = Field(default=0.1, ge=0)
     """Loss that the other tier's held-out text may gain, in nats a token."""
+    max_accuracy_loss: float = Field(default=0.15, ge=0, le=1)
+    """Share of held-out pairs whose better answer may stop being the likelier one by an SFT job, over prompts."""
 
 
 class JobsSettings(StrictModel):
@@ -89,8 +91,6 @@ class JobsSettings(StrictModel):
     """Tries before a job is failed."""
     retry_delay: Duration = 5.0
     """Pause before a job whose process crashed is tried again; doubles with each try."""
-    at_once: int = Field(default=1, ge=1)
-    """Jobs that one trainer runs side by side, though never two of one tier."""
     ray_address: str = Field(default="http://127.0.0.1:8265", min_length=1)
     """Address of the Ray cluster's dashboard, where the launcher is ray."""
     ray_gpus: float = Field(default=0.0, ge=0)
@@ -101,3 +101,12 @@ class JobsSettings(StrictModel):
     """Training settings of SFT jobs."""
     gate: GateSettings = GateSettings()
     """When a version is promoted."""
+
+    @model_validator(mode="after")
+    def _one_form_of_adapter(self) -> Self:
+        for name in ADAPTER_SETTINGS:
+            of_dpo, of_sft = getattr(self.dpo, name), getattr(self.sft, name)
+            if of_dpo != of_sft:
+                both = f"dpo.{name} = {of_dpo} and sft.{name} = {of_sft}"
+                raise ValueError(f"{both} have to be the same: jobs of both tiers continue one adapter")
+        return self

@@ -10,7 +10,7 @@ from msgspec import Meta
 from pydantic_core import from_json
 
 from schemas.base import MAX_ID_CHARACTERS, MAX_TEXT_CHARACTERS
-from schemas.events import ItemType, PairKind, ScoreReason
+from schemas.events import FeedbackSource, ItemType, PairKind, ScoreReason
 
 FEATURES_PER_ITEM = 384 + 45
 """Floats that an item brings: its embedding, then its structured features."""
@@ -183,6 +183,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether a user judged this kind."""
     feedback_ids: tuple[_Identifier, ...] = ()
     """The feedback that reward and confidence follow from: the latest of each source that counts."""
+    said: dict[FeedbackSource, Annotated[float, Meta(ge=-1.0, le=1.0)]] = {}
+    """What each of these sources said of it by itself."""
+    model_version: _Identifier | None = None
+    """The version that gave the answer, where the experience names one."""
 
     @classmethod
     def from_json(cls, data: bytes) -> Answer:

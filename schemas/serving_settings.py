@@ -43,3 +43,7 @@ class ServingSettings(StrictModel):
     """How long this server may take to load a version, and again to answer the question."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port of `tierstream serve`, which listens on this machine alone; 0 picks a free one."""
+    rollback_when_worse: bool = False
+    """Whether a version in use that is judged worse than the one before it is rolled back, once, by a worker."""
+    worse_margin: float = Field(default=0.02, ge=0, le=2)
+    """A version is worse where its mean reward is lower by more than this with 95 % confidence, at every look."""

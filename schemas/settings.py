@@ -232,7 +232,7 @@ class RetentionSettings(StrictModel):
     jobs: Retention = -1.0
     """How long a job that has ended well is kept, its dataset included, unless a kept version was trained by it."""
     versions: int = Field(default=20, ge=0)
-    """Newest versions of a tier that are kept of those that were never in use."""
+    """Newest versions of a line that are kept of those that were never in use."""
 
 
 class DemoSettings(StrictModel):

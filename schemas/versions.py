@@ -7,30 +7,40 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, JsonValue, StringConstraints
 
 from schemas.base import Event, Identifier, Part, Timestamp
-from schemas.events import ModelTier
+from schemas.events import ModelLine, ModelTier
 
 VersionStatus = Literal["candidate", "promoted", "rejected"]
 
-VersionName = Annotated[str, StringConstraints(pattern=r"^(scorer|dpo|sft)-[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-"""`<tier>-<first 12 hex digits of what it is made of>`; never a path out of its folder."""
+VersionName = Annotated[
+    str, StringConstraints(pattern=r"^(?:(?:scorer|dpo|sft)-[A-Za-z0-9][A-Za-z0-9_-]{0,63}|policy-base)$")
+]
+"""`<tier>-<first 12 hex digits of what it is made of>`, or one of `BASES`; never a path out of its folder."""
 
-BASES: dict[ModelTier, str] = {"dpo": "dpo-base", "sft": "sft-base"}
-"""By tier: the name of the base model itself, which is in use until a version is, and can be returned to."""
+TIERS: dict[ModelLine, tuple[ModelTier, ...]] = {"scorer": ("scorer",), "policy": ("dpo", "sft")}
+"""By line: the tiers whose versions it is made of."""
+
+BASES: dict[ModelLine, str] = {"policy": "policy-base"}
+"""By line: the name of the base model itself, which is in use until a version is, and can be returned to."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def line_of(version: str) -> ModelLine:
+    """Return the line that a version of this name is of."""
+    return "scorer" if version.startswith("scorer-") else "policy"
 
 
 class VersionRecord(Event):
     """What a version is made of and how it was judged: `version.json` of its folder, written once."""
 
     tier: ModelTier
-    """Which model."""
+    """Which training made it."""
     version: VersionName
     """Its name, and its folder's."""
     status: VersionStatus = "candidate"
     """The gate's verdict when it was added, `rejected` or `candidate`; `promoted` once it has been in use."""
     parent_version: VersionName | None = None
-    """The version that it continues from."""
+    """The version of the same line that it continues from, whichever tier made that."""
     created_at: Timestamp
     """When it was added."""
     job_id: Identifier | None = None
@@ -84,7 +94,7 @@ class NotServed(Event):
 
 
 class InUse(Event):
-    """The whole history of a tier's version in use, the newest last: `in-use.json`."""
+    """The whole history of a line's version in use, the newest last: `in-use.json`."""
 
     history: tuple[Selection, ...] = ()
     """Every change."""

@@ -39,7 +39,7 @@ CONTRACTS: Mapping[str, TopicContract] = {
     topics.PAIRS: TopicContract(events.PreferencePair, "pair_id"),
     topics.JOBS: TopicContract(events.TrainingJob, "job_id", events.JobControl),
     topics.JOB_UPDATES: TopicContract(events.JobUpdate, "job_id"),
-    topics.MODEL_VERSIONS: TopicContract(events.ModelVersion, "tier"),
+    topics.MODEL_VERSIONS: TopicContract(events.ModelVersion, "line"),
     topics.DEAD_LETTERS: TopicContract(events.DeadLetter, None),
 }
 """By topic name without prefix; a dead letter has the key of its source."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, repeat
 from math import fsum
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, disable_created_metrics
@@ -19,6 +21,9 @@ _INPUT_OUTCOMES = {
 """What becomes of an event itself; what else is counted of these topics is said of events that are counted already."""
 _OF_ANY_INPUT = {"forwarded", "dead_lettered", "deleted_unread"}
 _REMARKS = {"tick", "repaired", "jobs"}
+
+RECENT_SECONDS = 60.0
+_MOST_RECENT = 2_000
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
@@ -84,6 +89,7 @@ class Metrics:
             LATENCY_BUCKETS,
         )
         self.registry.register(self.latency)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_MOST_RECENT)
         self.threshold_to_job = Histogram(
             "tierstream_threshold_to_job_seconds",
             "From the arrival of the example that reached the threshold to the job on the broker",
@@ -107,6 +113,17 @@ class Metrics:
     def observe_latency(self, seconds: Sequence[float]) -> None:
         """Add the times from feedbacks' arrivals to their published score updates."""
         self.latency.observe(seconds)
+        self._recent.extend(zip(repeat(time.monotonic()), seconds))
+
+    def recent_latency(self) -> dict[str, float] | None:
+        """Return median and 99th percentile of these times over `RECENT_SECONDS`, in seconds; None without any."""
+        since = time.monotonic() - RECENT_SECONDS
+        values = sorted(seconds for at, seconds in self._recent if at >= since)
+        return (
+            {name: values[int(share * len(values))] for name, share in (("p50", 0.5), ("p99", 0.99))}
+            if values
+            else None
+        )
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Return the counts by topic and outcome, and the dead letters by reason."""

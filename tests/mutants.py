@@ -47,8 +47,8 @@ MUTANTS = (
     Mutant(
         "progressive accuracy is measured after learning",
         "trainers/scorer/learner.py",
-        "self.window.add(fresh, scores[: len(fresh)])",
-        "self.window.add(fresh, self.model.scores(rows)[unlabelled:])",
+        "self.window.add(fresh, scores)\n        self.replay",
+        "self.window.add(fresh, self.model.scores(samples.rows[: len(fresh)]))\n        self.replay",
         "tests/trainers/scorer/test_learner.py",
     ),
     Mutant(
@@ -68,8 +68,8 @@ MUTANTS = (
     Mutant(
         "the sign of the other tier's regression is turned",
         "trainers/jobs/judge.py",
-        "_mean([-gain for gain in _gains(judge, judge.conversations(traces)[1])])",
-        "_mean([gain for gain in _gains(judge, judge.conversations(traces)[1])])",
+        "[-gain for gain in _gains(judge, judge.conversations(traces)[1])]",
+        "[gain for gain in _gains(judge, judge.conversations(traces)[1])]",
         "tests/trainers/jobs/test_judge.py",
     ),
     Mutant(
@@ -82,8 +82,8 @@ MUTANTS = (
     Mutant(
         "the trace agent never publishes",
         "streams/agents/traces.py",
-        "        await self._services.publisher.publish(outgoing)\n",
-        "",
+        "await self._services.deliver(batch, intake, outgoing,",
+        "await self._services.deliver(batch, intake, [],",
         "tests/streams/agents/test_traces.py",
     ),
     Mutant(
@@ -207,11 +207,15 @@ def survives(mutant: Mutant, folder: Path) -> bool:
     """Say whether the tests pass in spite of the fault."""
     path = folder / mutant.file
     source = path.read_text()
-    assert source.count(mutant.old) == 1, f"{mutant.name}: {mutant.file} does not hold the piece once"
     path.write_text(source.replace(mutant.old, mutant.new))
     try:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.tests]
-        return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", mutant.tests]
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        # Any other end is not the tests' word: they could not be collected, or there are none.
+        assert ended.returncode in (0, 1), (
+            f"{mutant.name}: pytest ended with {ended.returncode}\n{ended.stdout[-2000:]}"
+        )
+        return ended.returncode == 0
     finally:
         path.write_text(source)
 

@@ -16,7 +16,7 @@ import pytest
 from schemas.config import ENVIRONMENT_PREFIX, load, setting_fields
 from schemas.settings import Settings
 from streams.training.launcher import LAUNCHERS
-from tests.effects import learning, retention, running, serving
+from tests.effects import learning, outcome, retention, running, serving
 
 FIELDS = dict(setting_fields())
 
@@ -30,6 +30,8 @@ class Effect:
     observe: Callable[[Settings], Any]
     under: Mapping[str, str] = field(default_factory=dict)
     """Further settings, of both sides; may name the setting itself, where its default cannot be used in a test."""
+    together_with: str | None = None
+    """A setting that can only have the same value."""
 
 
 ONE_PARTITION = {"topics.partitions": "1"}
@@ -142,7 +144,6 @@ EFFECTS = {
     "jobs.launcher": Effect("torchrun", running.job_command),
     "jobs.max_attempts": Effect("1", running.crashing_job),
     "jobs.retry_delay": Effect("1s", running.pauses),
-    "jobs.at_once": Effect("2", running.jobs_side_by_side, {"jobs.max_attempts": "1"}),
     "jobs.ray_address": Effect("http://head:8265", running.job_command, {"jobs.launcher": "ray"}),
     "jobs.ray_gpus": Effect("0.5", running.job_command, {"jobs.launcher": "ray"}),
     "jobs.dpo.learning_rate": Effect("0.1", learning.dpo_jobs, ONE_PAIR),
@@ -153,9 +154,9 @@ EFFECTS = {
     "jobs.dpo.gradient_accumulation": Effect("4", learning.dpo_jobs, ONE_PAIR),
     "jobs.dpo.max_length": Effect("99", learning.dpo_jobs, ONE_PAIR),
     "jobs.dpo.gradient_checkpointing": Effect("true", learning.dpo_jobs, ONE_PAIR),
-    "jobs.dpo.lora_rank": Effect("4", learning.dpo_jobs, ONE_PAIR),
-    "jobs.dpo.lora_alpha": Effect("4", learning.dpo_jobs, ONE_PAIR),
-    "jobs.dpo.lora_targets": Effect("q_proj", learning.dpo_jobs, ONE_PAIR),
+    "jobs.dpo.lora_rank": Effect("4", learning.dpo_jobs, ONE_PAIR, "jobs.sft.lora_rank"),
+    "jobs.dpo.lora_alpha": Effect("4", learning.dpo_jobs, ONE_PAIR, "jobs.sft.lora_alpha"),
+    "jobs.dpo.lora_targets": Effect("q_proj", learning.dpo_jobs, ONE_PAIR, "jobs.sft.lora_targets"),
     "jobs.dpo.seed": Effect("1", learning.dpo_jobs, ONE_PAIR),
     "jobs.dpo.checkpoint_interval": Effect("9s", learning.dpo_jobs, ONE_PAIR),
     "jobs.dpo.threads": Effect("1", learning.dpo_jobs, ONE_PAIR),
@@ -168,9 +169,9 @@ EFFECTS = {
     "jobs.sft.gradient_accumulation": Effect("4", learning.sft_jobs, ONE_TRACE),
     "jobs.sft.max_length": Effect("99", learning.sft_jobs, ONE_TRACE),
     "jobs.sft.gradient_checkpointing": Effect("true", learning.sft_jobs, ONE_TRACE),
-    "jobs.sft.lora_rank": Effect("4", learning.sft_jobs, ONE_TRACE),
-    "jobs.sft.lora_alpha": Effect("4", learning.sft_jobs, ONE_TRACE),
-    "jobs.sft.lora_targets": Effect("q_proj", learning.sft_jobs, ONE_TRACE),
+    "jobs.sft.lora_rank": Effect("4", learning.sft_jobs, ONE_TRACE, "jobs.dpo.lora_rank"),
+    "jobs.sft.lora_alpha": Effect("4", learning.sft_jobs, ONE_TRACE, "jobs.dpo.lora_alpha"),
+    "jobs.sft.lora_targets": Effect("q_proj", learning.sft_jobs, ONE_TRACE, "jobs.dpo.lora_targets"),
     "jobs.sft.seed": Effect("1", learning.sft_jobs, ONE_TRACE),
     "jobs.sft.checkpoint_interval": Effect("9s", learning.sft_jobs, ONE_TRACE),
     "jobs.sft.threads": Effect("1", learning.sft_jobs, ONE_TRACE),
@@ -181,6 +182,7 @@ EFFECTS = {
     "jobs.gate.sft_margin": Effect("0.1", learning.dpo_jobs, ONE_PAIR),
     "jobs.gate.sft_form_alone": Effect("true", learning.dpo_jobs, ONE_PAIR),
     "jobs.gate.max_regression": Effect("0.5", learning.dpo_jobs, ONE_PAIR),
+    "jobs.gate.max_accuracy_loss": Effect("0.5", learning.dpo_jobs, ONE_PAIR),
     "serving.url": Effect(PEER, serving.promoted),
     "serving.api_key": Effect("open sesame", serving.promoted, {"serving.url": PEER}),
     "serving.timeout": Effect("100ms", serving.promoted, {"serving.url": PEER}),
@@ -188,6 +190,8 @@ EFFECTS = {
     "retention.job_checkpoints": Effect("90d", retention.superfluous_folders, {"retention.job_checkpoints": "1d"}),
     "retention.jobs": Effect("2d", retention.superfluous_folders),
     "retention.versions": Effect("1", retention.superfluous_folders),
+    "serving.rollback_when_worse": Effect("true", outcome.rolled_back),
+    "serving.worse_margin": Effect("0.5", outcome.rolled_back, {"serving.rollback_when_worse": "true"}),
     "demo.dpo_steps": Effect("3", running.demo_steps),
     "demo.sft_steps": Effect("3", running.demo_steps),
     "demo.patience": Effect("60", running.demo_patience),
@@ -241,7 +245,8 @@ def test_a_changed_setting_shows(key: str, tmp_path: Path, monkeypatch: pytest.M
         environ = {variable(name): value for name, value in {**effect.under, **changed}.items()}
         return effect.observe(load(None, environ, {}).settings)
 
-    before, again, after = seen("before"), seen("again"), seen("after", **{key: effect.to})
+    changed = dict.fromkeys([key, *([effect.together_with] if effect.together_with else [])], effect.to)
+    before, again, after = seen("before"), seen("again"), seen("after", **changed)
     assert before == again, f"what {key} is observed by differs from one time to the next"
     assert after != before, f"{key} = {effect.to} changes nothing: {before}"
 

@@ -86,23 +86,23 @@ def run_a_job(folder: Path, name: str) -> None:
 
 
 def stage_a_version(folder: Path, name: str) -> None:
-    with VersionStore(folder).staging("dpo", name) as staging:
+    with VersionStore(folder).staging(name) as staging:
         (staging / "weights").touch()
 
 
 def add_a_version(folder: Path, name: str) -> None:
     store = VersionStore(folder)
     record = VersionRecord.model_validate({"tier": "dpo", "version": name, "created_at": 1, "reason": "r"})
-    with store.staging("dpo", name) as staging:
+    with store.staging(name) as staging:
         store.add(record, staging)
 
 
 def promote_a_version(folder: Path, name: str) -> None:
-    VersionStore(folder).promote("dpo", name, "r")
+    VersionStore(folder).promote(name, "r")
 
 
 def roll_back_to_a_version(folder: Path, name: str) -> None:
-    VersionStore(folder).rollback("dpo", name, "r")
+    VersionStore(folder).rollback("policy", name, "r")
 
 
 def store_a_trace(folder: Path, name: str) -> None:
@@ -143,7 +143,7 @@ def test_names_that_would_lead_out_are_refused_with_one_line(name: str) -> None:
             job_folder(folder, name)
         assert len(str(refused.value)) < 1000
         with pytest.raises(VersionError) as unknown:
-            VersionStore(folder).folder("dpo", name)
+            VersionStore(folder).folder(name)
         assert "\n" not in str(refused.value) + str(unknown.value)
         assert list(folder.iterdir()) == []
 

@@ -46,6 +46,8 @@ JOB = {
     "requested_at": 40.0,
     "updated_at": 95.0,
 }
+REWARDS = {"answers": 212, "reward": 0.31, "low": 0.22, "high": 0.4}
+NO_REWARDS = {"answers": 0, "reward": None, "low": None, "high": None}
 LAG = {
     "group": "tierstream-join",
     "topic": "feedback",
@@ -81,6 +83,14 @@ def status(**changes: Any) -> dict[str, Any]:
             "alarms": [{"series": "reward_rate", "of": "source=user", "at": 80.0, "before": 0.5, "experience_id": "e"}],
             "newest_judgement": 97.0,
             "unjudged": 3,
+        },
+        "outcome": {
+            "lines": [{"line": "dpo", "version": "dpo-b", "before": "dpo-a", "comparison": None, "worse": True}],
+            "versions": [
+                {"version": "dpo-b", "known": True, "in_use": True, **REWARDS, "sources": {"user": REWARDS}},
+                {"version": "dpo-a", "known": True, "in_use": False, **NO_REWARDS, "sources": {}},
+            ],
+            "unnamed": 0,
         },
     }
     whole = {
@@ -172,6 +182,12 @@ def test_the_state_comes_out_as_it_is() -> None:
     assert found["tierstream_drift_alarm_timestamp_seconds", ("reward_rate", "source=user")] == 80.0
     assert found["tierstream_newest_judgement_timestamp_seconds", ()] == 97.0
     assert found["tierstream_unjudged_experiences", ()] == 3
+    assert found["tierstream_version_reward", ("dpo-b", "user")] == 0.31
+    assert found["tierstream_version_reward_low", ("all", "dpo-b")] == 0.22
+    assert found["tierstream_version_reward_high", ("all", "dpo-b")] == 0.4
+    assert found["tierstream_version_answers", ("all", "dpo-a")] == 0
+    assert ("tierstream_version_reward", ("all", "dpo-a")) not in found
+    assert found["tierstream_version_worse", ("dpo",)] == 1
     assert ("tierstream_scorer_validation_loss", ("r",)) not in found
 
 

@@ -6,7 +6,7 @@ River has the same test; it is not used, since its import brings SciPy into ever
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -18,6 +18,8 @@ from trainers.reward import Judgement, item_judgements
 
 MAX_WAITING = 10_000
 """Feedbacks that may wait for their score update."""
+NEWEST_REWARDS = 200
+"""Rewards of a source that its mean is taken over."""
 MAX_INTENTS = 500
 """Intent types that are told apart."""
 UNKNOWN = "unknown"
@@ -120,6 +122,7 @@ class DriftMonitor:
         self._detectors: dict[tuple[str, str], PageHinkley] = {}
         self._waiting: OrderedDict[str, Judgement] = OrderedDict()
         self._intents: set[str] = set()
+        self._rewards: dict[str, deque[float]] = {}
 
     def judged(self, feedback: Feedback, at: float) -> None:
         """Take a feedback: its source's reward rate, the newest judgement."""
@@ -129,7 +132,9 @@ class DriftMonitor:
             self._waiting.popitem(last=False)
         said = [feedback.reward, feedback.voice_reward, *(one.reward for one in feedback.per_widget_feedback)]
         if rewards := [reward for reward in said if reward is not None]:
-            good = float(fmean(rewards) > 0)
+            reward = fmean(rewards)
+            self._rewards.setdefault(feedback.source, deque(maxlen=NEWEST_REWARDS)).append(reward)
+            good = float(reward > 0)
             self._take("reward_rate", f"source={feedback.source}", RATE, good, at, feedback.experience_id)
         if self.newest_judgement is None or at > self.newest_judgement:
             self.newest_judgement, self.unjudged = at, 0
@@ -165,6 +170,7 @@ class DriftMonitor:
             "alarms": [asdict(alarm) for alarm in self.alarms.values()],
             "newest_judgement": self.newest_judgement,
             "unjudged": self.unjudged,
+            "rewards": {source: fmean(newest) for source, newest in self._rewards.items()},
         }
 
     def _take(self, series: str, of: str, tolerance: Tolerance, value: float, at: float, experience_id: str) -> None:

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from schemas.errors import VersionError
-from schemas.events import JobTier, ModelTier, ModelVersion
+from schemas.events import ModelLine, ModelVersion
 from schemas.job_settings import ADAPTER_SETTINGS
 from schemas.settings import Settings
-from schemas.versions import BASES
+from schemas.versions import BASES, TIERS, line_of
 from trainers.serving import take_up
 from trainers.versions import VersionStore
-
-
-def tier_of(version: str) -> ModelTier:
-    """Return the tier that a version's name begins with.
-
-    Raises:
-        VersionError: it begins with none.
-    """
-    tiers: tuple[ModelTier, ...] = get_args(ModelTier)
-    for tier in tiers:
-        if version.startswith(f"{tier}-"):
-            return tier
-    raise VersionError(f"{version!r} is no name of a version", "`tierstream models list` has them")
 
 
 def settings_needed(settings: Settings, version: str) -> dict[str, Any]:
@@ -36,9 +23,9 @@ def settings_needed(settings: Settings, version: str) -> dict[str, Any]:
     Raises:
         VersionError: there is no such version, its files are not as they were added, or no settings fit it.
     """
-    store, tier = VersionStore(settings.data_dir), tier_of(version)
-    if tier != "scorer":
-        return {} if version == BASES[tier] else _of_adapter(store, tier, version, settings)
+    store = VersionStore(settings.data_dir)
+    if line_of(version) != "scorer":
+        return {} if version in BASES.values() else _of_adapter(store, version, settings)
     from trainers.scorer import kept  # it needs torch, which takes seconds to load
 
     needed, fixed = kept.settings_needed(store, version, settings.scorer)
@@ -50,13 +37,19 @@ def settings_needed(settings: Settings, version: str) -> dict[str, Any]:
     return {f"scorer.{name}": value for name, value in needed.items()}
 
 
-def _of_adapter(store: VersionStore, tier: JobTier, version: str, settings: Settings) -> dict[str, Any]:
-    record, training = store.get(tier, version), getattr(settings.jobs, tier)
+def _of_adapter(store: VersionStore, version: str, settings: Settings) -> dict[str, Any]:
+    record = store.get(version)
     made_with = record.settings.get("training")
-    values = {} if not isinstance(made_with, dict) else {f"jobs.{tier}.{n}": made_with.get(n) for n in ADAPTER_SETTINGS}
-    here: dict[str, Any] = {f"jobs.{tier}.{name}": getattr(training, name) for name in ADAPTER_SETTINGS}
-    values["jobs.base_model"], here["jobs.base_model"] = record.base_model, settings.jobs.base_model
-    return {key: value for key, value in values.items() if value is not None and value != here[key]}
+    needed = made_with if isinstance(made_with, dict) else {}
+    # Jobs of either tier may be the next to continue from it.
+    sections = {f"jobs.{tier}": getattr(settings.jobs, tier) for tier in TIERS["policy"]}
+    wanted = {
+        f"{at}.{name}": (needed.get(name), getattr(of, name))
+        for at, of in sections.items()
+        for name in ADAPTER_SETTINGS
+    }
+    wanted["jobs.base_model"] = record.base_model, settings.jobs.base_model
+    return {key: value for key, (value, here) in wanted.items() if value is not None and value != here}
 
 
 def promote(settings: Settings, version: str, reason: str, agreed: Mapping[str, Any] | None = None) -> ModelVersion:
@@ -76,44 +69,47 @@ def promote(settings: Settings, version: str, reason: str, agreed: Mapping[str, 
         ServingError: the server that is to answer from it does not; nothing has changed.
         OSError: the registry cannot be written; nothing has changed.
     """
-    store, tier = VersionStore(settings.data_dir), tier_of(version)
+    store = VersionStore(settings.data_dir)
     _check(settings, version, agreed or {})
-    take_up(settings.serving, store, tier, version)
-    if version == BASES.get(tier):
-        return store.rollback(tier, version, reason)
+    take_up(settings.serving, store, version)
     before = None
-    if tier == "scorer" and store.in_use(tier).version != version:
+    if line_of(version) == "scorer" and store.in_use("scorer").version != version:
         from trainers.scorer import kept  # as above
 
         before = kept.keep_in_use(store, settings.data_dir, settings.scorer)
-    return store.promote(tier, version, reason, instead_of=before)
+    return store.promote(version, reason, instead_of=before)
 
 
-def rollback_target(settings: Settings, tier: ModelTier, to: str | None = None) -> str:
+def rollback_target(settings: Settings, line: ModelLine, to: str | None = None) -> str:
     """Return what a rollback goes back to.
 
     Raises:
         VersionError: there is nothing to go back to.
     """
-    target = to or VersionStore(settings.data_dir).one_before(tier)
+    target = to or VersionStore(settings.data_dir).one_before(line)
     if target is None:
-        raise VersionError(f"no version of {tier} was in use before", "nothing was changed")
+        raise VersionError(f"no version of {line} was in use before", "nothing was changed")
     return target
 
 
 def rollback(
     settings: Settings,
-    tier: ModelTier,
+    line: ModelLine,
     to: str | None = None,
     reason: str = "",
     agreed: Mapping[str, Any] | None = None,
+    *,
+    only_from: str | None = None,
 ) -> ModelVersion:
-    """Go back to what was in use before, or to `to`, which has been in use; arguments and errors as of `promote`."""
-    target = rollback_target(settings, tier, to)
+    """Go back to what was in use before, or to `to`, which has been in use; arguments and errors as of `promote`.
+
+    With `only_from`, nothing changes where another version is in use by now, which is a `VersionError`.
+    """
+    target = rollback_target(settings, line, to)
     _check(settings, target, agreed or {})
     store = VersionStore(settings.data_dir)
-    take_up(settings.serving, store, tier, target)
-    return store.rollback(tier, target, reason)
+    take_up(settings.serving, store, target)
+    return store.rollback(line, target, reason, only_from=only_from)
 
 
 def _check(settings: Settings, version: str, agreed: Mapping[str, Any]) -> None:

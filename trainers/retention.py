@@ -16,11 +16,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
-from schemas.events import ModelTier
 from schemas.settings import RetentionSettings, Settings
-from schemas.versions import VersionRecord
+from schemas.versions import TIERS, VersionRecord
 from trainers.files import is_temporary
 from trainers.jobs.snapshot import CHECKPOINTS, RESULT_NAME
 from trainers.versions import VersionStore
@@ -61,16 +59,18 @@ def superfluous(settings: Settings, now: float) -> list[Superfluous]:
     """
     data_dir = Path(settings.data_dir)
     store = VersionStore(data_dir)
-    tiers = {tier: store.versions(tier) for tier in get_args(ModelTier)}
+    lines = {line: store.versions(line) for line in TIERS}
     gone = [
         record
-        for tier, records in tiers.items()
-        for record in unused(records, [one.version for one in store.in_use(tier).history], settings.retention, now)
+        for records in lines.values()
+        for record in unused(
+            records, [one.version for one in records if one.status == "promoted"], settings.retention, now
+        )
     ]
     names = {record.version for record in gone}
-    kept = [record for records in tiers.values() for record in records if record.version not in names]
+    kept = [record for records in lines.values() for record in records if record.version not in names]
     jobs = {record.job_id for record in kept}
-    found = [Superfluous(store.folder(one.tier, one.version), "a version that was never in use") for one in gone]
+    found = [Superfluous(store.folder(one.version), "a version that was never in use") for one in gone]
     found += _of_jobs(data_dir, jobs, settings.retention, now)
     return found + list(_left_over(data_dir, now)) + unfinished_writes(data_dir, now)
 
@@ -89,10 +89,10 @@ def unfinished_writes(data_dir: Path, now: float) -> list[Superfluous]:
 def unused(
     records: list[VersionRecord], used: Iterable[str], retention: RetentionSettings, now: float
 ) -> list[VersionRecord]:
-    """Return the versions of a tier that can go.
+    """Return the versions of a line that can go.
 
     Args:
-        records: all of the tier, the oldest first.
+        records: all of the line, the oldest first.
         used: names of those that are or were in use.
         retention: how many others are kept.
         now: epoch seconds.

@@ -116,6 +116,8 @@ class AnswerJudgement(NamedTuple):
     """Of the judgements that it is blended from, the evaluator's before the user's; None where none brought one."""
     by_user: bool
     """Whether a user judged it."""
+    said: Mapping[FeedbackSource, float] = {}
+    """What each of these sources said of it by itself."""
 
 
 _BY_WEIGHT: tuple[FeedbackSource, ...] = ("evaluator", "user", "implicit")
@@ -144,7 +146,7 @@ def judge_answer(
     else:
         blended = blend(said.get("user"), said.get("evaluator"), _evaluators_confidence(judgements), settings)
     sure = (judgements[source].evaluation_confidence for source in _BY_WEIGHT if source in said)
-    return AnswerJudgement(blended, next((c for c in sure if c is not None), None), "user" in said)
+    return AnswerJudgement(blended, next((c for c in sure if c is not None), None), "user" in said, said)
 
 
 def blended_from(judgements: Judgements) -> list[str]:

@@ -19,14 +19,14 @@ from typing import Any
 
 from schemas.config import load
 from schemas.errors import ServingError
-from schemas.events import ModelTier
+from schemas.events import ModelLine
 from schemas.serving_settings import ServingSettings
-from schemas.versions import BASES, NotServed
+from schemas.versions import BASES, NotServed, line_of
 from trainers.files import write_atomically
 from trainers.versions import VersionStore
 
 NOT_SERVED = "not-served.json"
-"""In `models/<tier>`: the newest version that the server did not take, and why."""
+"""In `models/<line>`: the newest version that the server did not take, and why."""
 
 QUESTION = "Are you ready?"
 VARIABLES = "TIERSTREAM_SERVING__"
@@ -36,23 +36,28 @@ _MAX_ANSWER_BYTES = 2**20
 _LIST_SECONDS = 5.0
 
 
-def take_up(settings: ServingSettings, store: VersionStore, tier: ModelTier, version: str) -> None:
+def take_up(settings: ServingSettings, store: VersionStore, version: str) -> None:
     """See that the server answers from a version; where none is set, and of the scorer, there is nothing to see.
 
     Every way of putting a version into use comes by here first. A refusal is noted for the audit until a version of
-    the tier is taken up.
+    the line is taken up.
 
     Raises:
         ServingError: the server does not load it, or does not answer from it.
         VersionError: there is no such version, or its files are not as they were added.
         OSError: the refusal cannot be noted.
     """
-    if settings.url is None or tier not in BASES:
+    line = line_of(version)
+    if settings.url is None or line not in BASES:
         return
-    note = store.folder(tier, version).parent / NOT_SERVED
+    note = _note(store, line)
     with _noting(note, version):
-        _load_and_ask(Server(settings), store, tier, version)
+        _load_and_ask(Server(settings), store, version)
     note.unlink(missing_ok=True)
+
+
+def _note(store: VersionStore, line: ModelLine) -> Path:
+    return store.folder(BASES[line]).parent / NOT_SERVED
 
 
 @contextmanager
@@ -68,8 +73,8 @@ def _noting(note: Path, version: str) -> Iterator[None]:
         raise
 
 
-def _load_and_ask(server: Server, store: VersionStore, tier: ModelTier, version: str) -> None:
-    loaded = version != BASES[tier] and server.load(version, store.verified(tier, version))
+def _load_and_ask(server: Server, store: VersionStore, version: str) -> None:
+    loaded = version not in BASES.values() and server.load(version, store.verified(version))
     try:
         server.ask(version)
     except ServingError:
@@ -88,22 +93,22 @@ def keep_up(settings: ServingSettings, store: VersionStore) -> None:
         OSError: a refusal cannot be noted.
     """
     server = Server(settings)
-    for tier in BASES:
-        version = store.in_use(tier).version
+    for line in BASES:
+        version = store.in_use(line).version
         if version is None:
             continue
-        note = store.folder(tier, version).parent / NOT_SERVED
+        note = _note(store, line)
         with _noting(note, version):
             if version not in server.models():
-                _load_and_ask(server, store, tier, version)
+                _load_and_ask(server, store, version)
         if (known := _read(note)) and known.version == version:
             note.unlink(missing_ok=True)
 
 
-def refusals(data_dir: Path | str) -> dict[ModelTier, NotServed]:
-    """Return by tier the version that the server did not take, where that still stands."""
-    notes = {tier: _read(Path(data_dir) / "models" / tier / NOT_SERVED) for tier in BASES}
-    return {tier: note for tier, note in notes.items() if note is not None}
+def refusals(data_dir: Path | str) -> dict[ModelLine, NotServed]:
+    """Return by line the version that the server did not take, where that still stands."""
+    notes = {line: _read(Path(data_dir) / "models" / line / NOT_SERVED) for line in BASES}
+    return {line: note for line, note in notes.items() if note is not None}
 
 
 def _read(note: Path) -> NotServed | None:
@@ -114,13 +119,12 @@ def _read(note: Path) -> NotServed | None:
 
 
 def in_use(store: VersionStore) -> str:
-    """Return which adapter is in use, of all lines of them the one that was chosen last; else the base model's name.
+    """Return which adapter is in use; else the base model's name.
 
     Raises:
-        VersionError: a history cannot be read.
+        VersionError: the history cannot be read.
     """
-    newest = [history[-1] for tier in BASES if (history := store.in_use(tier).history)]
-    return max(newest, key=lambda one: one.at).version if newest else next(iter(BASES.values()))
+    return store.in_use("policy").version or BASES["policy"]
 
 
 def job_variables(settings: ServingSettings) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainers.pairs.funnel import merge
 
-_OF_ROLES = ("scorer", "learning_paused_since", "embedding", "pair_funnel", "dpo", "sft")
+OF_ROLES = ("scorer", "learning_paused_since", "embedding", "latency", "pair_funnel", "dpo", "sft")
 """What one role tells for all: the first account that has it counts."""
 
 
@@ -26,7 +26,7 @@ def together(accounts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         partitions |= account.get("partitions", {})
     waiting = [_reason(account) for account in accounts if not account["ready"]]
     result: dict[str, Any] = {"ready": bool(accounts) and not waiting, "reason": waiting[0] if waiting else None}
-    for name in _OF_ROLES:
+    for name in OF_ROLES:
         found = [account[name] for account in accounts if account.get(name) is not None]
         result[name] = found[0] if found else None
     funnels = [account["pair_funnel"] for account in accounts if account.get("pair_funnel")]

@@ -10,29 +10,25 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
-import aiohttp
 import orjson
 
 from schemas.config import LoadedSettings, setting_value
 from schemas.errors import ConnectionFailedError
 from schemas.records import Answer
-from schemas.settings import Settings, WebSettings
+from schemas.settings import Settings
 from streams import topics
-from streams.audit.accounts import together
+from streams.audit.deployment import ask_deployment
 from streams.audit.disk import OnDisk, look_at
 from streams.audit.drift import DriftReader
+from streams.audit.outcome import outcome_of
 from streams.audit.reading import Progress, TableContent, TopicReader
 from streams.kafka.admin import TopicState, topic_states
 from streams.kafka.lag import PartitionLag, group_members, measure_lag
 from streams.kafka.options import broker_errors
-from streams.state.web_token import bearer
-from streams.state.workers import announced, url_here
+from streams.state.workers import RUNNING
 from streams.topics import changelog
-
-WORKER_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -76,6 +72,8 @@ class FromBroker:
     """By reason."""
     drift: Mapping[str, Any] = field(default_factory=dict)
     """What `DriftMonitor.as_dict` returns."""
+    outcome: Mapping[str, Any] = field(default_factory=lambda: {"lines": [], "versions": [], "unnamed": 0})
+    """What `outcome_of` returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +91,7 @@ class Collected:
     broker: FromBroker | None
     broker_error: str | None
     worker: Mapping[str, Any] | None
-    """The worker's `/status`."""
+    """What the workers say together, as `ask_deployment` returns it."""
     worker_error: str | None
     capture: str | None
     """`ENABLE_TIER3_CAPTURE` as it is in this environment."""
@@ -111,7 +109,8 @@ async def collect(loaded: LoadedSettings, environ: Mapping[str, str], progress: 
         broker = await _from_broker(settings, progress)
     except ConnectionFailedError as error:
         broker_error = str(error)
-    worker, worker_error = await ask_workers(settings)
+    worker = await ask_deployment(settings)
+    nobody = f"no worker says in {settings.data_dir}/{RUNNING} that it runs"
     return Collected(
         at=time.time(),
         settings=settings,
@@ -120,40 +119,10 @@ async def collect(loaded: LoadedSettings, environ: Mapping[str, str], progress: 
         disk=await asyncio.to_thread(look_at, settings),
         broker=broker,
         broker_error=broker_error,
-        worker=worker,
-        worker_error=worker_error,
+        worker=worker if worker["workers"] else None,
+        worker_error=None if worker["workers"] else nobody,
         capture=environ.get("ENABLE_TIER3_CAPTURE"),
     )
-
-
-async def ask_workers(settings: Settings) -> tuple[dict[str, Any] | None, str | None]:
-    """Return what the running workers say together, or why none does.
-
-    Each says in the data directory where it answers, whatever its port; one elsewhere is looked for at `web.port`.
-    """
-    urls = {url_here(settings.web, settings.web.port): None} | dict.fromkeys(announced(settings))
-    answers = await asyncio.gather(*(ask_status(url, settings.web) for url in urls))
-    accounts = [account for account in answers if isinstance(account, dict)]
-    if not accounts:
-        return None, "; ".join(str(answer) for answer in answers)
-    roles = {name: of for account in accounts for name, of in account.get("roles", {}).items()}
-    return together(accounts) | {"roles": roles, "settings": accounts[0]["settings"]}, None
-
-
-async def ask_status(url: str, web: WebSettings) -> dict[str, Any] | str:
-    """Return what the worker at `url` says of itself, or in a line why it does not."""
-    timeout = aiohttp.ClientTimeout(total=WORKER_TIMEOUT_SECONDS)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{url}/status", headers=bearer(web)) as answer,
-        ):
-            if answer.status != HTTPStatus.OK:
-                return f"{url}/status answers {answer.status}"
-            account: dict[str, Any] = await answer.json()
-            return account
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        return f"{url}/status does not answer: {str(error) or type(error).__name__}"
 
 
 async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
@@ -177,6 +146,7 @@ async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
     if found.lag:
         async with DriftReader(settings) as judged:
             found.drift = (await judged.look()).as_dict()
+            found.outcome = await asyncio.to_thread(outcome_of, settings, judged.outcome)
     return found
 
 
@@ -214,8 +184,8 @@ async def _read_jobs(settings: Settings, reader: TopicReader, found: FromBroker)
         if (value := fields(record.value)).get("job_id"):
             found.job_updates[value["job_id"]] = value
     async for record in reader.records(settings.topic(topics.MODEL_VERSIONS)):
-        if (value := fields(record.value)).get("tier"):
-            found.versions[value["tier"]] = {**value, "at": record.timestamp / 1000}
+        if line := (value := fields(record.value)).get("line") or value.get("tier"):
+            found.versions[line] = {**value, "at": record.timestamp / 1000}
     async for record in reader.records(settings.topic(topics.DEAD_LETTERS)):
         found.dead_letters[fields(record.value).get("error_type", "unreadable")] += 1
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from schemas.events import ModelTier
+from schemas.errors import TierstreamError
+from schemas.events import ModelLine, ModelTier
 from schemas.settings import Settings
-from schemas.versions import NotServed
+from schemas.versions import TIERS, NotServed
 from streams.history.legacy import old_traces
 from streams.training.jobs_on_disk import job_folders, job_on_disk, read_json
 from trainers.scorer.checkpoint_file import CheckpointFile, newest_file
@@ -19,7 +20,6 @@ from trainers.versions import VersionStore
 
 ADAPTER_NAME = "adapter_config.json"
 _BLOCK_BYTES = 512  # POSIX: what `st_blocks` counts, whatever the file system's own blocks are
-TIERS: tuple[ModelTier, ...] = ("scorer", "dpo", "sft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,14 @@ class OnDisk:
     jobs: dict[str, dict[str, Any]]
     """By id: what `job_on_disk` returns."""
     versions: dict[str, list[dict[str, Any]]]
-    """By tier: every version's manifest, with `path` and, where it has one, its `adapter`."""
+    """By line: every version's manifest, with `path` and, where it has one, its `adapter`."""
     in_use: dict[str, dict[str, Any]]
-    """By tier: what is in use, the newest entry of its history."""
+    """By line: what is in use, the newest entry of its history."""
     artefacts: tuple[Artefact, ...]
-    not_served: Mapping[ModelTier, NotServed] = field(default_factory=dict)
-    """By tier: the version that the server did not take, where there is one."""
+    missing_start: TierstreamError | None = None
+    """What is to be decided before jobs run, where release 0.1 left a line for each tier."""
+    not_served: Mapping[ModelLine, NotServed] = field(default_factory=dict)
+    """By line: the version that the server did not take, where there is one."""
 
 
 def look_at(settings: Settings) -> OnDisk:
@@ -77,9 +79,10 @@ def look_at(settings: Settings) -> OnDisk:
         traces=tuple(stored.values()),
         traces_skipped=dict(traces.skipped + skipped),
         jobs={path.name: job for path in job_folders(folder) if (job := job_on_disk(path)) is not None},
-        versions={tier: list(_versions(versions, tier)) for tier in TIERS},
-        in_use={tier: found for tier in TIERS if (found := _in_use(versions, tier))},
+        versions={line: list(_versions(versions, line)) for line in TIERS},
+        in_use={line: found for line in TIERS if (found := _in_use(versions, line))},
         artefacts=tuple(_artefacts(folder)),
+        missing_start=versions.missing_start(),
         not_served=refusals(folder),
     )
 
@@ -88,20 +91,20 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
 
 
-def _versions(store: VersionStore, tier: ModelTier) -> Iterator[dict[str, Any]]:
-    for record in store.versions(tier):
-        folder = store.folder(tier, record.version)
+def _versions(store: VersionStore, line: ModelLine) -> Iterator[dict[str, Any]]:
+    for record in store.versions(line):
+        folder = store.folder(record.version)
         adapters = sorted(folder.rglob(ADAPTER_NAME))
         yield {
             **record.model_dump(mode="json"),
-            "path": f"models/{tier}/{record.version}",
+            "path": f"models/{record.tier}/{record.version}",
             "bytes": _size(folder)[0],
             "adapter": read_json(adapters[0]) if adapters else None,
         }
 
 
-def _in_use(store: VersionStore, tier: ModelTier) -> dict[str, Any] | None:
-    history = store.in_use(tier).history
+def _in_use(store: VersionStore, line: ModelLine) -> dict[str, Any] | None:
+    history = store.in_use(line).history
     return history[-1].model_dump(mode="json") if history else None
 
 
@@ -110,7 +113,7 @@ def _artefacts(folder: Path) -> Iterator[Artefact]:
         place = folder / name
         for path in sorted(place.iterdir()) if place.is_dir() else []:
             yield _artefact(folder, path)
-    for name in ("jobs", *(f"models/{tier}" for tier in TIERS)):
+    for name in ("jobs", *(f"models/{tier}" for tier in get_args(ModelTier))):
         for path in _folders(folder / name):
             yield _artefact(folder, path)
     for name in ("state", "broker"):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams.audit.outcome import in_words
 from streams.audit.report import Finding, Forecast, Report, Tier
 from trainers.pairs.cost import KindCost, RuleCost
 
@@ -116,6 +117,7 @@ def _sections(report: Report) -> Iterator[Section]:
     yield Section("pairs", "Tier 2: preference pairs", tuple(_pairs(report)))
     yield Section("traces", "Tier 3: reasoning traces", tuple(_traces(report)))
     yield Section("jobs", "Jobs and versions", tuple(_jobs(report)))
+    yield Section("outcome", "Outcome by version", tuple(_outcome(report)))
     yield Section("lag", "Lag", tuple(_lag(report)))
     yield Section("artefacts", "Artefacts", (_artefacts(report),))
 
@@ -322,7 +324,7 @@ def _jobs(report: Report) -> Iterator[Block]:
         ("tier", "version", "status", "in use", "bytes", "path", "reason"),
         tuple(
             (
-                tier,
+                text(version["tier"]),
                 text(version["version"]),
                 text(version["status"]),
                 "yes" if (of["in_use"] or {}).get("version") == version["version"] else "no",
@@ -330,10 +332,28 @@ def _jobs(report: Report) -> Iterator[Block]:
                 text(version["path"]),
                 text(version["reason"]),
             )
-            for tier, of in report.versions.items()
+            for of in report.versions.values()
             for version in of["versions"]
         ),
     )
+
+
+def _outcome(report: Report) -> Iterator[Block]:
+    versions = report.outcome["versions"]
+    told = ", ".join(f"{version['version']}: {in_words(version)}" for version in versions)
+    yield Note(f"{told}." if told else "No judged answer names its version (`model_version`).")
+    rows = tuple(
+        (
+            version["version"],
+            "yes" if version["in_use"] else "no",
+            "yes" if version["known"] else "no",
+            source,
+            in_words(rewards),
+        )
+        for version in versions
+        for source, rewards in {"all, blended": version, **version["sources"]}.items()
+    )
+    yield Table("Rewards", ("version", "in use", "in the registry", "judged by", "reward, with its interval"), rows)
 
 
 def _lag(report: Report) -> Iterator[Block]:

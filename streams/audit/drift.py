@@ -1,4 +1,4 @@
-"""Follows what was judged, for alarms on drift: beside the stream, by a reader of its own.
+"""Follows what was judged, for alarms on drift and rewards by version: beside the stream, by a reader of its own.
 
 It begins some thousand records back, so that what was found is found again after a restart.
 """
@@ -19,6 +19,7 @@ from streams import topics
 from streams.kafka.consumer import Consumer, Spans
 from streams.kafka.options import broker_errors
 from trainers.drift import DriftMonitor
+from trainers.outcome import OutcomeMonitor
 
 HISTORY = 5_000
 """Newest records of each partition that a reader begins with."""
@@ -38,6 +39,7 @@ class DriftReader:
         self._consumer: Consumer | None = None
         self._spans: Spans = {}
         self.monitor = DriftMonitor()
+        self.outcome = OutcomeMonitor()
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,5 +84,6 @@ class DriftReader:
                 else:
                     for answer, _ in Answer.each_from(value):
                         self.monitor.answered(answer, at)
+                        self.outcome.answered(answer)
             except ValueError:
                 continue  # whoever it was for has dead-lettered it

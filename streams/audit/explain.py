@@ -12,7 +12,7 @@ from rich.markup import escape
 from schemas.events import FeedbackSource, PairKind
 from schemas.records import Answer
 from schemas.settings import Settings
-from streams.audit.figures import instant
+from streams.audit.report import instant
 from streams.audit.story import Gathered, Place, gather
 from streams.terminal import Console
 from streams.training.folder import END_STATES
@@ -114,7 +114,7 @@ def _judgements(
         yield f"{feedback.feedback_id} by {feedback.source}, {instant(at)}: {', '.join(filter(None, said))}{counts}"
     names = None if found.experience is None else [widget.widget_id for widget in found.experience.widget_plan]
     for kind in KINDS:
-        reward, confidence, _ = judge_answer(latest, kind, settings.reward, names)
+        reward, confidence, *_ = judge_answer(latest, kind, settings.reward, names)
         sources = " and ".join(latest)
         of = "" if confidence is None else f", evaluation confidence {confidence:.3g}"
         yield f"{kind} answer: " + (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,7 @@ from schemas.events import PairKind
 from schemas.records import Answer
 from streams.audit.collect import Arrival, Collected, FromBroker
 from streams.audit.findings import judge as judge_findings
-from streams.audit.report import Forecast, Looser, Report, TierName, TraceLine
+from streams.audit.report import Forecast, Looser, Report, TierName, TraceLine, instant
 from streams.audit.tiers import job_tier, scorer_tier
 from streams.kafka.lag import trainer_group
 from streams.topics import ROLES, group
@@ -54,16 +54,12 @@ def make_report(found: Collected) -> Report:
         newest_traces=newest,
         jobs=tuple(jobs),
         versions=_versions(found),
+        outcome=broker.outcome,
         artefacts=tuple({**asdict(a), "written_at": instant(a.written_at)} for a in found.disk.artefacts),
         lag=None if found.broker is None else tuple(asdict(row) for row in broker.lag),
         dead_letters=dict(broker.dead_letters.most_common()),
     )
     return replace(report, findings=tuple(judge_findings(report, found)))
-
-
-def instant(seconds: float) -> str:
-    """Return epoch seconds as RFC 3339."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def list_jobs(found: Collected) -> list[dict[str, Any]]:
@@ -243,16 +239,26 @@ def _traces(found: Collected, broker: FromBroker) -> tuple[dict[str, Any], tuple
 def _versions(found: Collected) -> dict[str, dict[str, Any]]:
     announced = found.broker.versions if found.broker else {}
     return {
-        tier: {
-            "in_use": found.disk.in_use.get(tier),
-            "announced": announced.get(tier),
+        line: {
+            "in_use": found.disk.in_use.get(line),
+            "announced": announced.get(line),
             "versions": [
                 {
                     name: v.get(name)
-                    for name in ("version", "status", "created_at", "job_id", "reason", "metrics", "path", "bytes")
+                    for name in (
+                        "version",
+                        "tier",
+                        "status",
+                        "created_at",
+                        "job_id",
+                        "reason",
+                        "metrics",
+                        "path",
+                        "bytes",
+                    )
                 }
                 for v in versions
             ],
         }
-        for tier, versions in found.disk.versions.items()
+        for line, versions in found.disk.versions.items()
     }

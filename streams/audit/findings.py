@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from streams.audit.collect import Collected
+from streams.audit.outcome import in_words, verdict
 from streams.audit.report import SEVERITIES, Effect, Finding, Report, Severity
 from streams.audit.tiers import IN_EFFECT
 from streams.kafka.admin import REMEDIES
@@ -112,11 +113,11 @@ def _version_refused(report: Report, found: Collected) -> Iterator[Finding]:
 
 
 def _not_served(report: Report, found: Collected) -> Iterator[Finding]:
-    for tier, note in found.disk.not_served.items():
-        used = (found.disk.in_use.get(tier) or {}).get("version")
+    for line, note in found.disk.not_served.items():
+        used = (found.disk.in_use.get(line) or {}).get("version")
         where = "is in use and not served" if note.version == used else "is not put into use"
         remedy = f"see that it runs and loads adapters, then tierstream models promote {note.version}"
-        yield Finding("critical", "not_served", f"{tier}: {note.version} {where}: {note.reason}", remedy)
+        yield Finding("critical", "not_served", f"{line}: {note.version} {where}: {note.reason}", remedy)
 
 
 def _worker_settings(report: Report, found: Collected) -> Iterator[Finding]:
@@ -231,6 +232,20 @@ def _drift(report: Report, found: Collected) -> Iterator[Finding]:
         )
 
 
+def _outcome(report: Report, found: Collected) -> Iterator[Finding]:
+    for line in report.outcome["lines"]:
+        if line["worse"]:
+            back = f"tierstream models rollback {line['line']}"
+            by_itself = found.settings.serving.rollback_when_worse and not line["returned"]
+            remedy = f"a running worker goes back by itself; else {back}" if by_itself else back
+            yield Finding("critical", "version_worse", verdict(line), remedy)
+    for version in report.outcome["versions"]:
+        if not version["known"]:
+            text = f"the registry does not know {version['version']}, which answers name as theirs: {in_words(version)}"
+            remedy = "see that who publishes experiences names versions as model-versions does"
+            yield Finding("info", "version_unknown", text, remedy)
+
+
 def _remedy_of_drift(alarm: Mapping[str, Any]) -> str:
     look = f"look at an experience of it, `tierstream audit --explain {alarm['experience_id']}`"
     if alarm["series"] == "progressive_loss":
@@ -332,10 +347,12 @@ def _jobs(report: Report, found: Collected) -> Iterator[Finding]:
         if jobs and jobs[-1]["state"] == "failed":
             text = f"job {jobs[-1]['job_id']} failed: {jobs[-1]['error']}"
             yield Finding("critical", "job_failed", text, "fix the cause, then run it again: its data is kept")
-    for tier, versions in report.versions.items():
+    if (undecided := found.disk.missing_start) is not None:
+        yield Finding("critical", "line_without_start", f"no job can run: {undecided.message}", undecided.remedy or "")
+    for line, versions in report.versions.items():
         used, announced = versions["in_use"], versions["announced"]
         if used and announced and used.get("version") not in (None, announced.get("version")):
-            text = f"{tier}: version {used['version']} is in use on disk, but {announced['version']} was announced last"
+            text = f"{line}: version {used['version']} is in use on disk, but {announced['version']} was announced last"
             yield Finding("critical", "version_not_announced", text, "promote the one that is meant once more")
 
 
@@ -358,6 +375,7 @@ _LOOKS: tuple[Callable[[Report, Collected], Iterator[Finding]], ...] = (
     _workers,
     _learning,
     _drift,
+    _outcome,
     _checkpoint,
     _pairs,
     _traces,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
 
@@ -14,13 +15,10 @@ _NUMERIC = frozenset("0123456789.,+-%/() e")
 
 def to_html(document: Document) -> str:
     """Return the document as a page; everything that was read is escaped."""
-    style = resources.files("streams.worker.page").joinpath("base.css").read_text("utf-8")
-    return "\n".join(
+    return page(
+        document.title,
+        document.subtitle,
         (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(document.title)}</title><style>{style}</style></head><body>",
-            f"<header><h1>{escape(document.title)}</h1><p>{escape(document.subtitle)}</p></header><main>",
             '<section class="cards" aria-label="Tiers">',
             *map(_card, document.cards),
             "</section>",
@@ -28,10 +26,44 @@ def to_html(document: Document) -> str:
             "<nav aria-label='Sections'>",
             *(f'<a href="#{s.name}">{escape(s.title)}</a>' for s in document.sections),
             "</nav>",
-            *(line for section in document.sections for line in _section(section)),
+            *map(section_html, document.sections),
+        ),
+    )
+
+
+def page(title: str, subtitle: str, body: Iterable[str]) -> str:
+    """Return a whole page.
+
+    Args:
+        title: text.
+        subtitle: text.
+        body: HTML.
+    """
+    style = resources.files("streams.worker.page").joinpath("base.css").read_text("utf-8")
+    return "\n".join(
+        (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">',
+            f"<title>{escape(title)}</title><style>{style}</style></head><body>",
+            f"<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></header><main>",
+            *body,
             "</main></body></html>",
             "",
         )
+    )
+
+
+def linked(html: str, links: Mapping[str, str]) -> str:
+    """Return the HTML with every name of `links` in its texts made a link to where that leads."""
+    if not links:
+        return html
+    names = "|".join(re.escape(escape(name)) for name in sorted(links, key=len, reverse=True))
+    found = re.compile(rf"(?<![\w-])({names})(?![\w-])")
+    hrefs = {escape(name): escape(href) for name, href in links.items()}
+    # What stands between tags is text, as everything that was read is escaped.
+    return "".join(
+        part if part.startswith("<") else found.sub(lambda name: f'<a href="{hrefs[name[1]]}">{name[1]}</a>', part)
+        for part in re.split("(<[^>]*>)", html)
     )
 
 
@@ -60,11 +92,11 @@ def _findings(findings: Sequence[Finding]) -> Iterator[str]:
     yield "</section>"
 
 
-def _section(section: Section) -> Iterator[str]:
-    yield f'<section id="{section.name}"><h2>{escape(section.title)}</h2>'
-    for block in worth_showing(section.blocks):
-        yield from _block(block)
-    yield "</section>"
+def section_html(section: Section, *more: str) -> str:
+    """Return a section, with more HTML at its end."""
+    blocks = (line for block in worth_showing(section.blocks) for line in _block(block))
+    heading = f'<section id="{section.name}"><h2>{escape(section.title)}</h2>'
+    return "\n".join((heading, *blocks, *more, "</section>"))
 
 
 def _block(block: Block) -> Iterator[str]:
@@ -88,12 +120,15 @@ def _table(table: Table) -> Iterator[str]:
     numeric = [
         bool(table.rows) and all(_is_numeric(row[place]) for row in table.rows) for place in range(len(table.columns))
     ]
-    yield f"<h3>{escape(table.title)}</h3><div class='scroll'><table><thead><tr>"
+    yield (f"<h3>{escape(table.title)}</h3>" if table.title else "") + "<div class='scroll'><table><thead><tr>"
     for place, name in enumerate(table.columns):
         yield f"<th scope='col'{_right(numeric[place])}>{escape(name)}</th>"
     yield "</tr></thead><tbody>"
     for number, row in enumerate(table.rows):
-        cells = "".join(f"<td{_right(numeric[place])}>{escape(cell)}</td>" for place, cell in enumerate(row))
+        cells = "".join(
+            f'<td{_right(numeric[place])} data-label="{escape(table.columns[place])}">{escape(cell)}</td>'
+            for place, cell in enumerate(row)
+        )
         yield f"<tr{' class=marked' if number in table.marked else ''}>{cells}</tr>"
     yield "</tbody></table></div>"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from trainers.pairs.cost import KindCost
@@ -120,6 +121,8 @@ class Report:
     newest_traces: tuple[TraceLine, ...]
     jobs: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, Mapping[str, Any]]
+    outcome: Mapping[str, Any]
+    """Rewards by version, as `outcome_of` returns them."""
     artefacts: tuple[Mapping[str, Any], ...]
     lag: tuple[Mapping[str, Any], ...] | None
     """None where no broker could be asked."""
@@ -130,3 +133,8 @@ class Report:
     def critical(self) -> bool:
         """Whether there is a critical finding."""
         return any(finding.severity == "critical" for finding in self.findings)
+
+
+def instant(seconds: float) -> str:
+    """Return epoch seconds as RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

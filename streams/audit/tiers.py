@@ -164,7 +164,7 @@ def _job_effects(found: Collected, tier: JobName, jobs: Sequence[Mapping[str, An
         ran = {} if job is None else (job["settings"].get(part) or {})
         assert isinstance(values, dict)  # what `tier_settings` promises
         effects += [Effect(f"{part}.{name}", value, ran.get(name), place) for name, value in values.items()]
-    version = found.disk.versions[tier][-1] if found.disk.versions[tier] else None
+    version = next((one for one in reversed(found.disk.versions["policy"]) if one["tier"] == tier), None)
     adapter = (version or {}).get("adapter") or {}
     where = f"adapter of {version['path']}" if version else "no version yet"
     training = settings.jobs.dpo if tier == "dpo" else settings.jobs.sft

@@ -73,14 +73,14 @@ def list_(
 
     Example: tierstream dead-letters list --reason orphan_feedback --since 2h
     """
-    from streams.history.dead_letter_queue import Filter
+    from streams.history.dead_letter_queue import Filter, row_of
 
     counts: Counter[str] = Counter()
     waiting: Counter[str] = Counter()
     newest: deque[dict[str, Any]] = deque(maxlen=limit)
 
     def take(letter: Letter) -> None:
-        row = _row(letter)
+        row = row_of(letter)
         counts[row["reason"]] += 1
         waiting[row["reason"]] += not letter.retried
         newest.append(row)
@@ -107,7 +107,7 @@ def show(loaded: LoadedSettings, number: int, as_json: bool) -> None:
 
     Example: tierstream dead-letters show 17
     """
-    from streams.history.dead_letter_queue import Filter, key_of, obstacle, value_of
+    from streams.history.dead_letter_queue import Filter, key_of, obstacle, printable, row_of, value_of
 
     found: list[Letter] = []
     _read(loaded, Filter(offsets=[number]), found.append)
@@ -119,7 +119,7 @@ def show(loaded: LoadedSettings, number: int, as_json: bool) -> None:
     except ValueError:
         key, value = None, b""
     row = {
-        **_row(letter),
+        **row_of(letter),
         "key": None if key is None else key.decode("utf-8", "backslashreplace"),
         "value_sha256": letter.content.value_sha256,
         "obstacle": obstacle(letter, loaded.settings),
@@ -129,7 +129,7 @@ def show(loaded: LoadedSettings, number: int, as_json: bool) -> None:
         click.echo(json.dumps(row, indent=2))
         return
     for name, content in row.items():
-        click.echo(f"{name}: {'-' if content is None else _printable(str(content))}")
+        click.echo(f"{name}: {'-' if content is None else printable(str(content))}")
 
 
 @dead_letters.command()
@@ -156,7 +156,7 @@ def retry(
 
     Example: tierstream dead-letters retry --reason orphan_feedback --since 2h
     """
-    from streams.history.dead_letter_queue import Filter
+    from streams.history.dead_letter_queue import Filter, printable
 
     if not (numbers or reason or topic or since or everything):
         raise click.UsageError("say which: NUMBERS, --reason, --topic, --since or --all")
@@ -176,7 +176,7 @@ def retry(
         click.echo(json.dumps({"retried": sent, "refused": refused, "dry_run": dry_run}, indent=2))
     else:
         for row in refused:
-            click.echo(f"letter {row['number']}: {_printable(row['reason'])}", err=True)
+            click.echo(f"letter {row['number']}: {printable(row['reason'])}", err=True)
         click.echo(f"{len(sent)} {'would be retried' if dry_run else 'retried'}, {len(refused)} cannot be")
     if refused:
         click.get_current_context().exit(1)
@@ -204,23 +204,3 @@ def _retry(loaded: LoadedSettings, chosen: Filter, told: Callable[[Letter, str |
 
     with progress_bar("retrying") as progress:
         asyncio.run(send_again(loaded.settings, meant(), told, dry=dry_run))
-
-
-def _row(letter: Letter) -> dict[str, Any]:
-    content = letter.content
-    return {
-        "number": letter.offset,
-        "at": content.timestamp.isoformat(timespec="seconds"),
-        "source": _printable(f"{content.topic}[{content.partition}]@{content.offset}"),
-        "reason": _printable(content.error_type),
-        "attempt": content.attempt,
-        "bytes": content.value_bytes,
-        "cut": letter.cut,
-        "retried": letter.retried,
-        "error": _printable(content.error),
-    }
-
-
-def _printable(text: str) -> str:
-    """Return text that moves no cursor: whoever wrote the record chose it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -31,8 +31,8 @@ def list_(loaded: LoadedSettings, as_json: bool) -> None:
 
     Example: tierstream jobs list --json
     """
-    from streams.cli.job_text import jobs_table
     from streams.training.folder import view_jobs
+    from streams.training.job_text import jobs_table
 
     views = view_jobs(Path(loaded.settings.data_dir))
     if as_json:
@@ -52,8 +52,8 @@ def show(loaded: LoadedSettings, job: str, as_json: bool) -> None:
 
     Example: tierstream jobs show dpo-3f2a
     """
-    from streams.cli.job_text import job_table
     from streams.training.folder import find_job, read_job
+    from streams.training.job_text import job_table
 
     view = find_job(Path(loaded.settings.data_dir), job)
     request = read_job(Path(view.folder))
@@ -74,8 +74,8 @@ def logs(loaded: LoadedSettings, job: str, follow: bool, as_json: bool) -> None:
 
     Example: tierstream jobs logs dpo-3f2a --follow
     """
-    from streams.cli.job_text import log_line
     from streams.training.folder import find_job
+    from streams.training.job_text import log_line
 
     view = find_job(Path(loaded.settings.data_dir), job)
     for line in _log_lines(Path(view.folder), follow):

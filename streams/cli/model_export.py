@@ -27,12 +27,11 @@ def export(loaded: LoadedSettings, version: str, target: Path, merged: bool, as_
     Example: tierstream models export dpo-0123456789ab --to my-model --merged
     """
     from schemas.extras import require
-    from trainers.promotion import tier_of
 
     require("train")
     from trainers.jobs.export import export as write
 
-    done = write(Path(loaded.settings.data_dir), tier_of(version), version, target, merged=merged)
+    done = write(Path(loaded.settings.data_dir), version, target, merged=merged)
     if as_json:
         click.echo(json.dumps(asdict(done), indent=2, default=str))
         return

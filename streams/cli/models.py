@@ -1,25 +1,23 @@
-"""Command group `models`: trained versions of all tiers, and which one is in use."""
+"""Command group `models`: trained versions of all lines, and which one is in use."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from schemas.config import LoadedSettings
 from schemas.errors import TierstreamError
-from schemas.events import ModelTier, ModelVersion
-from schemas.versions import BASES, VersionRecord
+from schemas.events import ModelLine, ModelVersion
+from schemas.versions import BASES, TIERS, VersionRecord, line_of
 from streams.cli.changes import change_settings_option, settings_with
 from streams.cli.model_export import export
 from streams.cli.options import json_option, settings_options
 from streams.cli.tables import print_table
 
-TIERS: tuple[ModelTier, ...] = get_args(ModelTier)
-
-_tier_argument = click.argument("tier", type=click.Choice(TIERS))
+_line_argument = click.argument("line", type=click.Choice(list(TIERS)))
 _version_argument = click.argument("version", metavar="VERSION")
 _reason_option = click.option("--reason", metavar="TEXT", help="Why; it stands in the history and in the event.")
 
@@ -33,19 +31,23 @@ def models() -> None:
 
 
 @models.command("list")
-@click.option("--tier", type=click.Choice(TIERS), help="Only this tier.")
+@click.option("--line", type=click.Choice(list(TIERS)), help="Only this line.")
 @settings_options(broker=False)
 @json_option
-def list_versions(loaded: LoadedSettings, tier: ModelTier | None, as_json: bool) -> None:
+def list_versions(loaded: LoadedSettings, line: ModelLine | None, as_json: bool) -> None:
     """List the versions, the oldest first, and mark those in use.
 
-    Example: tierstream models list --tier dpo
+    Jobs of both tiers make one line, `policy`: each continues from the version in use, whichever tier made that.
+
+    Example: tierstream models list --line policy
     """
     store, rows = _store(loaded), []
-    for each in (tier,) if tier else TIERS:
+    undecided = store.missing_start()
+    for each in (line,) if line else TIERS:
         in_use, versions = store.in_use(each).version, store.versions(each)
         if versions and each in BASES:
-            row = {"version": BASES[each], "in_use": in_use is None, "status": "base", "created_at": None}
+            is_base = in_use is None and undecided is None
+            row = {"version": BASES[each], "in_use": is_base, "status": "base", "created_at": None}
             rows.append({**row, "parent_version": None, "reason": "the base model itself"})
         rows += [
             {
@@ -64,6 +66,8 @@ def list_versions(loaded: LoadedSettings, tier: ModelTier | None, as_json: bool)
         print_table([{**row, "in_use": "*" if row["in_use"] else ""} for row in rows])
     else:
         click.echo("no versions yet: jobs add them at their thresholds, and `tierstream retrain` adds scorers")
+    if undecided is not None:
+        click.echo(f"no policy is in use: {undecided}", err=True)
 
 
 @models.command()
@@ -76,14 +80,13 @@ def show(loaded: LoadedSettings, version: str, lineage: bool, as_json: bool) -> 
 
     Example: tierstream models show dpo-0123456789ab --lineage
     """
-    from trainers.promotion import tier_of
     from trainers.versions.store import LINEAGE
 
-    store, tier = _store(loaded), tier_of(version)
-    record = store.get(tier, version)
-    history = [s.model_dump(mode="json") for s in store.in_use(tier).history if s.version == version]
-    told = {**_plain(record), "folder": str(store.folder(tier, version)), "history": history}
-    path = store.folder(tier, version) / LINEAGE
+    store = _store(loaded)
+    record = store.get(version)
+    history = [s.model_dump(mode="json") for s in store.in_use(line_of(version)).history if s.version == version]
+    told = {**_plain(record), "folder": str(store.folder(version)), "history": history}
+    path = store.folder(version) / LINEAGE
     lines = path.read_text("utf-8").splitlines() if lineage and path.exists() else []
     if as_json:
         click.echo(json.dumps({**told, "lineage": [json.loads(line) for line in lines]} if lineage else told, indent=2))
@@ -117,24 +120,24 @@ def promote(loaded: LoadedSettings, version: str, reason: str | None, change_set
 
 
 @models.command()
-@_tier_argument
+@_line_argument
 @click.option("--to", metavar="VERSION", help="Back to this one; by default the one before.")
 @_reason_option
 @change_settings_option
 @settings_options()
 @json_option
 def rollback(
-    loaded: LoadedSettings, tier: ModelTier, to: str | None, reason: str | None, change_settings: bool, as_json: bool
+    loaded: LoadedSettings, line: ModelLine, to: str | None, reason: str | None, change_settings: bool, as_json: bool
 ) -> None:
-    """Go back to what was in use before, in the end the base model (dpo-base, sft-base), and tell consumers.
+    """Go back to what was in use before, of the policies in the end the base model (policy-base), and tell consumers.
 
     Example: tierstream models rollback scorer --reason "worse in the night shift"
     """
     from trainers import promotion
 
-    target = promotion.rollback_target(loaded.settings, tier, to)
+    target = promotion.rollback_target(loaded.settings, line, to)
     with settings_with(loaded, target, change_settings) as change:
-        event = promotion.rollback(loaded.settings, tier, target, reason or "", change.values)
+        event = promotion.rollback(loaded.settings, line, target, reason or "", change.values)
     _tell(loaded, event, as_json, change.told)
 
 
@@ -148,10 +151,8 @@ def diff(loaded: LoadedSettings, one: str, other: str, as_json: bool) -> None:
 
     Example: tierstream models diff dpo-0123456789ab dpo-ba9876543210
     """
-    from trainers.promotion import tier_of
-
     store = _store(loaded)
-    sides = [_flat(_plain(store.get(tier_of(name), name))) for name in (one, other)]
+    sides = [_flat(_plain(store.get(name))) for name in (one, other)]
     keys = sorted({*sides[0], *sides[1]})
     rows = [
         {"field": key, one: sides[0].get(key), other: sides[1].get(key)}

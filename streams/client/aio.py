@@ -17,6 +17,7 @@ from streams import topics
 from streams.client.capture import Redact, drawn, to_trace
 from streams.client.producer import MAX_IN_FLIGHT, Producer, Receipt
 from streams.client.reading import Freshness, Start, follow
+from streams.client.versions import VersionInUse
 from streams.contract import CONTRACTS, PRODUCIBLE
 from streams.imports.messages import part
 from streams.kafka.options import broker_errors
@@ -50,6 +51,7 @@ class AsyncClient:
     def __init__(self, settings: Settings, *, max_in_flight: int = MAX_IN_FLIGHT, redact: Redact | None = None) -> None:
         self.settings = settings
         self._producer = Producer(self.settings, max_in_flight)
+        self._version = VersionInUse(settings)
         self._redact = redact
         self._under_way: set[asyncio.Future[Receipt]] = set()
         self._failed: list[BaseException] = []
@@ -65,6 +67,7 @@ class AsyncClient:
             if error is None:
                 await self.flush()
         finally:
+            await self._version.stop()
             await self._producer.__aexit__(kind, error, trace)
 
     async def publish(self, event: Event) -> Receipt:
@@ -140,11 +143,23 @@ class AsyncClient:
     async def model_versions(
         self, *, start: Start = "earliest", idle_seconds: float | None = None
     ) -> AsyncGenerator[ModelVersion]:
-        """Yield the version in use of each tier, then every change; see `follow`."""
+        """Yield the version in use of each line, then every change; see `follow`."""
         async for version in follow(
             self.settings, topics.MODEL_VERSIONS, ModelVersion, start=start, idle_seconds=idle_seconds
         ):
             yield version
+
+    async def version_in_use(self) -> str:
+        """Return the version in use, for `Experience.model_version` where that is what answers.
+
+        Ask as the answer is given, not as it is published: a version may be put into use in between. The first call
+        reads `model-versions` and follows it from then on; later ones return at once.
+
+        Raises:
+            TopicsError: the topic is not there.
+            ConnectionFailedError: the broker cannot be reached.
+        """
+        return await self._version.name()
 
     async def _confirmed(self, delivery: Any) -> Receipt:
         with broker_errors(self.settings):

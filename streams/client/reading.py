@@ -91,7 +91,7 @@ async def follow(
         try:
             async for records in _batches(consumer, idle_seconds):
                 for record in records:
-                    decoded = _decode(record, event)
+                    decoded = decode(record, event)
                     if decoded is not None:
                         yield decoded
                     read[TopicPartition(record.topic, record.partition)] = record.offset + 1
@@ -146,7 +146,8 @@ async def _batches(consumer: Consumer, idle_seconds: float | None) -> AsyncItera
             last = loop.time()
 
 
-def _decode(record: Any, event: type[E]) -> E | None:
+def decode(record: Any, event: type[E]) -> E | None:
+    """Return a record's event; None where it has none, and, with a line in the log, where it is none."""
     if record.value is None:
         return None
     try:

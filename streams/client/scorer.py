@@ -138,7 +138,7 @@ class ScorerReader:
                 log.warning("offset %d of %s is passed over: %s", record.offset, record.topic, error.errors()[0]["msg"])
 
     def _take_version(self, event: ModelVersion) -> None:
-        if event.tier == "scorer":
+        if event.line == "scorer":
             self._news.set()
             if self._on_version is not None:
                 self._on_version(event)

@@ -85,8 +85,12 @@ class Client:
         return self._iterate(self._client.score_updates(start=start, group=group, idle_seconds=idle_seconds))
 
     def model_versions(self, *, start: Start = "earliest", idle_seconds: float | None = None) -> Iterator[ModelVersion]:
-        """Yield the version in use of each tier, then every change; see `AsyncClient.model_versions`."""
+        """Yield the version in use of each line, then every change; see `AsyncClient.model_versions`."""
         return self._iterate(self._client.model_versions(start=start, idle_seconds=idle_seconds))
+
+    def version_in_use(self) -> str:
+        """Return the version in use, for `Experience.model_version`; see `AsyncClient.version_in_use`."""
+        return self._call(self._client.version_in_use())
 
     async def _open(self) -> AsyncClient:
         settings, max_in_flight, redact = self._arguments

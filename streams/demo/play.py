@@ -22,7 +22,8 @@ from schemas.config import LoadedSettings, setting_value
 from schemas.errors import TierstreamError
 from schemas.events import JobUpdate
 from schemas.settings import Settings
-from streams.audit.collect import ask_status, collect
+from streams.audit.collect import collect
+from streams.audit.deployment import ask_status
 from streams.audit.document import lay_out
 from streams.audit.figures import make_report
 from streams.audit.terminal import show as show_audit

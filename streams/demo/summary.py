@@ -23,6 +23,7 @@ GATE_FIGURES: Mapping[str, str] = {
     "loss": "loss",
     "loss_in_use": "loss in use before",
     "other_tier_regression": "loss added on the other tier's text",
+    "other_tier_accuracy_loss": "accuracy taken from the other tier's pairs",
 }
 """The gate's figures that are shown, and what they are called."""
 

@@ -121,6 +121,27 @@ async def read_letters(
                 yield replace(letter, retried=letter in retried)
 
 
+def row_of(letter: Letter) -> dict[str, Any]:
+    """Return what a list tells of a letter."""
+    content = letter.content
+    return {
+        "number": letter.offset,
+        "at": content.timestamp.isoformat(timespec="seconds"),
+        "source": printable(f"{content.topic}[{content.partition}]@{content.offset}"),
+        "reason": printable(content.error_type),
+        "attempt": content.attempt,
+        "bytes": content.value_bytes,
+        "cut": letter.cut,
+        "retried": letter.retried,
+        "error": printable(content.error),
+    }
+
+
+def printable(text: str) -> str:
+    """Return text that moves no cursor: whoever wrote the record chose it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def key_of(letter: Letter) -> bytes | None:
     """Return the source's key.
 

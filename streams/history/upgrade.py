@@ -200,7 +200,7 @@ async def _learn_again(settings: Settings, publisher: Publisher, checkpoint: Pat
     version = await asyncio.to_thread(
         add_scorer, store, first.arrays, first.meta, reason=reason, settings=first.meta["architecture"]
     )
-    store.promote("scorer", version, reason)
+    store.promote(version, reason)
     history, epoch = store.in_use("scorer").history, _last_epoch(settings, int(read_header(checkpoint)["epoch"]))
     control = Configure(learning_settings(settings.scorer), version, len(history), epoch + 1)
     receipt = await publish_control(settings, publisher, control)

@@ -36,13 +36,15 @@ class JoinedExperience(NamedTuple):
     @classmethod
     def of(cls, experience: Experience, query_hash: str, items: ItemFeatures, offset: int) -> Self:
         """Keep what is needed of an experience and its items."""
-        about = {
+        about: dict[str, Any] = {
             "experience_id": experience.experience_id,
             "query": experience.query,
             "intent_type": experience.intent.type,
             "domains": experience.intent.domains,
             "device_types": list(dict.fromkeys(device.type for device in experience.intent.devices)),
         }
+        if experience.model_version is not None:
+            about["model_version"] = experience.model_version
         return cls(
             offset=offset,
             query_hash=query_hash,
@@ -76,8 +78,8 @@ def encode_answer(
 ) -> bytes:
     """Return the JSON of an `Answer`."""
     content = joined.widgets if kind == "widget" else joined.voice_reply
-    reward, confidence, by_user = judgement
-    fields = {"reward": reward, "evaluation_confidence": confidence, "judged_by_user": by_user}
+    reward, confidence, by_user, said = judgement
+    fields = {"reward": reward, "evaluation_confidence": confidence, "judged_by_user": by_user, "said": said}
     judged = orjson.dumps({**fields, "feedback_ids": feedback_ids})
     return b"".join((b'{"kind":"', kind.encode(), b'",', joined.about, b',"content":', content, b",", judged[1:]))
 

@@ -8,28 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import get_args
 
 from filelock import AsyncFileLock
 
-from schemas.events import ModelTier, ModelVersion
+from schemas.events import ModelVersion
 from schemas.settings import Settings
+from schemas.versions import TIERS
 from streams import topics
 from streams.client import Producer
 from trainers.files import write_atomically
 from trainers.versions import VersionStore
 
-TIERS: tuple[ModelTier, ...] = get_args(ModelTier)
-
 PUBLISHED = "published"
-"""Count of changes that the broker has, in `models/<tier>`."""
+"""Count of changes that the broker has, in `models/<line>`."""
 
 Send = Callable[[ModelVersion], Awaitable[None]]
 """Publishes an event to `model-versions` and waits until the broker has it."""
 
 
 async def publish_changes(data_dir: Path | str, send: Send) -> list[ModelVersion]:
-    """Publish what the topic does not have yet, of every tier; nobody else does so meanwhile.
+    """Publish what the topic does not have yet, of every line; nobody else does so meanwhile.
 
     Returns:
         What was published. After a crash between the broker and the count, an event comes a second time.
@@ -39,14 +37,14 @@ async def publish_changes(data_dir: Path | str, send: Send) -> list[ModelVersion
         ConnectionFailedError: the broker did not take an event; it stays to be published.
     """
     store, done = VersionStore(data_dir), []
-    for tier in TIERS:
-        if not store.in_use(tier).history:
+    for line in TIERS:
+        if not store.in_use(line).history:
             continue
-        folder = Path(data_dir) / "models" / tier
+        folder = Path(data_dir) / "models" / line
         async with AsyncFileLock(folder / f".{PUBLISHED}.lock"):
-            history, count = store.in_use(tier).history, published(folder)
+            history, count = store.in_use(line).history, published(folder)
             for number, selection in enumerate(history[count:], start=count + 1):
-                event = store.event(tier, selection)
+                event = store.event(selection)
                 await send(event)
                 write_atomically(folder / PUBLISHED, b"%d\n" % number)
                 done.append(event)
@@ -61,7 +59,7 @@ async def publish_now(settings: Settings) -> list[ModelVersion]:
         ConnectionFailedError: the broker cannot be reached.
     """
     data_dir, store = Path(settings.data_dir), VersionStore(settings.data_dir)
-    if all(published(data_dir / "models" / tier) >= len(store.in_use(tier).history) for tier in TIERS):
+    if all(published(data_dir / "models" / line) >= len(store.in_use(line).history) for line in TIERS):
         return []
     async with Producer(settings) as producer:
 
@@ -72,7 +70,7 @@ async def publish_now(settings: Settings) -> list[ModelVersion]:
 
 
 def published(folder: Path) -> int:
-    """Return how many changes of the tier in `folder` the broker has."""
+    """Return how many changes of the line in `folder` the broker has."""
     try:
         return int((folder / PUBLISHED).read_text("ascii"))
     except (FileNotFoundError, ValueError):

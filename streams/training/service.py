@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
 
 from schemas.errors import ConnectionFailedError, JobError, TierstreamError
-from schemas.events import JobControl, JobTier, JobUpdate, ModelVersion, TrainingJob
+from schemas.events import JobControl, JobUpdate, ModelVersion, TrainingJob
 from schemas.extras import require
 from schemas.settings import Settings
 from streams.client import Producer
@@ -142,7 +142,7 @@ async def _keep_served(settings: Settings) -> None:
 
 
 class Trainer:
-    """Runs the jobs of one consumer: `jobs.at_once` side by side, those of one tier one after the other."""
+    """Runs the jobs of one consumer, one after the other."""
 
     def __init__(
         self, settings: Settings, command: Command, show: Show, consumer: Consumer, producer: Producer
@@ -154,9 +154,8 @@ class Trainer:
         self._consumer = consumer
         self._producer = producer
         self._attempts = Attempts(settings.jobs.max_attempts, settings.jobs.retry_delay)
-        self._places = asyncio.Semaphore(settings.jobs.at_once)
-        # A version continues from the one in use, so a tier's jobs wait for each other.
-        self._turns: defaultdict[JobTier, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # A version continues from the one in use, whichever tier made that, so jobs wait for each other.
+        self._turn = asyncio.Lock()
         self._open: set[int] = set()
         self._next = 0
         self._committed: int | None = None
@@ -219,7 +218,7 @@ class Trainer:
             variables = job_variables(self._settings.serving)
             runner = JobRunner(job, self._data_dir, self._command, self._attempts, self._publish, variables)
             await runner.announce()
-            async with self._turns[job.tier], self._places:
+            async with self._turn:
                 if retry is None:
                     await runner.run()
                 else:
@@ -240,7 +239,7 @@ class Trainer:
     async def _publish(self, event: JobUpdate | ModelVersion) -> None:
         if isinstance(event, ModelVersion):
             await self._producer.send(MODEL_VERSIONS, event)
-            log.info("%s version %s is in use: %s", event.tier, event.version, event.reason)
+            log.info("%s: version %s is in use: %s", event.line, event.version, event.reason)
             return
         await self._producer.send(JOB_UPDATES, event)
         self._show(event)

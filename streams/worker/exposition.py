@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from streams.training.folder import END_STATES
+from streams.worker.version_metrics import version_families
 
 Status = Mapping[str, Any]
 
@@ -78,6 +79,7 @@ def deployment_families(observed: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _jobs(observed["jobs"])
     yield from _checkpoint(observed["checkpoint"])
     yield from _drift(observed["drift"])
+    yield from version_families(observed["outcome"])
 
 
 def of_roles(texts: Mapping[str, str]) -> Iterator[Metric]:

@@ -9,14 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import ConnectionFailedError, StateError, TopicsError
+from schemas.errors import ConnectionFailedError, StateError, TopicsError, VersionError
 from schemas.settings import Settings
 from streams.audit.drift import DriftReader
+from streams.audit.outcome import outcome_of
 from streams.kafka.admin import REMEDIES, topic_states
 from streams.kafka.lag import PartitionLag, group_members, measure_lag, of_the_stream
 from streams.state.belonging import check_belonging, note_committed
 from streams.topics import topic_specs
 from streams.training.jobs_on_disk import jobs_seen
+from streams.worker.rollback import roll_back_worse
 from trainers.scorer.reading import newest_first
 
 log = logging.getLogger("tierstream.observer")
@@ -43,6 +45,8 @@ class Observed:
     """Name, size and time of writing of the newest checkpoint."""
     drift: dict[str, Any]
     """Alarms on what is judged, and the newest judgement."""
+    outcome: dict[str, Any]
+    """Rewards by version, as `outcome_of` returns them."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it, ready for JSON."""
@@ -54,6 +58,7 @@ class Observed:
             "jobs": list(self.jobs),
             "checkpoint": self.checkpoint,
             "drift": self.drift,
+            "outcome": self.outcome,
         }
 
 
@@ -72,9 +77,10 @@ class Observer:
             while True:
                 try:
                     self.seen = await observe(self._settings, judged)
+                    await roll_back_worse(self._settings, self.seen.outcome)
                 except (StateError, TopicsError) as error:
                     self.refusal = str(error)
-                except (ConnectionFailedError, OSError) as error:
+                except (ConnectionFailedError, VersionError, OSError) as error:
                     log.warning("cannot be observed now: %s", error)
                 await asyncio.sleep(INTERVAL_SECONDS)
 
@@ -94,6 +100,7 @@ async def observe(settings: Settings, judged: DriftReader) -> Observed:
         TopicsError: a topic was deleted and made again, so that what is read of it is not what was meant.
         StateError: what is known of topics or commits cannot be read.
         ConnectionFailedError: the broker cannot be reached.
+        VersionError: the registry cannot be read.
         OSError: the data directory cannot be read.
     """
     lag = await measure_lag(settings)
@@ -105,7 +112,8 @@ async def observe(settings: Settings, judged: DriftReader) -> Observed:
     folder = Path(settings.data_dir)
     jobs, checkpoint = await asyncio.to_thread(lambda: (tuple(jobs_seen(folder)), _checkpoint(folder)))
     drift = dict((await judged.look()).as_dict())
-    return Observed(time.time(), tuple(of_the_stream(settings, lag)), members, jobs, fault, checkpoint, drift)
+    outcome = await asyncio.to_thread(outcome_of, settings, judged.outcome)
+    return Observed(time.time(), tuple(of_the_stream(settings, lag)), members, jobs, fault, checkpoint, drift, outcome)
 
 
 def _checkpoint(folder: Path) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from schemas.errors import TierstreamError
 from schemas.settings import Settings
 from streams import topics
 from streams.audit.accounts import together
+from streams.audit.deployment import alone, ask_deployment
 from streams.history.legacy import tell_of_old_traces
 from streams.kafka.admin import ensure_topics
 from streams.process import EXIT_REFUSED, log_to_stderr
@@ -34,9 +35,10 @@ from streams.state.manifest import check_state, state_folder
 from streams.state.scorer_log import begin_log
 from streams.state.upgrade_check import refuse_of_before
 from streams.state.web_token import bearer
-from streams.state.workers import announce
+from streams.state.workers import Announcement
 from streams.topics import Role
 from streams.training.model_versions import publish_now
+from streams.worker.chronicle import keep_telling
 from streams.worker.exposition import StateCollector, deployment_families, of_roles
 from streams.worker.observer import Observer
 from streams.worker.status import settings_in_effect
@@ -178,6 +180,11 @@ class Roles:
             told = [*told, {"role": None, "ready": False, "reason": seen.topics_fault}]
         return together(told) | {"roles": roles, "settings": settings_in_effect(self._settings)} | observed
 
+    async def deployment(self) -> Mapping[str, Any]:
+        """Return what all workers say together; before this one has announced itself, what it says alone."""
+        told = await ask_deployment(self._settings)
+        return told if told["workers"] else alone(await self.status())
+
     async def metrics(self) -> CollectorRegistry:
         """Return the metrics of all roles, and of the deployment."""
         texts = await asyncio.gather(*(self._ask(role, "/metrics") for role in self.processes))
@@ -246,8 +253,12 @@ async def _run(settings: Settings, names: Sequence[Role]) -> int:
         for part in roles.processes.values():
             part.begin()
         observing = asyncio.create_task(roles.observer.run())
-        with announce(settings, names, port):
-            await roles.run(stopping)
+        with Announcement(settings, names, port) as announcement:
+            telling = asyncio.create_task(keep_telling(settings, announcement, roles.status))
+            try:
+                await roles.run(stopping)
+            finally:
+                telling.cancel()  # or it would say once more that this worker runs
     finally:
         ended = await roles.stop()
         if observing is not None:

@@ -25,6 +25,7 @@ def status(app: TierstreamApp) -> dict[str, Any]:
     if agents.scorer:
         since = agents.scorer.paused_since()
         result["scorer"] = agents.scorer.status()
+        result["latency"] = app.services.metrics.recent_latency()
         result["active"] = agents.scorer.is_active
         result["learning_paused_since"] = since and datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
     if reason is not None:

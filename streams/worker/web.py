@@ -91,7 +91,10 @@ class Accounts(Protocol):
     """What the worker's server shows."""
 
     async def status(self) -> Mapping[str, Any]:
-        """Return what all roles say together."""
+        """Return what all roles of this worker say together."""
+
+    async def deployment(self) -> Mapping[str, Any]:
+        """Return what all workers of the deployment say together, as `ask_deployment` does."""
 
     async def metrics(self) -> CollectorRegistry:
         """Return the metrics of all roles, and of the deployment."""
@@ -145,11 +148,11 @@ class WorkerWeb:
         return web.Response(body=body, content_type="application/json")
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Send the status every two seconds as server-sent events, until the reader goes or we stop."""
+        """Send the deployment's account as server-sent events, every two seconds until the reader goes or we stop."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         await response.prepare(request)
         while not self._stopping.is_set():
-            data = orjson.dumps(await self._accounts.status())
+            data = orjson.dumps(await self._accounts.deployment())
             try:
                 await response.write(b"event: status\ndata: " + data + b"\n\n")
             except ConnectionResetError:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.folds import FOLDS, fold_mean, load_examples, over_seeds, paired_difference, shuffled, split
-from benchmarks.home_assistant import DATA
+from benchmarks.folds import FOLDS, examples_of, fold_mean, over_seeds, paired_difference, shuffled, split
+from benchmarks.home_assistant import DATA, load_rows
 from trainers.embedding import HashEmbedder
 
 
@@ -35,7 +35,7 @@ def test_queries_are_averaged_over_seeds_and_folds_weigh_alike():
 
 @pytest.mark.skipif(not DATA.is_file(), reason=f"no {DATA.name} beside the project")
 def test_no_query_is_learned_and_asked_in_one_fold_and_shuffling_moves_only_labels():
-    examples = load_examples(HashEmbedder())
+    examples = examples_of(load_rows(), HashEmbedder())
     asked = set()
     for fold in range(FOLDS):
         seen, unseen = split(examples, fold)

@@ -13,6 +13,8 @@ from benchmarks.peers.compare import in_turn, jobs_of
 from benchmarks.peers.engines import BARE, OURS
 from benchmarks.peers.measure import Result, Sizes
 
+pytestmark = pytest.mark.long
+
 MOST_CPU = 5.0
 """Times bare aiokafka's CPU a feedback, pairing included: about twice what an idle machine gives (2.4)."""
 SIZES = Sizes(experiences=300, feedbacks=10_000, rates=(), seconds=0.0)

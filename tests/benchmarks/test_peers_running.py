@@ -16,7 +16,7 @@ from benchmarks.peers.kills import KILLS, SESSION_SECONDS, outcome_of
 from benchmarks.peers.running import RunningEngine
 from benchmarks.processes import family
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(600), pytest.mark.long]
 WAIT_SECONDS = 180.0
 
 

@@ -14,7 +14,7 @@ from schemas.errors import JarsUnavailableError
 from schemas.settings import Settings
 from streams.broker.jars import kafka_jars
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(600), pytest.mark.long]
 
 FAULTS = ["SIGKILL of all at once", "a worker paused (zombie)"]
 

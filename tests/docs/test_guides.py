@@ -73,6 +73,7 @@ def environment(deployment: Deployment) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.live
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("guide", GUIDES)

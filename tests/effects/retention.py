@@ -24,6 +24,6 @@ def superfluous_folders(settings: Settings) -> Any:
     for number in range(3):
         fields = {"tier": "dpo", "version": f"dpo-{number}", "created_at": now + number, "reason": "r"}
         record = VersionRecord.model_validate(fields)
-        with store.staging("dpo", record.version) as staging:
+        with store.staging(record.version) as staging:
             store.add(record, staging)
     return [str(item.path) for item in superfluous(settings, now + 30 * _DAY)]

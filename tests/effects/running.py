@@ -335,16 +335,6 @@ def pauses(settings: Settings) -> Seen:
     return seen
 
 
-def jobs_side_by_side(settings: Settings) -> Seen:
-    """Return how many of three jobs, two of them of one tier, run at the same time at most."""
-    running: set[str] = set()
-    most = 0
-    for update in trained(settings, Requests("dpo", "dpo", "sft"), "sleep", "0.2"):
-        running = running | {update.job_id} if update.state == "running" else running - {update.job_id}
-        most = max(most, len(running))
-    return most
-
-
 def job_command(settings: Settings) -> Seen:
     """Return the command of a job's process, on a machine that has Ray."""
     with pytest.MonkeyPatch.context() as patch:

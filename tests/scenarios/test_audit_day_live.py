@@ -84,6 +84,7 @@ def settled(update: dict[str, Any]) -> bool:
     return update["state"] in ("finished", "failed")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_audits_day_gives_15_of_80_pairs_then_one_job_a_tier(bootstrap: str, prefix: str, tmp_path: Path) -> None:
     day = audit_day(1)

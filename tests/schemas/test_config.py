@@ -156,6 +156,10 @@ def test_unknown_key_of_a_file_is_refused_with_the_file(tmp_path: Path) -> None:
     [
         ({"scorer.min_learning_rate": 0.5}, "scorer: min_learning_rate 0.5 is above learning_rate 0.001"),
         ({"pairs.rejected_reward_below": 0.5}, "pairs: rejected_reward_below 0.5 is above chosen_reward_above 0.1"),
+        (
+            {"jobs.sft.lora_rank": 4},
+            "jobs: dpo.lora_rank = 8 and sft.lora_rank = 4 have to be the same: jobs of both tiers",
+        ),
         ({"kafka.security_protocol": "SASL_SSL"}, "kafka: security_protocol SASL_SSL needs sasl_username"),
     ],
 )

@@ -111,6 +111,7 @@ def test_an_aborted_transaction_behind_the_committed_offset_is_no_lag(stream: tu
     assert [(row["lag"], row["lag_seconds"]) for row in mine] == [(0, 0.0)] * 2
 
 
+@pytest.mark.long
 def test_what_retention_deletes_before_it_is_read_is_counted(stream: tuple[Deployment, Process]) -> None:
     deployment, worker = stream
     worker.end()

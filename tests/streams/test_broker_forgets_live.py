@@ -60,6 +60,7 @@ def delete(stream: Deployment, *names: str) -> None:
     until(lambda: not set(there) & client.list_topics(timeout=10).topics.keys(), "topics are still there")
 
 
+@pytest.mark.long
 def test_a_topic_that_was_made_again_stops_the_worker_by_name_and_a_reset_learns_from_it(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_topic_that_was_made_again_stops_the_worker_by_name_and_a_reset_learns
         assert scorer["groups_learned"] + scorer["groups_held_out"] == 10
 
 
+@pytest.mark.long
 def test_commits_that_the_broker_forgot_stop_the_start_and_can_be_handed_back(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -133,6 +135,7 @@ def hand_back(stream: Deployment, noted: str) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.long
 def test_a_stranger_in_a_group_is_told_of_and_the_worker_starts_once_it_has_left(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -158,6 +161,7 @@ def test_a_stranger_in_a_group_is_told_of_and_the_worker_starts_once_it_has_left
         learn(stream, range(3))
 
 
+@pytest.mark.long
 def test_partitions_that_grew_are_told_while_it_runs_and_refused_at_a_start(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:

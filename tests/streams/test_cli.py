@@ -96,7 +96,7 @@ MISTAKES = [
     (["score", "bad.toml"], 1, "request 1 of bad.toml is no JSON"),
     (["models", "show", "nothing"], 1, "'nothing' is no name of a version; `tierstream models list` has them"),
     (["models", "promote", "../../x"], 1, "'../../x' is no name of a version"),
-    (["models", "rollback", "nothing"], 2, "'nothing' is not one of 'scorer', 'dpo', 'sft'"),
+    (["models", "rollback", "nothing"], 2, "'nothing' is not one of 'scorer', 'policy'"),
     (["models", "rollback", "scorer"], 1, "no version of scorer was in use before"),
     (["audit", "--json", "--html"], 2, "choose one of --json, --markdown, --html"),
     (["audit", "--explain", "e1", "--bootstrap-servers", NOWHERE], 1, f"broker {NOWHERE} cannot be reached"),

@@ -27,6 +27,7 @@ def feedback(number: int) -> Feedback:
     return Feedback.model_validate({**fields, "reward": 1.0})
 
 
+@pytest.mark.long
 def test_an_orphan_that_is_tried_again_finds_its_experience(bootstrap: str, prefix: str, tmp_path: Path) -> None:
     join = {"retention": 5.0, "tick_interval": 0.5}
     with Deployment(bootstrap, prefix, tmp_path / "data", join=join, topics={"partitions": 1}) as live:

@@ -25,6 +25,7 @@ def prompts(pairs: list[dict[str, Any]]) -> set[tuple[str, str]]:
     return {(pair["prompt"], pair["rejected_prompt"]) for pair in pairs}
 
 
+@pytest.mark.long
 def test_patience_ends_on_a_quiet_topic_and_a_worker_that_starts_anew(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:

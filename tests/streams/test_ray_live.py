@@ -129,7 +129,7 @@ def test_a_job_is_trained_on_the_cluster_and_its_log_and_progress_come_back(sett
     updates = told(settings)
     assert (updates[-1].state, updates[-1].attempt) == ("finished", 1)
     assert any(update.state == "running" and "step" in update.metrics for update in updates)
-    assert [one.version for one in VersionStore(tmp_path).versions("dpo")] == [updates[-1].metrics["version"]]
+    assert [one.version for one in VersionStore(tmp_path).versions("policy")] == [updates[-1].metrics["version"]]
     assert submissions(ray_address, folder) == ["SUCCEEDED"]
     log = (folder / "log.txt").read_text()
     assert '"stage": "gate"' in log

@@ -16,7 +16,7 @@ from streams.client.scorer import ScorerReader
 from tests.live import Deployment
 from tests.streams.test_retrain_live import publish, scorer, taken_in, told, until
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 REQUEST = RankRequest.model_validate(
     {

@@ -126,6 +126,7 @@ def test_refused_rank_is_retrained_promoted_and_rolled_back(
         assert events[-3:] == [back["version"], outcome["version"], back["version"]]
 
 
+@pytest.mark.long
 def test_promotion_under_a_running_worker_is_taken_over_in_place(bootstrap: str, prefix: str, tmp_path: Path) -> None:
     with Deployment(bootstrap, prefix, tmp_path / "d") as stream:
         worker = stream.worker()

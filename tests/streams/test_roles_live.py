@@ -13,7 +13,7 @@ import pytest
 from tests.live import Deployment, Process
 from tests.streams.test_stream_live import checkpointed, experience, feedback, folded_weights, of_feedback
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 
 def said_of_feedback(stream: Deployment) -> dict[str, set[tuple[int, int]]]:

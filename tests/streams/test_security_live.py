@@ -15,7 +15,7 @@ from tests.certificates import Authority
 from tests.live import Deployment
 from tests.secured import MECHANISMS, PASSWORD, USER, SecuredBroker, secured_broker
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 TOKEN = "t0ken-of-the-web-server"
 EXPERIENCE = {

@@ -86,8 +86,8 @@ def test_a_running_server_follows_promotions_and_rollbacks_byte_for_byte(
             answers.add(ask(server.url, "tierstream"))
         assert len({said for _, said in answers}) == 3, answers
         for version in (first, None):
-            promotion.rollback(has, "sft")
-            comes(lambda version=version: ask(server.url, "tierstream")[0] == (version or "sft-base"))
+            promotion.rollback(has, "policy")
+            comes(lambda version=version: ask(server.url, "tierstream")[0] == (version or "policy-base"))
             _, said = ask(server.url, "tierstream")
             assert said in {text for name, text in answers if name == version or (not version and name == of_base[0])}
         # Whatever is in use, each can be compared with it under its own name.
@@ -117,8 +117,8 @@ def test_a_promotion_waits_for_the_server_and_a_killed_one_leaves_nothing_half_s
         port = int(server.url.rpartition(":")[2])
     with pytest.raises(ServingError, match="cannot be asked at /v1/load_lora_adapter"):
         promotion.promote(has, second, "better")
-    assert store.in_use("sft").version == first
-    assert refusals(data_dir)["sft"].version == second
+    assert store.in_use("policy").version == first
+    assert refusals(data_dir)["policy"].version == second
     with Serve(data_dir, base, port) as server:
         assert ask(server.url, "tierstream") == said
         keep_up(has.serving, store)

@@ -131,6 +131,7 @@ def test_events_become_scores_pairs_traces_and_one_job_a_threshold(bootstrap: st
         assert checkpointed(stream).weights_hash() == folded_weights(stream)[0]
 
 
+@pytest.mark.long
 def test_after_sigkills_nothing_is_lost_nothing_learned_twice_and_the_weights_are_the_logs(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -221,6 +222,7 @@ def test_bad_input_is_set_aside_with_its_reason_and_the_stream_goes_on(
         assert worker.status()["events"]["feedback"]["unknown_widget"] == 1
 
 
+@pytest.mark.long
 def test_events_of_both_partitioners_meet(bootstrap: str, prefix: str, tmp_path: Path) -> None:
     with Deployment(bootstrap, prefix, tmp_path / "d") as stream:
         worker = stream.worker()
@@ -245,6 +247,7 @@ def test_events_of_both_partitioners_meet(bootstrap: str, prefix: str, tmp_path:
         assert stream.read("dead-letters") == []
 
 
+@pytest.mark.long
 def test_feedback_whose_experience_never_comes_is_set_aside_as_orphan(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -258,6 +261,7 @@ def test_feedback_whose_experience_never_comes_is_set_aside_as_orphan(
         assert letters[0]["topic"] == stream.settings.topic("feedback")
 
 
+@pytest.mark.long
 def test_partitions_move_between_workers_without_loss(bootstrap: str, prefix: str, tmp_path: Path) -> None:
     with Deployment(bootstrap, prefix, tmp_path / "d") as stream:
         first = stream.worker()
@@ -281,6 +285,7 @@ def test_partitions_move_between_workers_without_loss(bootstrap: str, prefix: st
         assert checkpointed(stream).weights_hash() == folded_weights(stream)[0]
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_another_rank_stops_the_start_and_stays(bootstrap: str, prefix: str, tmp_path: Path) -> None:
     with Deployment(bootstrap, prefix, tmp_path / "d") as stream:
         small = stream.worker(TIERSTREAM_SCORER__RANK="8")
@@ -301,6 +306,7 @@ def test_a_checkpoint_of_another_rank_stops_the_start_and_stays(bootstrap: str, 
         assert {p: p.read_bytes() for p in (stream.data_dir / "scorer" / "checkpoints").iterdir()} == files
 
 
+@pytest.mark.long
 def test_the_stream_runs_on_the_lite_broker(lite_broker: Any, prefix: str, tmp_path: Path) -> None:
     with Deployment(lite_broker.bootstrap, prefix, tmp_path / "d") as stream:
         worker = stream.worker()

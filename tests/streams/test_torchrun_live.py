@@ -49,7 +49,7 @@ def test_a_job_of_several_processes_is_finished_once_though_one_of_them_is_kille
     assert (last.state, last.attempt, last.metrics["steps"]) == ("finished", 2, STEPS)
     assert any("ended the others: Signal 9 (SIGKILL)" in str(update.error) for update in told)
     assert {update.metrics["version"] for update in told if update.state == "finished"} == {
-        record.version for record in VersionStore(tmp_path).versions("sft")
+        record.version for record in VersionStore(tmp_path).versions("policy")
     }
     log = (folder / "log.txt").read_bytes()
     assert f"{len(together)} processes train together" in log.decode()

@@ -215,7 +215,7 @@ def test_job_killed_then_its_trainer_then_both_trains_every_step_once(settings: 
     ends = [update for update in told if update.state in ("finished", "failed", "cancelled")]
     # At least once: a trainer that could not commit after it had told of the end tells of it again.
     assert {(end.job_id, end.state, end.attempt) for end in ends} == {(job_id, "finished", 3)}
-    versions = [record.version for record in VersionStore(tmp_path).versions("sft")]
+    versions = [record.version for record in VersionStore(tmp_path).versions("policy")]
     assert [end.metrics["version"] for end in ends] == versions * len(ends)
     assert len(versions) == 1
     losses = result_of(folder)["metrics"]["losses"]
@@ -238,12 +238,12 @@ def test_a_trainer_killed_while_the_server_is_asked_leaves_the_switch_to_the_nex
             process.kill()
             signal_job(folder, signal.SIGKILL)
         [version] = server.loaded
-        assert store.in_use("sft").history == ()
+        assert store.in_use("policy").history == ()
         assert records(settings, "model-versions") == []
         server.hold.set()
         with Trainer(settings, TIERSTREAM_SERVING__URL=server.url):
             wait_for(lambda: committed(settings) == 1)
-            assert store.in_use("sft").version == version
+            assert store.in_use("policy").version == version
             server.loaded.clear()  # as one that was started again
             wait_for(lambda: list(server.loaded) == [version])
     [told] = [ModelVersion.from_json(value) for value in records(settings, "model-versions")]

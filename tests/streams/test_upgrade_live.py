@@ -18,7 +18,7 @@ from streams.topics import topic_specs
 from tests.live import Deployment
 from tests.streams.test_stream_live import checkpointed, experience, feedback, folded_weights, of_feedback
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 RECORDED = Path(__file__).parents[1] / "recorded" / "release-0.1.json.gz"
 LEFT_BY_IT = {"experiences": 24, "judged": 23, "learned": 19, "epoch": 2}

@@ -98,20 +98,20 @@ def test_vllm_follows_promotions_and_rollbacks_byte_for_byte_also_after_it_was_k
         {**tiny.settings(base).model_dump(), "data_dir": str(data_dir), "serving": {"url": url}}
     )
     with vllm(base, port, tmp_path / "vllm.log"):
-        said = {"sft-base": ask(url, "sft-base")}
+        said = {"policy-base": ask(url, "policy-base")}
         for version in (first, second):
             began = time.monotonic()
             promotion.promote(has, version, "better")
             print(f"loaded, asked and switched in {time.monotonic() - began:.1f} s")
             said[version] = ask(url, version)
         assert len({words for _, words in said.values()}) == 3, said
-        for version in (first, "sft-base"):
-            assert promotion.rollback(has, "sft").version == version
+        for version in (first, "policy-base"):
+            assert promotion.rollback(has, "policy").version == version
             assert ask(url, version) == said[version]
         promotion.promote(has, first, "again")
     with pytest.raises(ServingError, match="cannot be asked at /v1/load_lora_adapter"):
         promotion.promote(has, second, "better")
-    assert store.in_use("sft").version == first
+    assert store.in_use("policy").version == first
     assert refusals(data_dir)["sft"].version == second
     with vllm(base, port, tmp_path / "vllm.log"):
         question = {"model": first, "messages": [{"role": "user", "content": "?"}]}

@@ -39,6 +39,9 @@ class Told:
     async def status(self) -> Mapping[str, Any]:
         return self._account
 
+    async def deployment(self) -> Mapping[str, Any]:
+        return self._account
+
     async def metrics(self) -> CollectorRegistry:
         registry = CollectorRegistry()
         Gauge("tierstream_ready", "x", ["role"], registry=registry).labels("join").set(self._account["ready"])
@@ -126,19 +129,25 @@ def test_a_worker_that_is_not_ready_lives_and_says_why(
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
-    parts = ["/", "/page/base.css", "/page/page.css", "/page/page.js"]
+    parts = ["/", "/page/base.css", "/page/page.css", "/page/page.js", "/page/dom.js"]
     answers = fetch(tmp_path, *((path, {}) for path in (*parts, "/page/serving.py", "/page/..%2fapp.py")))
-    assert [(code, kind) for code, kind, _ in answers[:4]] == [
+    assert [(code, kind) for code, kind, _ in answers[:5]] == [
         (200, "text/html"),
         (200, "text/css"),
         (200, "text/css"),
         (200, "text/javascript"),
+        (200, "text/javascript"),
     ]
-    assert [code for code, _, _ in answers[4:]] == [404, 404]
+    assert [code for code, _, _ in answers[5:]] == [404, 404]
     page = answers[0][2].decode()
-    assert set(re.findall(r'(?:src|href)="([^"#]*)"', page)) == {"data:,", *parts[1:], "/audit"}
-    assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg)", b"".join(body for _, _, body in answers[:4]))
-    assert b"innerHTML" not in answers[3][2]
+    assert set(re.findall(r'(?:src|href)="([^"#]*)"', page)) == {
+        "data:,",
+        *parts[1:4],
+        "/audit",
+        "/dead-letters",
+    }
+    assert not re.search(rb"https?://(?!www\.w3\.org/2000/svg)", b"".join(body for _, _, body in answers[:5]))
+    assert all(b"innerHTML" not in body for _, _, body in answers[3:5])
 
 
 def test_a_browser_without_the_token_is_asked_to_log_in(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from schemas.settings import Settings
 from streams.audit.accounts import together
 from streams.process import EXIT_REFUSED
 from streams.stack.supervisor import RESTARTS
-from streams.state.workers import announce, announced
+from streams.state.workers import Announcement, announced
 from streams.worker.exposition import of_roles
 from streams.worker.role import EXIT_DRAIN_TIMEOUT
 from streams.worker.service import RoleProcess, Roles
@@ -328,28 +330,38 @@ def test_metrics_of_several_roles_are_one_exposition_with_the_role_as_a_label() 
 # Where they answer
 
 
-def test_a_worker_says_where_it_answers_as_long_as_it_runs(tmp_path: Path) -> None:
+def test_a_worker_says_where_it_answers_and_what_it_is_at_as_long_as_it_runs(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, web={"host": "0.0.0.0", "token": "t"})
     assert announced(settings) == []
-    with announce(settings, ("join", "pairs"), 4711):
-        assert announced(settings) == ["http://127.0.0.1:4711"]
-        [file] = (tmp_path / "data" / "run").iterdir()
-        assert json.loads(file.read_text())["roles"] == ["join", "pairs"]
+    with Announcement(settings, ("join", "pairs"), 4711) as announcement:
+        [found] = announced(settings)
+        assert (found.url, found.roles, found.account) == ("http://127.0.0.1:4711", ("join", "pairs"), {})
+        assert announcement.is_of(found)
+        assert not announcement.is_of(replace(found, pid=found.pid + 1))
+        announcement.tell({"ready": True})
+        [later] = announced(settings)
+        assert (later.account, later.at >= found.at) == ({"ready": True}, True)
     assert announced(settings) == []
     assert list((tmp_path / "data" / "run").iterdir()) == []
 
 
-def test_a_worker_of_this_machine_that_was_killed_is_forgotten_and_one_elsewhere_is_not(tmp_path: Path) -> None:
+def test_a_worker_that_was_killed_here_or_left_elsewhere_is_forgotten(tmp_path: Path) -> None:
     settings = settings_of(tmp_path)
     folder = tmp_path / "data" / "run"
     folder.mkdir(parents=True)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    here, ours = socket.gethostname(), os.getpid()
-    for name, host, pid in (("a", here, ended.pid), ("b", "elsewhere", ended.pid), ("c", here, ours)):
-        about = {"url": f"http://{name}:1", "host": host, "pid": pid, "roles": []}
+    here, ours, now = socket.gethostname(), os.getpid(), time.time()
+    of_before = {"url": "http://c:1", "host": here, "pid": ours, "roles": []}
+    for name, about in {
+        "a": {**of_before, "url": "http://a:1", "pid": ended.pid},
+        "b": {"url": "http://127.0.0.1:7", "host": "elsewhere", "pid": ended.pid, "roles": [], "at": now - 3600},
+        "c": of_before,
+        "d": {"url": "http://d:1", "host": "elsewhere", "pid": 1, "roles": [], "at": now - 90_000},
+        "foreign": [],
+    }.items():
         (folder / f"{name}.json").write_text(json.dumps(about))
     (folder / "damaged.json").write_text("{")
-    (folder / "foreign.json").write_text("[]")
-    assert announced(settings) == ["http://b:1", "http://c:1"]
-    assert not (folder / "a.json").exists()
+    # Its own loopback address is of no use to others: its name is.
+    assert [one.url for one in announced(settings)] == ["http://elsewhere:7", "http://c:1"]
+    assert {path.stem for path in folder.iterdir()} == {"b", "c", "foreign", "damaged"}

@@ -105,7 +105,7 @@ def test_an_intent_whose_answers_are_liked_no_more_and_intents_that_nobody_knows
 
 def test_the_newest_judgement_and_what_came_unjudged_since_are_told() -> None:
     monitor = DriftMonitor()
-    assert monitor.as_dict() == {"alarms": [], "newest_judgement": None, "unjudged": 0}
+    assert monitor.as_dict() == {"alarms": [], "newest_judgement": None, "unjudged": 0, "rewards": {}}
     monitor.judged(feedback(1, 1.0), datetime(2026, 1, 1, tzinfo=UTC).timestamp())
     for number, reason in enumerate(("experience_arrived", "feedback_learned", "experience_arrived")):
         monitor.scored(update(number, 0.0, reason), 2e9)

@@ -41,10 +41,10 @@ def version(name: str, days: float, parent: str | None = None, job: str | None =
 
 def add(folder: Path, record: VersionRecord) -> Path:
     store = VersionStore(folder)
-    with store.staging("dpo", record.version) as staging:
+    with store.staging(record.version) as staging:
         (staging / "weights").write_text(record.version)
         store.add(record, staging)
-    return store.folder("dpo", record.version)
+    return store.folder(record.version)
 
 
 def found(folder: Path, **retention: Any) -> dict[str, str]:
@@ -113,11 +113,11 @@ def test_a_version_in_use_survives_pruning_on_disk(tmp_path: Path) -> None:
     store = VersionStore(tmp_path)
     add(tmp_path, version("1", 30))
     add(tmp_path, version("2", 29))
-    store.promote("dpo", "dpo-1", "first")
+    store.promote("dpo-1", "first")
     settings = Settings(data_dir=str(tmp_path), retention=RetentionSettings(versions=0))
     assert [one.path.name for one in remove(superfluous(settings, NOW))] == ["dpo-2"]
-    assert names(store.versions("dpo")) == ["dpo-1"]
-    assert store.verified("dpo", "dpo-1").is_dir()
+    assert names(store.versions("policy")) == ["dpo-1"]
+    assert store.verified("dpo-1").is_dir()
     assert sorted(path.name for path in (tmp_path / "models" / "dpo").iterdir() if path.is_dir()) == ["dpo-1"]
 
 

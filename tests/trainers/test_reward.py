@@ -125,7 +125,7 @@ def test_widgets_that_the_plan_lacks_are_named_and_left_out_of_the_mean():
 
 
 def sure(kind, **judgements):
-    return judge_answer(judgements, kind, SETTINGS, ["a", "voice"])[1:]
+    return judge_answer(judgements, kind, SETTINGS, ["a", "voice"])[1:3]
 
 
 def test_confidence_counts_for_the_judgement_that_carries_it_the_evaluators_before_the_users():

@@ -24,7 +24,7 @@ LOAD, ASK, UNLOAD, LIST = "/v1/load_lora_adapter", "/v1/chat/completions", "/v1/
 
 @pytest.fixture
 def peer() -> Iterator[ServingPeer]:
-    with ServingPeer("dpo-base") as running:
+    with ServingPeer("policy-base") as running:
         yield running
 
 
@@ -40,7 +40,7 @@ def settings(data_dir: Path, peer: ServingPeer, **serving: Any) -> Settings:
 
 
 def used(data_dir: Path) -> str | None:
-    return VersionStore(data_dir).in_use("dpo").version
+    return VersionStore(data_dir).in_use("policy").version
 
 
 def test_a_promotion_loads_asks_and_then_switches_and_a_rollback_does_the_same_backwards(
@@ -54,11 +54,11 @@ def test_a_promotion_loads_asks_and_then_switches_and_a_rollback_does_the_same_b
     promotion.promote(has, "dpo-b2", "better")
     assert list(peer.loaded) == ["dpo-a1", "dpo-b2"]  # whoever still asks for the one before is answered
     peer.asked.clear()
-    assert promotion.rollback(has, "dpo").version == "dpo-a1"
+    assert promotion.rollback(has, "policy").version == "dpo-a1"
     assert peer.asked == [(LOAD, "dpo-a1"), (LIST, ""), (ASK, "dpo-a1")]  # that it is loaded already is no failure
     peer.asked.clear()
-    assert promotion.rollback(has, "dpo").version == "dpo-base"
-    assert peer.asked == [(ASK, "dpo-base")]
+    assert promotion.rollback(has, "policy").version == "policy-base"
+    assert peer.asked == [(ASK, "policy-base")]
 
 
 def failing(peer: ServingPeer, path: str) -> str:
@@ -67,8 +67,8 @@ def failing(peer: ServingPeer, path: str) -> str:
 
 
 def answering_from_another(peer: ServingPeer, _: str) -> str:
-    peer.answer_as = "dpo-base"
-    return f"{peer.url} answers from model dpo-base where dpo-b2 is asked"
+    peer.answer_as = "policy-base"
+    return f"{peer.url} answers from model policy-base where dpo-b2 is asked"
 
 
 @pytest.mark.parametrize(("fault", "path"), [(failing, LOAD), (failing, ASK), (answering_from_another, ASK)])
@@ -78,15 +78,15 @@ def test_a_refusal_leaves_the_old_one_in_use_and_says_why_until_one_is_taken(
     has = settings(data_dir, peer)
     promotion.promote(has, "dpo-a1", "better")
     reason = fault(peer, path)
-    before = VersionStore(data_dir).in_use("dpo")
+    before = VersionStore(data_dir).in_use("policy")
     for _ in range(2):
         with pytest.raises(ServingError, match="what was in use stays so") as refused:
             promotion.promote(has, "dpo-b2", "better")
         assert str(refused.value).startswith(f"the server at {reason}; ")
         assert "\n" not in str(refused.value)
-    assert VersionStore(data_dir).in_use("dpo") == before
+    assert VersionStore(data_dir).in_use("policy") == before
     assert list(peer.loaded) == ["dpo-a1"]  # what was loaded and does not answer is not kept there
-    note = refusals(data_dir)["dpo"]
+    note = refusals(data_dir)["policy"]
     assert (note.version, note.reason) == ("dpo-b2", f"the server at {reason}")
 
     peer.fail.clear()
@@ -99,9 +99,9 @@ def test_a_server_that_is_away_refuses_a_rollback_too(data_dir: Path, peer: Serv
     promotion.promote(settings(data_dir, peer), "dpo-a1", "better")
     away = Settings.model_validate({"data_dir": str(data_dir), "serving": {"url": f"http://127.0.0.1:{free_port()}"}})
     with pytest.raises(ServingError, match=r"cannot be asked at /v1/chat/completions: .*refused"):
-        promotion.rollback(away, "dpo")
+        promotion.rollback(away, "policy")
     assert used(data_dir) == "dpo-a1"
-    promotion.rollback(Settings(data_dir=str(data_dir)), "dpo")  # without a server there is nothing to wait for
+    promotion.rollback(Settings(data_dir=str(data_dir)), "policy")  # without a server there is nothing to wait for
     assert used(data_dir) is None
 
 
@@ -114,7 +114,7 @@ def test_a_server_that_was_started_again_gets_what_is_in_use_once_more(data_dir:
     peer.fail[LIST] = (503, "starting")
     with pytest.raises(ServingError, match="answers 503 at /v1/models: starting"):
         keep_up(has.serving, store)
-    assert refusals(data_dir)["dpo"].version == "dpo-a1"
+    assert refusals(data_dir)["policy"].version == "dpo-a1"
     peer.fail.clear()
     keep_up(has.serving, store)
     assert (list(peer.loaded), refusals(data_dir)) == (["dpo-a1"], {})
@@ -122,7 +122,7 @@ def test_a_server_that_was_started_again_gets_what_is_in_use_once_more(data_dir:
     with pytest.raises(ServingError):
         promotion.promote(has, "dpo-b2", "better")
     keep_up(has.serving, store)
-    assert refusals(data_dir)["dpo"].version == "dpo-b2"  # that the old one is served is no excuse
+    assert refusals(data_dir)["policy"].version == "dpo-b2"  # that the old one is served is no excuse
 
 
 def test_the_command_says_why_in_one_line(
@@ -140,7 +140,7 @@ def test_the_command_says_why_in_one_line(
 
 
 def test_the_scorer_is_served_by_the_worker_and_asks_nobody(data_dir: Path, peer: ServingPeer) -> None:
-    take_up(settings(data_dir, peer).serving, VersionStore(data_dir), "scorer", "scorer-a1")
+    take_up(settings(data_dir, peer).serving, VersionStore(data_dir), "scorer-a1")
     assert peer.asked == []
 
 
@@ -163,4 +163,4 @@ def test_bodies_are_json(data_dir: Path, peer: ServingPeer) -> None:
     peer.fail[ASK] = (200, "")
     with pytest.raises(ServingError, match="answers from model None"):
         promotion.promote(settings(data_dir, peer), "dpo-a1", "better")
-    assert json.loads((data_dir / "models" / "dpo" / "not-served.json").read_bytes())["version"] == "dpo-a1"
+    assert json.loads((data_dir / "models" / "policy" / "not-served.json").read_bytes())["version"] == "dpo-a1"

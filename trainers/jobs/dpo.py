@@ -55,11 +55,11 @@ def dpo_trainer(work: DpoWork, policy: PeftModel, received: Received) -> NotingD
 
 
 def judge(work: DpoWork, judge: Judge, trained: frozenset[str]) -> Judgement:
-    """Judge the trained version on the held-out pairs of all jobs."""
+    """Judge the trained version on the held-out pairs of all jobs, and the held-out traces."""
     one_in, size = work.gate.held_out_one_in, work.gate.held_out_size
     pairs = held_out_pairs(work.data_dir, one_in, size, trained)
-    traces = held_out_traces(work.data_dir, one_in, size, frozenset())
-    return judge_dpo(judge, pairs, traces, work.training.beta, work.gate.confidence)
+    traces = held_out_traces(work.data_dir, one_in, size, trained)
+    return judge_dpo(judge, pairs, traces, work.training.beta, work.gate)
 
 
 def _prepare(folder: Path) -> DpoWork:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from schemas.errors import JobError, VersionError
-from schemas.events import ModelTier
-from schemas.versions import BASES, VersionRecord
+from schemas.versions import BASES, VersionRecord, line_of
 from trainers.jobs.base_model import BaseModel, ensure_base_model, is_hub_name, is_packaged
 from trainers.jobs.model_card import CARD_NAME, license_of, model_card
 from trainers.versions import VersionStore
@@ -41,13 +40,12 @@ class Exported:
     """Bytes of every file, by name."""
 
 
-def export(data_dir: Path, tier: ModelTier, version: str, target: Path, *, merged: bool = False) -> Exported:
+def export(data_dir: Path, version: str, target: Path, *, merged: bool = False) -> Exported:
     """Write a version into a new folder; it is there as a whole or not at all.
 
     Args:
         data_dir: the data directory.
-        tier: which model.
-        version: of this tier.
+        version: of the line of policies.
         target: a folder that is not there, or empty.
         merged: whether the adapter goes into the base model's weights, so that neither PEFT nor the base is needed.
 
@@ -56,13 +54,13 @@ def export(data_dir: Path, tier: ModelTier, version: str, target: Path, *, merge
         InputError: the target is not empty.
         OSError: the disk is full or read-only.
     """
-    if tier == "scorer" or version in BASES.values():
-        what = "a scorer" if tier == "scorer" else "the base model itself"
+    if line_of(version) == "scorer" or version in BASES.values():
+        what = "a scorer" if line_of(version) == "scorer" else "the base model itself"
         raise VersionError(
             f"{version} is {what}, not an adapter", "name a version of dpo or sft: `tierstream models list`"
         )
     store = VersionStore(data_dir)
-    record, folder = store.get(tier, version), store.verified(tier, version)
+    record, folder = store.get(version), store.verified(version)
     if lacking := [name for name in _ADAPTER if not (folder / name).is_file()]:
         raise VersionError(f"{version} has no {lacking[0]}", "name another version: `tierstream models list`")
     base = base_of(record, folder, data_dir)

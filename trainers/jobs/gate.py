@@ -102,23 +102,33 @@ def _left_off(count: int, chance: float) -> int:
     return int(np.searchsorted(np.cumsum(chances), chance, side="right")) - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """What the other tier's held-out examples lose, and how much they may."""
+
+    what: str
+    """Of which of them, for the reason."""
+    loss: float | None
+    """Mean, above 0 where the candidate is worse than the version in use; None where there are none yet."""
+    bound: float
+    unit: str
+
+
 def decide(
     improvement: Interval | None,
     margin: float,
-    regression: float | None,
-    max_regression: float,
+    regressions: Sequence[Regression],
     unit: str,
     *,
     beyond_form: Interval | Literal["not asked"] | None = "not asked",
     fewest: int = 6,
 ) -> Verdict:
-    """Promote where the improvement's interval lies above the margin and the other tier's text is not much worse.
+    """Promote where the improvement's interval lies above the margin and the other tier's figures are not much worse.
 
     Args:
         improvement: of the candidate on the version in use, over held-out prompts; above 0 is better; None for too few.
         margin: what the lower end must exceed.
-        regression: mean loss that the other tier's held-out text gains, in nats a token; None where there is none yet.
-        max_regression: bound of it.
+        regressions: figures of the other tier.
         unit: of the improvement, for the reason.
         beyond_form: what each held-out answer gains more after its own prompt than after others'; must be above 0.
         fewest: prompts that it takes, for the reason.
@@ -139,13 +149,12 @@ def decide(
             f"better {on}: {found}, but not shown to be by more than its answers' form: after its own prompt an answer "
             f"gains {_said(beyond_form)} {unit} more than after others'",
         )
-    if regression is not None and not regression <= max_regression:
-        return Verdict(
-            False,
-            f"better {on}: {found}, but the other tier's text loses {regression:.4f} nats a token, "
-            f"more than {max_regression:.4f}",
-        )
-    return Verdict(True, f"better {on}: {found}")
+    for one in regressions:
+        if one.loss is not None and not one.loss <= one.bound:
+            lost = f"{one.what} lose {one.loss:.4f} {one.unit}, more than {one.bound:.4f}"
+            return Verdict(False, f"better {on}: {found}, but {lost}")
+    unseen = [one.what for one in regressions if one.loss is None]
+    return Verdict(True, f"better {on}: {found}" + (f"; no {unseen[0]} yet to see what they lose" if unseen else ""))
 
 
 def _said(interval: Interval) -> str:

@@ -14,10 +14,11 @@ from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
 from schemas.events import PreferencePair, Trace
+from schemas.job_settings import GateSettings
 from trainers.jobs.encode import Encoded, Likelihood, encode, likelihoods
 from trainers.jobs.fit import fit
 from trainers.jobs.formats import trace_messages
-from trainers.jobs.gate import Interval, mean_interval, means_of_prompts
+from trainers.jobs.gate import Interval, Regression, mean_interval, means_of_prompts
 from trainers.jobs.heldout import id_of, prompts_of
 from trainers.jobs.lora import IN_USE, POLICY
 
@@ -35,8 +36,8 @@ class Judgement:
     """Of the candidate on the version in use, over prompts: implicit reward (dpo) or nats a token (sft)."""
     beyond_form: Interval | Literal["not asked"] | None
     """What a held-out answer gains more after its own prompt than after others', nats a token; asked of sft alone."""
-    regression: float | None
-    """Loss that the other tier's text gains, nats a token; None where there is none."""
+    regressions: tuple[Regression, ...]
+    """What the other tier's held-out examples lose."""
     figures: dict[str, JsonValue]
     rows: list[Row]
     """One held-out example each."""
@@ -102,26 +103,22 @@ class Judge:
 
 
 def judge_dpo(
-    judge: Judge, pairs: Sequence[PreferencePair], traces: Sequence[Trace], beta: float, confidence: float
+    judge: Judge, pairs: Sequence[PreferencePair], traces: Sequence[Trace], beta: float, gate: GateSettings
 ) -> Judgement:
-    """Judge a DPO candidate on held-out pairs, and on held-out traces for what else it does.
+    """Judge a DPO candidate on held-out pairs, and on the loss of held-out traces, which is SFT's figure.
 
     A pair's margin is beta·((log p(chosen) - log p(rejected)) under the candidate minus the same under the version
     in use): the difference of implicit rewards, after equation 7 of Rafailov et al. 2023, with the version in use as
     the reference.
     """
-    kept, chosen, rejected = judge.sides(pairs)
-    good, bad = judge.both(chosen), judge.both(rejected)
-    gaps, gaps_in_use = (
-        [one.logprob - other.logprob for one, other in zip(good[side], bad[side], strict=True)] for side in (0, 1)
-    )
+    kept, gaps, gaps_in_use, _ = _gaps(judge, pairs)
     margins = [beta * (gap - before) for gap, before in zip(gaps, gaps_in_use, strict=True)]
     rows: list[Row] = [
         {"id": id_of(pair), "prompt": prompts_of(pair)[0], "margin": margin, "gap": gap, "gap_in_use": before}
         for pair, margin, gap, before in zip(kept, margins, gaps, gaps_in_use, strict=True)
     ]
-    regression = _mean([-gain for gain in _gains(judge, judge.conversations(traces)[1])])
-    improvement = _over_prompts(margins, rows, confidence)
+    lost = [-gain for gain in _gains(judge, judge.conversations(traces)[1])]
+    improvement = _over_prompts(margins, rows, gate.confidence)
     figures: dict[str, JsonValue] = {
         "held_out": len(kept),
         "implicit_accuracy": _share(margins),
@@ -129,12 +126,13 @@ def judge_dpo(
         "accuracy": _share(gaps),
         "accuracy_in_use": _share(gaps_in_use),
     }
-    figures |= _common(improvement, regression, len(traces))
-    return Judgement(improvement, "not asked", regression, figures, rows)
+    figures |= _common(improvement, lost)
+    text = Regression("held-out traces", _mean(lost), gate.max_regression, "nats a token")
+    return Judgement(improvement, "not asked", (text,), figures, rows)
 
 
-def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferencePair], confidence: float) -> Judgement:
-    """Judge an SFT candidate on held-out traces, and on the good answers of held-out pairs for what else it does.
+def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferencePair], gate: GateSettings) -> Judgement:
+    """Judge an SFT candidate on held-out traces, and on held-out pairs: how many it ranks right, and the good answers.
 
     That answers of this form get likelier is learned from any answers, those to other questions too. So what each one
     gains after its own prompt is compared with what it gains after others': the rest is what it says to its question.
@@ -153,20 +151,42 @@ def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferenceP
         }
         for trace, one, before, other in zip(fitting, candidate, in_use, elsewhere, strict=True)
     ]
-    regression = _mean([-gain for gain in _gains(judge, judge.sides(pairs)[1])])
-    improvement = _over_prompts(gains, rows, confidence)
+    kept, gaps, gaps_in_use, lost = _gaps(judge, pairs)
+    turned = [float(before > 0) - float(gap > 0) for gap, before in zip(gaps, gaps_in_use, strict=True)]
+    accuracy_loss = _mean(means_of_prompts(turned, [prompts_of(pair)[0] for pair in kept]))
+    improvement = _over_prompts(gains, rows, gate.confidence)
     compared = [
         (gain - other, row) for gain, other, row in zip(gains, elsewhere, rows, strict=True) if other is not None
     ]
-    beyond = _over_prompts([more for more, _ in compared], [row for _, row in compared], confidence)
+    beyond = _over_prompts([more for more, _ in compared], [row for _, row in compared], gate.confidence)
     figures: dict[str, JsonValue] = {
         "held_out": len(fitting),
         "loss": _mean([one.loss for one in candidate]),
         "loss_in_use": _mean([one.loss for one in in_use]),
         "beyond_form": None if beyond is None else beyond.figures(),
+        "other_tier_accuracy_loss": accuracy_loss,
+        "other_tier_gap_loss": _mean([before - gap for gap, before in zip(gaps, gaps_in_use, strict=True)]),
+        "other_tier_accuracy": _share(gaps),
+        "other_tier_accuracy_in_use": _share(gaps_in_use),
     }
-    figures |= _common(improvement, regression, len(pairs))
-    return Judgement(improvement, beyond, regression, figures, rows)
+    figures |= _common(improvement, lost)
+    regressions = (
+        Regression("held-out pairs", accuracy_loss, gate.max_accuracy_loss, "of their accuracy"),
+        Regression("held-out pairs' good answers", _mean(lost), gate.max_regression, "nats a token"),
+    )
+    return Judgement(improvement, beyond, regressions, figures, rows)
+
+
+def _gaps(
+    judge: Judge, pairs: Sequence[PreferencePair]
+) -> tuple[list[PreferencePair], list[float], list[float], list[float]]:
+    """Return the pairs that fit; log p(good) - log p(bad) of each, now and in use; what the good one's loss gains."""
+    kept, chosen, rejected = judge.sides(pairs)
+    good, bad = judge.both(chosen), judge.both(rejected)
+    now, in_use = (
+        [one.logprob - other.logprob for one, other in zip(good[side], bad[side], strict=True)] for side in (0, 1)
+    )
+    return kept, now, in_use, [one.loss - before.loss for one, before in zip(*good, strict=True)]
 
 
 def _gains(judge: Judge, encoded: Sequence[Encoded]) -> list[float]:
@@ -179,11 +199,11 @@ def _over_prompts(values: Sequence[float], rows: Sequence[Row], confidence: floa
     return mean_interval(means_of_prompts(values, [str(row["prompt"]) for row in rows]), confidence)
 
 
-def _common(improvement: Interval | None, regression: float | None, others: int) -> dict[str, JsonValue]:
+def _common(improvement: Interval | None, lost: Sequence[float]) -> dict[str, JsonValue]:
     return {
         "improvement": None if improvement is None else improvement.figures(),
-        "other_tier_held_out": others,
-        "other_tier_regression": regression,
+        "other_tier_held_out": len(lost),
+        "other_tier_regression": _mean(lost),
     }
 
 

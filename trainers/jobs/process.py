@@ -78,7 +78,7 @@ def run(tier: Tier, folder: Path) -> dict[str, JsonValue]:
         OSError: the disk is full or read-only.
     """
     work = tier.prepare(folder)
-    known = {record.version for record in work.store.versions(tier.name)}
+    known = {record.version for record in work.store.versions("policy")}
     if work.version not in known:
         if work.training.threads:
             torch.set_num_threads(work.training.threads)
@@ -88,17 +88,16 @@ def run(tier: Tier, folder: Path) -> dict[str, JsonValue]:
         if not is_main_process():
             return {}
         _add_judged(tier, work, policy, trained)
-    record = work.store.get(tier.name, work.version)
+    record = work.store.get(work.version)
     metrics: dict[str, JsonValue] = {**record.metrics, "reason": record.reason}
     promoted = record.status != "rejected"
     if record.status == "candidate":
         try:
-            take_up(settings_of(os.environ), work.store, tier.name, record.version)
-            work.store.promote(tier.name, record.version, record.reason)
+            take_up(settings_of(os.environ), work.store, record.version)
+            work.store.promote(record.version, record.reason)
         except ServingError as error:
             promoted, metrics["reason"] = False, f"{record.reason}; not put into use: {error}"
             print(f"error: {record.version} is not put into use: {error}", file=sys.stderr)
-    shutil.rmtree(work.checkpoints, ignore_errors=True)
     return {"state": "finished", "metrics": metrics, "error": None, "version": record.version, "promoted": promoted}
 
 
@@ -243,16 +242,15 @@ def gpu_peak() -> dict[str, JsonValue]:
 
 def _add_judged(tier: Tier, work: AnyWork, policy: PeftModel, trained: Trained) -> None:
     say(TRAINING_SHARE[1], stage="gate")
-    in_use = work.store.in_use(tier.name).version
+    in_use = work.store.in_use("policy").version
     judge = Judge(policy, work.tokenizer, work.adapter(in_use), work.training.max_length)
     # Mostly the same one: its ancestors' lineages are read once.
-    known = frozenset().union(*(trained_prompts(work.store, tier.name, one) for one in {in_use, work.parent}))
+    known = frozenset().union(*(trained_prompts(work.store, one) for one in {in_use, work.parent}))
     judgement = tier.judge(work, judge, known)
     verdict = decide(
         judgement.improvement,
         tier.margin(work),
-        judgement.regression,
-        work.gate.max_regression,
+        judgement.regressions,
         tier.unit,
         beyond_form="not asked" if work.gate.sft_form_alone else judgement.beyond_form,
         fewest=fewest_prompts(work.gate.confidence),
@@ -260,7 +258,7 @@ def _add_judged(tier: Tier, work: AnyWork, policy: PeftModel, trained: Trained) 
     examples = work.record(trained.ids)
     figures = {**judgement.figures, **trained.costs, "judged_against": in_use or work.base.name, **examples.counts()}
     record = _record(work, verdict, figures, trained.effective)
-    with work.store.staging(tier.name, work.version) as staging:
+    with work.store.staging(work.version) as staging:
         save_adapter(policy, work.base, staging)
         write_atomically(staging / LINEAGE, b"".join(examples.lines()))
         write_atomically(staging / GATE_NAME, b"".join(json.dumps(row).encode() + b"\n" for row in judgement.rows))
@@ -307,5 +305,6 @@ def _finish(folder: Path, result: dict[str, JsonValue]) -> int:
     if result["error"] is not None:
         print(f"error: {result['error']}", file=sys.stderr)
         return 1
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     say(1.0, stage="done", version=result["version"], promoted=result["promoted"])
     return 0

@@ -74,7 +74,7 @@ class Versions(ModelManager):
 
     def names(self) -> list[str]:
         """Return the names that may be asked for, besides `ALIAS`."""
-        return [*BASES.values(), *(record.version for tier in BASES for record in self._store.versions(tier))]
+        return [*BASES.values(), *(record.version for record in self._store.versions("policy"))]
 
     def process_model_name(self, model_id: str) -> str:  # type: ignore[override]
         """Return what a request's `model` stands for; its answer bears this name.
@@ -101,7 +101,8 @@ class Versions(ModelManager):
     def _load_model(self, name: str, *_: Any, **__: Any) -> PreTrainedModel:  # type: ignore[override]
         base, adapter = self._find(name)
         try:
-            model: Any = merged_model(base, adapter).eval()
+            model: Any = merged_model(base, adapter)
+            model.eval()
         except Exception as error:  # whatever it is, the files are its cause
             raise VersionError(f"{name} cannot be loaded: {first_line(error)}", "see its files") from error
         return cast(PreTrainedModel, model.to(_device()))
@@ -109,8 +110,7 @@ class Versions(ModelManager):
     def _find(self, name: str) -> tuple[BaseModel, Path | None]:
         if name in BASES.values():
             return ensure_base_model(self._base_model, self._data_dir), None
-        tier = next(tier for tier in BASES if name.startswith(f"{tier}-"))
-        record, folder = self._store.get(tier, name), self._store.verified(tier, name)
+        record, folder = self._store.get(name), self._store.verified(name)
         return base_of(record, folder, self._data_dir), folder
 
 

@@ -48,11 +48,11 @@ def sft_trainer(work: SftWork, policy: PeftModel, received: Received) -> NotingS
 
 
 def judge(work: SftWork, judge: Judge, trained: frozenset[str]) -> Judgement:
-    """Judge the trained version on the held-out traces of all jobs."""
+    """Judge the trained version on the held-out traces of all jobs, and the held-out pairs."""
     one_in, size = work.gate.held_out_one_in, work.gate.held_out_size
     traces = held_out_traces(work.data_dir, one_in, size, trained)
-    pairs = held_out_pairs(work.data_dir, one_in, size, frozenset())
-    return judge_sft(judge, traces, pairs, work.gate.confidence)
+    pairs = held_out_pairs(work.data_dir, one_in, size, trained)
+    return judge_sft(judge, traces, pairs, work.gate)
 
 
 def _prepare(folder: Path) -> SftWork:

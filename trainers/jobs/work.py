@@ -101,12 +101,12 @@ class Work(Generic[_Training, _Example]):
         return make_record(cast(AnySplit, self.examples), self.dropped, cut, trained)
 
     def adapter(self, version: str | None) -> Path | None:
-        """Return the folder of a version of this tier, its files checked; None for the base model itself.
+        """Return the folder of a version, its files checked; None for the base model itself.
 
         Raises:
             VersionError: a file is missing or has changed.
         """
-        return None if version is None else self.store.verified(self.job.tier, version)
+        return None if version is None else self.store.verified(version)
 
 
 def prepare(
@@ -116,7 +116,7 @@ def prepare(
 
     Raises:
         JobError: the job, its dataset or its base model cannot be used.
-        VersionError: the version in use cannot be read.
+        VersionError: the version in use cannot be read, or the line of policies has no start yet.
         OSError: the disk is full or read-only.
     """
     job = load_job(folder)
@@ -126,6 +126,9 @@ def prepare(
     say(0.0, stage="checking the dataset", settings={"training": training.model_dump(mode="json")})
     checked = check_examples(job, read_dataset(folder, job), lambda *_: None)
     data_dir = folder.parent.parent
+    store = VersionStore(data_dir)
+    if (undecided := store.missing_start()) is not None:
+        raise undecided
     base = ensure_base_model(job.base_model, data_dir, lambda words: say(0.01, stage=f"base model: {words}"))
     tokenizer = load_tokenizer(base)
     check_sizes(base, tokenizer, training.max_length)
@@ -142,9 +145,8 @@ def prepare(
     if not examples.training:
         raise JobError(f"all {job.example_count} examples of job {job.job_id} are held out", "wait for further ones")
     _prove(tokenizer, [fitted[id_of(one)] for one in examples.training])
-    store = VersionStore(data_dir)
     parts = base.parts(unmarked(tokenizer))
-    parent = _pinned_parent(folder / CHECKPOINTS, parts, store.in_use(tier).version)
+    parent = _pinned_parent(folder / CHECKPOINTS, parts, store, job.job_id)
     work = Work(folder, job, training, gate, examples, fitted, dropped, base, parts, tokenizer, store, parent)
     _check_parent(work)
     return work
@@ -179,7 +181,7 @@ def _prove(tokenizer: PreTrainedTokenizerBase, fitted: Sequence[Fitted[Any]]) ->
         prove_template(tokenizer, messages["prompt"] + messages["chosen"])
 
 
-def ancestors(store: VersionStore, tier: JobTier, version: str | None) -> Iterator[str]:
+def ancestors(store: VersionStore, version: str | None) -> Iterator[str]:
     """Yield a version and those that it continues from, the newest first.
 
     Raises:
@@ -187,14 +189,14 @@ def ancestors(store: VersionStore, tier: JobTier, version: str | None) -> Iterat
     """
     while version is not None:
         yield version
-        version = store.get(tier, version).parent_version
+        version = store.get(version).parent_version
 
 
-def trained_prompts(store: VersionStore, tier: JobTier, version: str | None) -> frozenset[str]:
+def trained_prompts(store: VersionStore, version: str | None) -> frozenset[str]:
     """Return the hashes of the prompts that a version and its ancestors were trained on."""
     found: set[str] = set()
-    for name in ancestors(store, tier, version):
-        lineage = store.folder(tier, name) / LINEAGE
+    for name in ancestors(store, version):
+        lineage = store.folder(name) / LINEAGE
         for line in lineage.read_bytes().splitlines() if lineage.is_file() else ():
             content = json.loads(line)
             if content.get("use") == "training":
@@ -202,13 +204,18 @@ def trained_prompts(store: VersionStore, tier: JobTier, version: str | None) -> 
     return frozenset(found)
 
 
-def _pinned_parent(checkpoints: Path, base_parts: Mapping[str, str], in_use: str | None) -> str | None:
-    """Return the version in use when the job began; checkpoints on another base model are dropped."""
-    path = checkpoints / START_NAME
+def _pinned_parent(checkpoints: Path, base_parts: Mapping[str, str], store: VersionStore, job_id: str) -> str | None:
+    """Return the version in use as the job starts; checkpoints that began from another, or another base, are dropped.
+
+    Only where the job's own version has been in use already, it is what that began from.
+    """
+    path, in_use = checkpoints / START_NAME, store.in_use("policy").version
     if path.is_file():
         start = json.loads(path.read_bytes())
-        if start.get("base_model") == base_parts:
-            return str(start["parent_version"]) if start["parent_version"] is not None else None
+        began: str | None = start["parent_version"]
+        done = any(one.job_id == job_id and one.status == "promoted" for one in store.versions("policy"))
+        if start.get("base_model") == base_parts and (began == in_use or done):
+            return began
     if is_main_process():
         shutil.rmtree(checkpoints, ignore_errors=True)
         start = {"parent_version": in_use, "base_model": dict(base_parts)}
@@ -220,9 +227,8 @@ def _check_parent(work: Work[_Training, _Example]) -> None:
     """See that the version in use can be continued with these settings: what is set is in effect, or nothing starts."""
     if work.parent is None:
         return
-    record = work.store.get(work.job.tier, work.parent)
-    listed = f"tierstream models list --tier {work.job.tier}"
-    back = f"set it back, then {RETRY}, or promote or roll back to a version that has it ({listed})"
+    record = work.store.get(work.parent)
+    back = f"set it back, then {RETRY}, or promote or roll back to a version that has it (tierstream models list)"
     if record.base_model_sha256 not in (None, work.base.sha256):
         raise JobError(f"version {work.parent} in use adapts {record.base_model}, not {work.base.name}", back)
     changed = [name for name, known in record.base_model_parts.items() if known != work.base_parts.get(name)]

@@ -78,7 +78,7 @@ def version_snapshot(versions: VersionStore, version: str) -> Snapshot:
     Raises:
         VersionError: it is not there, or not as it was added.
     """
-    path = versions.verified("scorer", version) / VERSION_FILE
+    path = versions.verified(version) / VERSION_FILE
     try:
         return Snapshot(*read_checkpoint(path))
     except (CheckpointUnreadableError, FileNotFoundError) as error:

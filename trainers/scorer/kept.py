@@ -33,7 +33,7 @@ def add_scorer(store: VersionStore, arrays: Arrays, meta: dict[str, Any], **fiel
         seed=meta["seed"],
         **fields,
     )
-    with store.staging("scorer", version) as folder:
+    with store.staging(version) as folder:
         write_atomically(folder / VERSION_FILE, encode(arrays, meta))
         store.add(record, folder)
     return version

@@ -105,7 +105,7 @@ class Retraining:
         elif better or promote_anyway:
             words = reason if better else f"asked for with --promote ({reason})"
             before = keep_in_use(self._store, self._data_dir, self._settings)
-            event = self._store.promote("scorer", version, words, instead_of=before)
+            event = self._store.promote(version, words, instead_of=before)
             reason = words
         counts = learner.life
         return Outcome(version, event is not None, reason, gate, self.end, counts.groups_learned, self.changed, event)

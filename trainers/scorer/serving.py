@@ -133,7 +133,7 @@ def checkpoint_in_use(data_dir: Path | str) -> tuple[Arrays, dict[str, Any]]:
         return newest
     if version is None:
         raise InputError(f"{folder} holds no scorer yet", "let a worker learn first, or name its --data-dir")
-    path = store.verified("scorer", version) / VERSION_FILE
+    path = store.verified(version) / VERSION_FILE
     try:
         arrays, meta = read_checkpoint(path)
     except CheckpointUnreadableError as error:

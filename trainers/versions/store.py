@@ -1,4 +1,4 @@
-"""Versions on disk: `models/<tier>/<version>/`, and `models/<tier>/in-use.json`."""
+"""Versions on disk: `models/<tier>/<version>/`, and `models/<line>/in-use.json`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.errors import VersionError
-from schemas.events import ModelTier, ModelVersion
-from schemas.versions import BASES, InUse, Selection, VersionName, VersionRecord
+from schemas.events import ModelLine, ModelTier, ModelVersion
+from schemas.versions import BASES, TIERS, InUse, Selection, VersionName, VersionRecord, line_of
 from trainers.files import sync_folder, write_atomically
 
 MANIFEST = "version.json"
@@ -27,42 +27,39 @@ LINEAGE = "lineage.jsonl"
 
 _LOCK = ".lock"
 _STAGING = ".staging-"
+_LIST = "`tierstream models list` has them"
 _NAME: TypeAdapter[str] = TypeAdapter(VersionName)
 
 
 class VersionStore:
-    """All versions of all tiers in one data directory; any number of processes may use it at once."""
+    """All versions of all lines in one data directory; any number of processes may use it at once."""
 
     def __init__(self, data_dir: Path | str) -> None:
         self._data_dir = Path(data_dir)
 
-    def folder(self, tier: ModelTier, version: str) -> Path:
+    def folder(self, version: str) -> Path:
         """Return the folder that the version has, or would have.
 
         Raises:
-            VersionError: the name is no version's of this tier.
+            VersionError: the name is no version's.
         """
         try:
             _NAME.validate_python(version)
         except ValidationError as error:
-            raise VersionError(
-                f"{version!r} is no name of a version", f"`tierstream models list --tier {tier}` has them"
-            ) from error
-        if not version.startswith(f"{tier}-"):
-            raise VersionError(f"{version} is no version of tier {tier}", "name one that begins with the tier")
-        return self._tier(tier) / version
+            raise VersionError(f"{version!r} is no name of a version", _LIST) from error
+        return self._models(version.partition("-")[0]) / version
 
     @contextmanager
-    def staging(self, tier: ModelTier, version: str) -> Iterator[Path]:
+    def staging(self, version: str) -> Iterator[Path]:
         """Give a new, empty folder to write a version's files into; what `add` has not taken is deleted.
 
         Raises:
-            VersionError: the name is no version's of this tier.
+            VersionError: the name is no version's.
             OSError: the folder cannot be made.
         """
-        self.folder(tier, version)
-        self._tier(tier).mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{version}-", dir=self._tier(tier)))
+        parent = self.folder(version).parent
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{_STAGING}{version}-", dir=parent))
         folder.chmod(0o755)
         try:
             yield folder
@@ -78,7 +75,7 @@ class VersionStore:
         Raises:
             OSError: the disk is full or read-only; nothing was added.
         """
-        target = self.folder(record.tier, record.version)
+        target = self.folder(record.version)
         if not target.exists():
             files = {path.relative_to(staging).as_posix(): _sync_and_hash(path) for path in _files(staging)}
             record = record.model_copy(update={"files": files})
@@ -92,58 +89,60 @@ class VersionStore:
                 if not target.exists():
                     raise
             sync_folder(target.parent)
-        return self.get(record.tier, record.version)
+        return self.get(record.version)
 
-    def versions(self, tier: ModelTier) -> list[VersionRecord]:
-        """Return every version of a tier, the oldest first.
+    def versions(self, line: ModelLine) -> list[VersionRecord]:
+        """Return every version of a line, the oldest first.
 
         Raises:
             VersionError: a manifest cannot be read.
         """
-        names = sorted(path.parent.name for path in self._tier(tier).glob(f"{tier}-*/{MANIFEST}"))
-        return sorted((self.get(tier, name) for name in names), key=lambda record: record.created_at)
+        found = [path for tier in TIERS[line] for path in self._models(tier).glob(f"{tier}-*/{MANIFEST}")]
+        names = sorted(path.parent.name for path in found)
+        return sorted((self.get(name) for name in names), key=lambda record: record.created_at)
 
-    def get(self, tier: ModelTier, version: str) -> VersionRecord:
+    def get(self, version: str) -> VersionRecord:
         """Return the version's record; its status tells whether it has been in use.
 
         Raises:
             VersionError: there is no such version, or its manifest cannot be read.
         """
-        path = self.folder(tier, version) / MANIFEST
+        path = self.folder(version) / MANIFEST
         try:
             record = VersionRecord.from_json(path.read_bytes())
         except FileNotFoundError as error:
-            raise VersionError(
-                f"there is no version {version}", f"`tierstream models list --tier {tier}` has them"
-            ) from error
+            raise VersionError(f"there is no version {version}", _LIST) from error
         except ValidationError as error:
             raise VersionError(f"{path} cannot be read: {error.errors()[0]['msg']}", "restore it") from error
-        used = any(selection.version == version for selection in self.in_use(tier).history)
+        histories = (self.in_use(line_of(version)), self.in_use(record.tier))
+        used = any(selection.version == version for one in histories for selection in one.history)
         return record.model_copy(update={"status": "promoted"}) if used else record
 
-    def verified(self, tier: ModelTier, version: str) -> Path:
+    def verified(self, version: str) -> Path:
         """Return the version's folder after every file was found to have the hash that it was added with.
 
         Raises:
             VersionError: there is no such version, or a file is missing or changed.
         """
-        record, folder = self.get(tier, version), self.folder(tier, version)
+        record, folder = self.get(version), self.folder(version)
         for name, wanted in record.files.items():
             path = folder / name
             if not path.is_file() or _hash(path) != wanted:
                 what = "is missing" if not path.is_file() else "has changed since it was added"
-                raise VersionError(
-                    f"{path} {what}", f"restore it, or run `tierstream models rollback {tier}` to the one before"
-                )
+                back = f"`tierstream models rollback {line_of(version)}`"
+                raise VersionError(f"{path} {what}", f"restore it, or run {back} to the one before")
         return folder
 
-    def in_use(self, tier: ModelTier) -> InUse:
+    def in_use(self, line: ModelLine | ModelTier) -> InUse:
         """Return the history of the version in use; empty before the first promotion.
+
+        Args:
+            line: which one; a tier's is that of release 0.1, where each had a line of its own.
 
         Raises:
             VersionError: the file cannot be read.
         """
-        path = self._tier(tier) / IN_USE
+        path = self._models(line) / IN_USE
         try:
             return InUse.from_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
@@ -151,12 +150,26 @@ class VersionStore:
         except ValidationError as error:
             raise VersionError(f"{path} cannot be read: {error.errors()[0]['msg']}", "restore it") from error
 
-    def promote(self, tier: ModelTier, version: str, reason: str, *, instead_of: str | None = None) -> ModelVersion:
+    def missing_start(self) -> VersionError | None:
+        """Return what is to be decided where release 0.1 left two lines, and neither has been taken for the policies'.
+
+        Raises:
+            VersionError: a history cannot be read.
+        """
+        old = [version for tier in TIERS["policy"] if (version := self.in_use(tier).version)]
+        if not old or self.in_use("policy").history:
+            return None
+        return VersionError(
+            f"dpo and sft are one line now, and this data directory has {' and '.join(old)} in use of the two before",
+            f"begin with one of them, `tierstream models promote {old[0]}`, or anew, `tierstream models promote "
+            f"{BASES['policy']}`; then `tierstream jobs retry` what failed",
+        )
+
+    def promote(self, version: str, reason: str, *, instead_of: str | None = None) -> ModelVersion:
         """Put a version into use; one that is in use already stays so, without a new line in the history.
 
         Args:
-            tier: which model.
-            version: to be in use from now on.
+            version: to be in use from now on; one of `BASES` for the base model itself.
             reason: why.
             instead_of: the version that holds what was in use until now, where that went on learning by itself: it
                 goes into the history first, in the same write, so that a rollback finds it.
@@ -168,83 +181,87 @@ class VersionStore:
             VersionError: there is no such version, or its files are not as they were added.
             OSError: the history cannot be written; nothing has changed.
         """
-        self.verified(tier, version)
-        with self.locked(tier):
-            history = self.in_use(tier)
-            if history.version != version:
+        line = line_of(version)
+        if version != BASES.get(line):
+            self.verified(version)
+        with self.locked(line):
+            history = self.in_use(line)
+            if not history.history or history.history[-1].version != version:
                 if instead_of is not None and history.version != instead_of:
                     history = _then(history, instead_of, "promoted", "as it was in use until then")
-                history = self._write(tier, _then(history, version, "promoted", reason))
-        return self.event(tier, history.history[-1])
+                history = self._write(line, _then(history, version, "promoted", reason))
+        return self.event(history.history[-1])
 
-    def rollback(self, tier: ModelTier, to: str | None = None, reason: str = "") -> ModelVersion:
+    def rollback(
+        self, line: ModelLine, to: str | None = None, reason: str = "", *, only_from: str | None = None
+    ) -> ModelVersion:
         """Go back to what was in use before, or to `to`, which has been in use at some time.
 
         What was in use at first is the base model; of the scorer, the version that `promote` was given `instead_of`.
+        With `only_from`, nothing changes where another version is in use by now.
 
         Raises:
-            VersionError: there is none to go back to, or its files are not as they were added.
+            VersionError: there is none to go back to, its files are not as they were added, or another is in use.
             OSError: the history cannot be written; nothing has changed.
         """
-        with self.locked(tier):
-            history = self.in_use(tier)
-            target = to or self.one_before(tier)
-            if target is None or (target == BASES.get(tier) and not history.history):
-                raise VersionError(f"no version of {tier} was in use before", "nothing was changed")
-            if target != BASES.get(tier):
+        with self.locked(line):
+            history = self.in_use(line)
+            newest = history.history[-1].version if history.history else BASES.get(line)
+            target = to or self.one_before(line)
+            if only_from not in (None, newest):
+                raise VersionError(f"{newest} is in use by now, not {only_from}", "nothing was changed")
+            if target is None or not history.history:
+                raise VersionError(f"no version of {line} was in use before", "nothing was changed")
+            if target != BASES.get(line):
                 if all(selection.version != target for selection in history.history):
                     raise VersionError(
                         f"{target} has never been in use", f"put it into use with `tierstream models promote {target}`"
                     )
-                self.verified(tier, target)
-            if _newest(tier, history) != target:
-                words = reason or f"back from {_newest(tier, history)}"
-                history = self._write(tier, _then(history, target, "rolled back", words))
-        return self.event(tier, history.history[-1])
+                self.verified(target)
+            if newest != target:
+                history = self._write(line, _then(history, target, "rolled back", reason or f"back from {newest}"))
+        return self.event(history.history[-1])
 
-    def one_before(self, tier: ModelTier) -> str | None:
+    def one_before(self, line: ModelLine) -> str | None:
         """Return what a rollback goes back to: a second one goes further back, not forth again."""
-        trail = [BASES[tier]] if tier in BASES else []
-        for selection in self.in_use(tier).history:
+        trail = [BASES[line]] if line in BASES else []
+        for selection in self.in_use(line).history:
             if selection.action == "rolled back" and selection.version in trail:
                 trail = trail[: trail.index(selection.version) + 1]
-            else:
+            elif trail[-1:] != [selection.version]:
                 trail.append(selection.version)
         return trail[-2] if len(trail) > 1 else None
 
-    def event(self, tier: ModelTier, selection: Selection) -> ModelVersion:
+    def event(self, selection: Selection) -> ModelVersion:
         """Return the public event of a change of the version in use."""
-        reason = f"{selection.action}: {selection.reason}"
-        if selection.version == BASES.get(tier):
-            return ModelVersion(tier=tier, version=selection.version, path="", reason=reason)
-        record = self.get(tier, selection.version)
+        line, reason = line_of(selection.version), f"{selection.action}: {selection.reason}"
+        if selection.version == BASES.get(line):
+            return ModelVersion(line=line, version=selection.version, path="", reason=reason)
+        record = self.get(selection.version)
         return ModelVersion(
-            tier=tier,
+            line=line,
+            tier=record.tier,
             version=record.version,
-            path=self.folder(tier, record.version).relative_to(self._data_dir).as_posix(),
+            path=self.folder(record.version).relative_to(self._data_dir).as_posix(),
             metrics=record.metrics,
             parent_version=record.parent_version,
             reason=reason,
         )
 
     @contextmanager
-    def locked(self, tier: ModelTier, name: str = _LOCK) -> Iterator[None]:
-        """Hold a lock of the tier that no other process or thread has."""
-        self._tier(tier).mkdir(parents=True, exist_ok=True)
-        with (self._tier(tier) / name).open("wb") as file:
+    def locked(self, line: ModelLine) -> Iterator[None]:
+        """Hold a lock of the line that no other process or thread has."""
+        self._models(line).mkdir(parents=True, exist_ok=True)
+        with (self._models(line) / _LOCK).open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _write(self, tier: ModelTier, history: InUse) -> InUse:
-        write_atomically(self._tier(tier) / IN_USE, history.to_json())
+    def _write(self, line: ModelLine, history: InUse) -> InUse:
+        write_atomically(self._models(line) / IN_USE, history.to_json())
         return history
 
-    def _tier(self, tier: ModelTier) -> Path:
-        return self._data_dir / "models" / tier
-
-
-def _newest(tier: ModelTier, history: InUse) -> str | None:
-    return history.history[-1].version if history.history else BASES.get(tier)
+    def _models(self, name: str) -> Path:
+        return self._data_dir / "models" / name
 
 
 def _then(history: InUse, version: str, action: Literal["promoted", "rolled back"], reason: str) -> InUse:

@@ -1,56 +1,8 @@
-"use strict";
-// Shows what /events, /audit.json and /explain tell. Everything that was read goes in as text, never as markup.
+// Shows what /events and /audit.json tell of the whole deployment. Everything that was read goes in as text, never as markup.
+import { age, at, fill, link, make, number, say, short, sum } from "./dom.js";
 
-const POINTS = 150;
-const series = { throughput: [], lag: [], accuracy: [], loss: [] };
-let before = null;
-
-const at = (id) => document.getElementById(id);
-const say = (id, text) => { const node = at(id); if (node.textContent !== text) node.textContent = text; };
-const number = (value) => value === null || value === undefined ? "-" : Number(value).toLocaleString("en");
-const short = (value, digits = 3) => value === null || value === undefined ? "-" : Number(value).toPrecision(digits);
-
-function make(tag, text, name) {
-  const node = document.createElement(tag);
-  if (text !== undefined) node.textContent = text;
-  if (name) node.className = name;
-  return node;
-}
-
-function fill(id, rows, nothing) {
-  const body = at(id);
-  const wide = body.closest("table").querySelectorAll("th").length;
-  body.replaceChildren(...(rows.length ? rows : [[nothing]]).map((cells) => {
-    const row = make("tr");
-    cells.forEach((cell) => row.append(make("td", cell)));
-    if (!rows.length) row.firstChild.colSpan = wide;
-    return row;
-  }));
-}
-
-function draw(id, value, text, unit) {
-  const points = series[id];
-  if (value !== null && value !== undefined) points.push(value);
-  if (points.length > POINTS) points.shift();
-  say(`${id}-now`, text);
-  const svg = at(id);
-  svg.setAttribute("aria-label", `${svg.previousElementSibling.firstChild.textContent.trim()}: ${text}${unit}`);
-  if (points.length < 2) return;
-  const low = Math.min(...points), high = Math.max(...points), span = high - low || 1;
-  const x = (n) => (n / (points.length - 1)) * 300, y = (v) => 76 - ((v - low) / span) * 68;
-  const line = points.map((v, n) => `${n ? "L" : "M"}${x(n).toFixed(1)} ${y(v).toFixed(1)}`).join("");
-  svg.setAttribute("viewBox", "0 0 300 84");
-  svg.setAttribute("preserveAspectRatio", "none");
-  const paths = ["area", ""].map((name) => {
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    if (name) path.setAttribute("class", name);
-    path.setAttribute("d", name ? `${line}L300 84L0 84Z` : line);
-    return path;
-  });
-  svg.replaceChildren(...paths);
-}
-
-const sum = (object) => Object.values(object || {}).reduce((total, one) => total + one, 0);
+const CHART_SECONDS = 20;
+const SILENT_SECONDS = 30;
 
 function received(events) {
   const outcomes = ["arrived", "joined", "early", "superseded", "unusable", "stored"];
@@ -58,13 +10,30 @@ function received(events) {
     total + outcomes.reduce((part, outcome) => part + ((events[topic] || {})[outcome] || 0), 0), 0);
 }
 
-function showTier(tier, counts, unit) {
+/** Says how old a part is where its worker cannot be asked. */
+function told(status, part) {
+  const old = status.at - (status.told_at[part] ?? status.at);
+  return old > 1 ? ` (told ${age(old)} ago)` : "";
+}
+
+function showScorer(status) {
+  const scorer = status.scorer;
+  if (!scorer) return;
+  say("learned", number(scorer.groups_learned));
+  say("scorer", `right on ${short(scorer.held_out_accuracy)} of held-out queries, ${short(scorer.learned_accuracy)} of learned, ` +
+    `${short(scorer.progressive_accuracy)} before learning; validation loss ${short(scorer.validation_loss)}; ` +
+    `rank ${scorer.rank}, step ${number(scorer.step)}, ${number(scorer.groups_held_out)} held out` + told(status, "scorer"));
+  say("refused", Object.entries(scorer.version_refused || {}).map(([version, why]) => `${version} is refused: ${why}`).join(" "));
+}
+
+function showTier(status, tier, unit) {
+  const counts = status[tier];
   if (!counts) return;
   say(`${tier}-have`, number(counts.waiting));
   say(`${tier}-need`, `/ ${number(counts.threshold)} ${unit}`);
   at(`${tier}-bar`).value = Math.min(1, counts.waiting / counts.threshold);
   const missing = Math.max(0, counts.threshold - counts.waiting);
-  say(`${tier}-why`, `${number(missing)} more needed, ${number(counts.jobs)} jobs so far`);
+  say(`${tier}-why`, `${number(missing)} more needed, ${number(counts.jobs)} jobs so far` + told(status, tier));
 }
 
 function showFunnel(funnel) {
@@ -94,99 +63,94 @@ function becameOf(metrics) {
 }
 
 function showJobs(jobs) {
-  fill("jobs", [...jobs].reverse().slice(0, 20).map((job) => [job.job_id, job.tier, job.state,
+  fill("jobs", [...jobs].reverse().slice(0, 20).map((job) => [link(job.job_id, `/jobs/${job.job_id}`), job.tier, job.state,
     `${Math.round(100 * job.progress)} %`, short(job.metrics.loss), (job.version || job.error || "-") + becameOf(job.metrics)]),
   "No job was started yet.");
 }
 
-function showStatus(status) {
-  const pill = at("state");
-  pill.className = `pill ${status.ready ? "good" : "bad"}`;
-  say("state", status.ready ? "ready" : status.reason);
-  const scorer = status.scorer;
-  if (scorer) {
-    say("learned", number(scorer.groups_learned));
-    say("scorer", `rank ${scorer.rank} (${number(scorer.parameters)} parameters), step ${number(scorer.step)}, ` +
-      `${number(scorer.groups_held_out)} held out, learning rate ${short(scorer.learning_rate, 2)}`);
-    draw("accuracy", scorer.held_out_accuracy,
-      `${short(scorer.held_out_accuracy)}, on learned ones ${short(scorer.learned_accuracy)}`, "");
-    const refused = Object.entries(scorer.version_refused || {}).map(([version, why]) => `${version} is refused: ${why}`);
-    say("refused", refused.join(" "));
-    draw("loss", scorer.validation_loss, short(scorer.validation_loss), "");
-  }
-  showTier("dpo", status.dpo, "pairs");
-  showTier("sft", status.sft, "eligible traces");
-  const now = { at: performance.now(), events: received(status.events) };
-  if (before && now.events >= before.events) {
-    const rate = (now.events - before.events) / ((now.at - before.at) / 1000);
-    draw("throughput", rate, `${rate.toFixed(1)} events/s`, "");
-  }
-  before = now;
-  if (status.observed) {
-    const waiting = status.observed.lag.reduce((total, row) => total + row.lag, 0);
-    const oldest = Math.max(0, ...status.observed.lag.map((row) => row.lag_seconds));
-    draw("lag", waiting, `${number(waiting)} records, ${oldest.toFixed(1)} s`, "");
-    say("seen", `${number(received(status.events))} events taken in`);
-    showRoles(status.roles, status.observed);
-    showJobs(status.observed.jobs);
-  }
-  showFunnel(status.pair_funnel);
+const roleOf = (group) => group.split("-").pop();
+const seconds = (rows) => age(Math.max(0, ...rows.map((row) => row.lag_seconds)));
+
+function stateOf(process, now) {
+  if (process.silent && now - process.at > SILENT_SECONDS) return `silent: ${process.silent}`;
+  return !process.ready ? process.reason || "not ready" : process.active === false ? "standing by" : "ready";
 }
 
-function showRoles(here, observed) {
-  fill("roles", Object.entries(observed.members).map(([group, consumers]) => {
-    const name = group.split("-").pop(), role = here[name];
-    const rows = observed.lag.filter((row) => row.group === group);
-    const state = !role ? "-" : !role.ready ? role.reason : role.active === false ? "standing by" : "ready";
-    return [name, state, number(consumers), number(sum(rows.map((row) => row.lag))),
-      `${Math.max(0, ...rows.map((row) => row.lag_seconds)).toFixed(1)} s`];
+function showRoles(status) {
+  const observed = status.observed;
+  if (!observed) return;
+  say("observed", `lag as of ${age(status.at - observed.at)} ago`);
+  fill("roles", Object.entries(observed.members).flatMap(([group, consumers]) => {
+    const role = roleOf(group), rows = observed.lag.filter((row) => row.group === group);
+    const waits = rows.length ? [number(sum(rows.map((row) => row.lag))), seconds(rows)] : ["-", "-"];
+    const here = status.processes.filter((process) => process.role === role);
+    if (!here.length) return [[role, "-", consumers ? `${consumers} running` : "runs nowhere", "-", ...waits]];
+    return here.map((process) => [role, `${process.host}, process ${process.pid}`, stateOf(process, status.at),
+      `${age(status.at - process.at)} ago`, ...waits]);
   }), "None.");
+  fill("partitions", observed.lag.map((row) => [roleOf(row.group), `${row.topic}[${row.partition}]`, number(row.committed),
+    number(row.end), number(row.lag), age(row.lag_seconds)]), "None.");
+}
+
+function showStatus(status) {
+  at("state").className = `pill ${status.ready ? "good" : "bad"}`;
+  say("state", status.ready ? "ready" : status.reason);
+  const workers = new Set(status.workers.map((worker) => worker.url)).size;
+  say("seen", `${number(workers)} ${workers === 1 ? "worker" : "workers"}, ` +
+    `${number(received(status.events))} events taken in since they started`);
+  showScorer(status);
+  showTier(status, "dpo", "pairs");
+  showTier(status, "sft", "eligible traces");
+  showRoles(status);
+  if (status.observed) showJobs(status.observed.jobs);
+  showFunnel(status.pair_funnel);
 }
 
 function showAudit(report) {
   const order = report.findings.map((finding) => {
     const row = make("div", undefined, `finding ${finding.severity}`), said = make("div");
-    said.append(make("p", finding.text), make("p", finding.remedy, "remedy"));
+    const named = finding.remedy.match(/--explain (\S+?)`/);
+    const remedy = make("p", finding.remedy, "remedy");
+    if (named) remedy.append(" ", link("its story", `/explain?experience_id=${encodeURIComponent(named[1])}`));
+    said.append(make("p", finding.text), remedy);
     row.append(make("span", finding.severity, "severity"), said);
     return row;
   });
+  say("audited", `as of ${report.generated_at}`);
   at("findings").replaceChildren(...(order.length ? order : [make("p", "Nothing was found.", "good")]));
-  fill("versions", Object.entries(report.versions).flatMap(([tier, of]) => of.versions.map((one) =>
-    [tier, one.version, one.status, of.in_use && of.in_use.version === one.version ? "yes" : "no", one.reason || "-"])),
+  for (const [tier, forecast] of Object.entries(report.forecasts)) {
+    say(`${tier}-due`, forecast.due ? `at this rate the next job is due ${forecast.due.slice(0, 16).replace("T", " at ")} UTC` : "");
+  }
+  fill("versions", Object.values(report.versions).flatMap((of) => of.versions.map((one) =>
+    [one.tier, link(one.version, `/versions/${one.version}`), one.status,
+      of.in_use && of.in_use.version === one.version ? "yes" : "no", one.reason || "-"])),
   "No version was trained yet.");
-  fill("letters", Object.entries(report.dead_letters).map(([reason, n]) => [reason, number(n)]), "None.");
-}
-
-async function ask(path) {
-  const answer = await fetch(path, { headers: { Accept: "application/json" } });
-  const content = await answer.json();
-  if (content.error) throw new Error(content.error);
-  return content;
+  fill("letters", Object.entries(report.dead_letters).map(([reason, n]) =>
+    [link(reason, `/dead-letters?reason=${encodeURIComponent(reason)}`), number(n)]), "None.");
 }
 
 async function audit(event) {
   try {
-    showAudit(await ask(event ? "/audit.json?fresh" : "/audit.json"));
+    const answer = await fetch(event ? "/audit.json?fresh" : "/audit.json");
+    const report = await answer.json();
+    if (report.error) throw new Error(report.error);
+    showAudit(report);
   } catch (error) {
     say("findings", error.message);
   }
 }
 
-async function explain(event) {
-  event.preventDefault();
-  say("story", "reading the topics");
-  try {
-    const told = await ask(`/explain?experience_id=${encodeURIComponent(at("experience").value.trim())}`);
-    at("story").replaceChildren(...told.chapters.flatMap((chapter) =>
-      [make("h3", chapter.title), ...chapter.lines.map((line) => make("p", line))]));
-  } catch (error) {
-    say("story", error.message);
-  }
+function charts() {
+  document.querySelectorAll("img[data-chart]").forEach((image) => {
+    image.src = `/chart/${image.dataset.chart}.svg?hours=${at("hours").value}&at=${Date.now()}`;
+  });
 }
 
-at("search").addEventListener("submit", explain);
 at("audit").addEventListener("click", audit);
+at("hours").addEventListener("change", charts);
 const stream = new EventSource("/events");
 stream.addEventListener("status", (event) => showStatus(JSON.parse(event.data)));
 stream.addEventListener("error", () => { at("state").className = "pill bad"; say("state", "the worker does not answer"); });
+setInterval(charts, 1000 * CHART_SECONDS);
+charts();
 audit();

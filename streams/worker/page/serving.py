@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -15,8 +16,13 @@ import orjson
 from aiohttp import web
 
 from schemas.config import LoadedSettings, setting_fields
-from schemas.errors import TierstreamError
+from schemas.errors import ConnectionFailedError, TierstreamError
 from schemas.settings import Settings
+from streams.audit.explain import story
+from streams.state.history import KEPT_SECONDS, History
+from streams.worker.charts import CHARTS, draw_history
+from streams.worker.page import events, training
+from streams.worker.page.parts import error_page
 
 if TYPE_CHECKING:
     from streams.audit.report import Report
@@ -28,10 +34,10 @@ AUDIT_SECONDS = 20.0
 WRONG_TOKEN_SECONDS = 0.5
 """A wrong token is answered so late: guessing is slow."""
 
-_TYPES = {"base.css": "text/css", "page.css": "text/css", "page.js": "text/javascript"}
+_TYPES = {"base.css": "text/css", "page.css": "text/css", "page.js": "text/javascript", "dom.js": "text/javascript"}
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; img-src data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -60,6 +66,7 @@ class Pages:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
+        settings = self._settings
         return [
             web.get("/", self.index),
             web.post(LOGIN_PATH, self.login),
@@ -67,6 +74,14 @@ class Pages:
             web.get("/audit", self.audit_page),
             web.get("/audit.json", self.audit),
             web.get("/explain", self.explain),
+            web.get("/chart/{name}.svg", self.chart),
+            web.get("/jobs/{name}", self._shows(lambda of: training.job_page(settings, of.match_info["name"]))),
+            web.get("/versions/{name}", self._shows(lambda of: training.version_page(settings, of.match_info["name"]))),
+            web.get("/dead-letters", self._shows(lambda of: events.letters_page(settings, of.query.get("reason")))),
+            web.get(
+                r"/dead-letters/{number:\d{1,18}}",
+                self._shows(lambda of: events.letter_page(settings, int(of.match_info["number"]))),
+            ),
         ]
 
     def knows(self, request: web.Request) -> bool:
@@ -127,18 +142,43 @@ class Pages:
         return web.Response(text=to_html(lay_out(report)), content_type="text/html", headers=_HEADERS)
 
     async def explain(self, request: web.Request) -> web.Response:
-        """Send the story of one experience as JSON."""
-        from streams.audit.explain import story
-
+        """Send the story of one experience: to a browser as a page, else as JSON."""
         experience_id = request.query.get("experience_id", "").strip()
         if not experience_id:
             return web.json_response({"error": "name an experience: /explain?experience_id=ID"}, status=400)
+        if "text/html" in request.headers.get("Accept", ""):
+            return await self._shows(lambda _: events.experience_page(self._settings, experience_id))(request)
         try:
             # In a thread with a loop of its own: reading topics must not hold up the stream.
             found = await asyncio.to_thread(lambda: asyncio.run(story(self._settings, experience_id)))
         except TierstreamError as error:
             return web.json_response({"error": str(error)}, status=404)
         return web.Response(body=orjson.dumps(asdict(found)), content_type="application/json", headers=_HEADERS)
+
+    async def chart(self, request: web.Request) -> web.Response:
+        """Send a chart of the last hours, `?hours=N`, as SVG."""
+        name = request.match_info["name"]
+        try:
+            seconds = min(KEPT_SECONDS, 3600 * float(request.query.get("hours", "24")))
+        except ValueError:
+            return web.json_response({"error": "hours is no number"}, status=400)
+        if name not in CHARTS:
+            raise web.HTTPNotFound
+        history = History(self._settings.data_dir)
+        svg = await asyncio.to_thread(lambda: draw_history(name, history.read(seconds)))
+        return web.Response(text=svg, content_type="image/svg+xml", headers=_HEADERS)
+
+    def _shows(self, make: Callable[[web.Request], str]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Return what sends the page that `make` returns, from a thread: reading topics must not hold up the stream."""
+
+        async def handler(request: web.Request) -> web.Response:
+            try:
+                html, status = await asyncio.to_thread(make, request), 200
+            except TierstreamError as error:
+                html, status = error_page(str(error)), 503 if isinstance(error, ConnectionFailedError) else 404
+            return web.Response(text=html, content_type="text/html", status=status, headers=_HEADERS)
+
+        return handler
 
     async def _audit(self, *, fresh: bool = False) -> Report:
         async with self._turn:

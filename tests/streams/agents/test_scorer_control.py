@@ -168,10 +168,10 @@ def promote(data_dir: Path, version_of: ScorerFold, name: str) -> None:
     """Add a scorer to the registry and put it into use."""
     store, snapshot = VersionStore(data_dir), version_of.snapshot()
     record = VersionRecord(tier="scorer", version=name, created_at=datetime.now(UTC), reason="r")
-    with store.staging("scorer", name) as folder:
+    with store.staging(name) as folder:
         write_atomically(folder / VERSION_FILE, encode(snapshot.arrays, snapshot.meta))
         store.add(record, folder)
-    store.promote("scorer", name, "asked for")
+    store.promote(name, "asked for")
 
 
 def a_version(settings: Settings, log_length: int) -> ScorerFold:

@@ -69,7 +69,7 @@ def test_a_scorer_that_has_not_learned_yet_can_be_returned_to(tmp_path: Path) ->
     other = deployment(tmp_path / "other")
     version = other.retrain(4, promote=False, consent=False).version
     one = Deployment(tmp_path / "one", 4)
-    shutil.copytree(other.versions.folder("scorer", version), one.versions.folder("scorer", version))
+    shutil.copytree(other.versions.folder(version), one.versions.folder(version))
     first = one.scorer.learner.weights_hash()
     one.promote(version)
     one.follow()

@@ -89,7 +89,7 @@ def collected(folder: Path, rank: int = 32, *, few: bool = False, **changes: Any
         traces=traces,
         traces_skipped={},
         jobs={},
-        versions={"scorer": [], "dpo": [], "sft": []},
+        versions={"scorer": [], "policy": []},
         in_use={},
         artefacts=(),
     )

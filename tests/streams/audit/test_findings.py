@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from schemas.errors import VersionError
+from schemas.settings import ServingSettings
 from streams.audit.collect import Collected
 from streams.audit.figures import make_report
 from streams.audit.report import Finding
@@ -102,10 +104,11 @@ CASES: list[tuple[str, str, Change]] = [
     ("trace_lines_unreadable", "warning", disk(traces_skipped={"traces.jsonl": 2})),
     ("capture_off", "warning", lambda f: replace(f, capture=None)),
     ("dead_letters", "warning", broker(dead_letters=Counter(orphan_feedback=3))),
+    ("line_without_start", "critical", disk(missing_start=VersionError("dpo-a is of the line before", "promote it"))),
     (
         "version_not_announced",
         "critical",
-        lambda f: broker(versions={"dpo": {"version": "dpo-b"}})(disk(in_use={"dpo": {"version": "dpo-a"}})(f)),
+        lambda f: broker(versions={"policy": {"version": "dpo-b"}})(disk(in_use={"policy": {"version": "dpo-a"}})(f)),
     ),
 ]
 
@@ -153,8 +156,8 @@ def test_the_rank_mismatch_is_critical_and_names_both_and_the_source(tmp_path: P
 
 
 def test_an_adapter_of_another_rank_is_critical(tmp_path: Path) -> None:
-    version = {"version": "dpo-a", "path": "models/dpo/dpo-a", "bytes": 9, "adapter": {"r": 4}}
-    found = disk(versions={"scorer": [], "dpo": [version], "sft": []})(collected(tmp_path))
+    version = {"version": "dpo-a", "tier": "dpo", "path": "models/dpo/dpo-a", "bytes": 9, "adapter": {"r": 4}}
+    found = disk(versions={"scorer": [], "policy": [version]})(collected(tmp_path))
     assert [f.text for f in make_report(found).findings if f.severity == "critical"] == [
         "Tier 2, preference training (DPO): adapter rank is configured as 8, but 4 is in effect "
         "(adapter of models/dpo/dpo-a)"
@@ -165,9 +168,9 @@ def test_a_setting_that_its_training_did_not_have_is_critical(tmp_path: Path) ->
     """What counts is what the job's process read back from what it had built, not what was asked for."""
     asked = {"beta": 0.1, "seed": 0, "threads": 0, "lora_targets": "all-linear"}
     built = {"beta": 0.5, "seed": 0, "threads": 2, "lora_targets": "k_proj,q_proj", "linear_layers_without": 0}
-    version = {"version": "dpo-a", "path": "models/dpo/dpo-a", "bytes": 9, "adapter": {"r": 8}}
+    version = {"version": "dpo-a", "tier": "dpo", "path": "models/dpo/dpo-a", "bytes": 9, "adapter": {"r": 8}}
     settings = {"settings": {"training": asked, "effective": built}}
-    found = disk(versions={"scorer": [], "dpo": [{**version, **settings}], "sft": []})(collected(tmp_path))
+    found = disk(versions={"scorer": [], "policy": [{**version, **settings}]})(collected(tmp_path))
     assert [f.text for f in make_report(found).findings if f.severity == "critical"] == [
         "Tier 2, preference training (DPO): in training: beta is configured as 0.1, but 0.5 is in effect "
         "(models/dpo/dpo-a, as built)"
@@ -212,6 +215,38 @@ def test_drift_is_told_for_a_day_with_the_command(series: str, of: str, command:
     assert "`tierstream audit --explain e-7`" in finding.remedy
     assert finding.remedy.endswith(command)
     assert told(NOW - 86_500) == []
+
+
+@pytest.mark.parametrize(("by_itself", "returned"), [(False, False), (True, False), (True, True)])
+def test_a_version_that_is_judged_worse_is_critical_and_an_unknown_one_is_told(
+    by_itself: bool, returned: bool, tmp_path: Path
+) -> None:
+    found = collected(tmp_path, few=True)
+    found = replace(
+        found, settings=found.settings.model_copy(update={"serving": ServingSettings(rollback_when_worse=by_itself)})
+    )
+    comparison = {"difference": -0.21, "low": -0.33, "high": -0.09, "answers": 212, "answers_before": 1020}
+    line = {"line": "dpo", "version": "dpo-b", "before": "dpo-a", "worse": True, "returned": returned}
+    rewards = {"answers": 5, "reward": 0.25, "low": -0.5, "high": 0.9, "sources": {}}
+    unknown = {"version": "gpt-x", "known": False, "in_use": False, **rewards}
+    outcome = {"lines": [{**line, "comparison": comparison}], "versions": [unknown], "unnamed": 0}
+    report = make_report(broker(outcome=outcome)(found))
+    worse, named = (
+        next(one for one in report.findings if one.code == f"version_{what}") for what in ("worse", "unknown")
+    )
+    assert (worse.severity, worse.text) == (
+        "critical",
+        "dpo-b is judged worse than dpo-a, which was in use before, by 0.21 [0.09, 0.33]: 212 answers against 1,020 "
+        "that the same sources judged",
+    )
+    back = "tierstream models rollback dpo"
+    assert worse.remedy == (
+        f"a running worker goes back by itself; else {back}" if by_itself and not returned else back
+    )
+    assert (named.severity, named.text) == (
+        "info",
+        "the registry does not know gpt-x, which answers name as theirs: +0.25 [-0.50, +0.90] of 5 answers",
+    )
 
 
 def test_judgements_that_come_no_more_are_told_while_answers_come(tmp_path: Path) -> None:

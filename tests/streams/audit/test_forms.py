@@ -80,7 +80,7 @@ def test_what_was_read_is_no_markup(tmp_path: Path) -> None:
 class Outline(HTMLParser):
     """Which elements are open at the end, and what the page asks of elsewhere."""
 
-    VOID = frozenset({"meta"})
+    VOID = frozenset({"link", "meta"})
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +92,8 @@ class Outline(HTMLParser):
         if tag not in self.VOID:
             self.open.append(tag)
         self.ids |= {value for name, value in attrs if name == "id" and value}
-        self.asked += [value for name, value in attrs if name in ("src", "href") and value]
+        asked = [value for name, value in attrs if name in ("src", "href") and value]
+        self.asked += [value for value in asked if not value.startswith("data:")]  # the page's own, icon included
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag

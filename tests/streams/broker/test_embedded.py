@@ -19,7 +19,7 @@ from streams.broker.embedded import EmbeddedBroker
 from streams.kafka.admin import TopicState, ensure_topics, topic_states
 from streams.topics import TopicSpec
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 SPECS = [TopicSpec("kept", 3, {"retention.ms": "-1"})]
 

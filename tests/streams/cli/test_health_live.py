@@ -15,6 +15,7 @@ pytestmark = pytest.mark.live
 WAIT_SECONDS = 60.0
 
 
+@pytest.mark.long
 def test_a_role_is_healthy_while_a_process_is_a_member_of_its_group(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:

@@ -22,10 +22,10 @@ NOWHERE = "127.0.0.1:1"
 
 
 def add(data_dir: Path, version: str, **fields: Any) -> None:
-    store, tier = VersionStore(data_dir), version.split("-")[0]
+    store, tier = VersionStore(data_dir), version.partition("-")[0]
     values = {"tier": tier, "version": version, "created_at": datetime(2026, 1, 1, tzinfo=UTC), "reason": "better"}
     record = VersionRecord.model_validate({**values, **fields})
-    with store.staging(record.tier, version) as folder:
+    with store.staging(version) as folder:
         (folder / "weights").write_text(version)
         (folder / LINEAGE).write_text('{"pair_id": "p1", "experience_ids": ["e1", "e2"]}\n')
         store.add(record, folder)
@@ -38,7 +38,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     add(folder, "dpo-a1", metrics={"gate": {"accuracy": 0.5}}, settings={"beta": 0.1})
     add(folder, "dpo-b2", metrics={"gate": {"accuracy": 0.75}}, settings={"beta": 0.1}, status="rejected")
     add(folder, "scorer-c3")
-    VersionStore(folder).promote("dpo", "dpo-a1", "first")
+    VersionStore(folder).promote("dpo-a1", "first")
     return folder
 
 
@@ -54,11 +54,11 @@ def test_list_marks_the_version_in_use(data_dir: Path, capsys: pytest.CaptureFix
     rows = json.loads(capsys.readouterr().out)
     assert [(row["version"], row["in_use"], row["status"]) for row in rows] == [
         ("scorer-c3", False, "candidate"),
-        ("dpo-base", False, "base"),
+        ("policy-base", False, "base"),
         ("dpo-a1", True, "promoted"),
         ("dpo-b2", False, "rejected"),
     ]
-    assert run("models", "list", "--tier", "dpo") == 0
+    assert run("models", "list", "--line", "policy") == 0
     assert "scorer-c3" not in capsys.readouterr().out
 
 
@@ -95,7 +95,7 @@ def test_change_stands_where_the_broker_is_away_and_says_so(data_dir: Path, caps
     assert "dpo-b2 is in use now, but its event is not published yet" in told
     assert "the next worker or trainer that starts publishes it" in told
     assert len(told.splitlines()) == 1
-    assert VersionStore(data_dir).in_use("dpo").version == "dpo-b2"
+    assert VersionStore(data_dir).in_use("policy").version == "dpo-b2"
 
 
 def add_scorer(data_dir: Path, rank: int) -> str:
@@ -153,17 +153,34 @@ def test_an_adapter_of_another_form_or_base_needs_its_settings(
 ) -> None:
     add(data_dir, "dpo-d4", settings={"training": {"lora_rank": 4, "lora_alpha": 16}}, base_model="owner/other")
     assert run("models", "promote", "dpo-d4", "--bootstrap-servers", NOWHERE) == 1
-    needed = "needs jobs.dpo.lora_rank = 4 and jobs.base_model = owner/other"
+    needed = "needs jobs.dpo.lora_rank = 4 and jobs.sft.lora_rank = 4 and jobs.base_model = owner/other"
     assert needed in capsys.readouterr().err
-    assert VersionStore(data_dir).in_use("dpo").version == "dpo-a1"
+    assert VersionStore(data_dir).in_use("policy").version == "dpo-a1"
 
 
 def test_a_rollback_of_the_first_version_goes_back_to_the_base_model(data_dir: Path) -> None:
-    run("models", "rollback", "dpo", "--bootstrap-servers", NOWHERE)
-    assert VersionStore(data_dir).in_use("dpo").version is None
+    run("models", "rollback", "policy", "--bootstrap-servers", NOWHERE)
+    assert VersionStore(data_dir).in_use("policy").version is None
     run("models", "promote", "dpo-a1", "--bootstrap-servers", NOWHERE)
-    run("models", "promote", "dpo-base", "--bootstrap-servers", NOWHERE)
-    assert [s.version for s in VersionStore(data_dir).in_use("dpo").history] == ["dpo-a1", "dpo-base"] * 2
+    run("models", "promote", "policy-base", "--bootstrap-servers", NOWHERE)
+    assert [s.version for s in VersionStore(data_dir).in_use("policy").history] == ["dpo-a1", "policy-base"] * 2
+
+
+def test_two_lines_of_release_0_1_are_told_by_list_and_either_is_a_start(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data_dir / "models" / "policy").rename(data_dir / "models" / "before")
+    (data_dir / "models" / "before" / "in-use.json").rename(data_dir / "models" / "dpo" / "in-use.json")
+    assert run("models", "list", "--json") == 0
+    told = capsys.readouterr()
+    assert not any(row["in_use"] for row in json.loads(told.out))
+    assert "dpo and sft are one line now, and this data directory has dpo-a1 in use of the two before" in told.err
+    run("models", "promote", "dpo-a1", "--bootstrap-servers", NOWHERE)
+    capsys.readouterr()
+    assert run("models", "list", "--json") == 0
+    told = capsys.readouterr()
+    assert [row["version"] for row in json.loads(told.out) if row["in_use"]] == ["dpo-a1"]
+    assert told.err == ""
 
 
 def test_a_rank_that_is_not_set_is_not_promoted_before_anything_is_relearned(
@@ -177,16 +194,17 @@ def test_a_rank_that_is_not_set_is_not_promoted_before_anything_is_relearned(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["show", "dpo-none"], 1, "there is no version dpo-none; `tierstream models list --tier dpo` has them"),
+        (["show", "dpo-none"], 1, "there is no version dpo-none; `tierstream models list` has them"),
         (["show", "../../etc"], 1, "'../../etc' is no name of a version"),
         (["promote", "dpo-../x"], 1, "'dpo-../x' is no name of a version"),
-        (["rollback", "sft"], 1, "no version of sft was in use before"),
-        (["rollback", "sft", "--to", "sft-base"], 1, "no version of sft was in use before"),
-        (["promote", "sft-base"], 1, "no version of sft was in use before"),
+        (["rollback", "scorer"], 1, "no version of scorer was in use before"),
+        (["rollback", "sft"], 2, "'sft' is not one of 'scorer', 'policy'"),
+        (["promote", "sft-base"], 1, "there is no version sft-base"),
+        (["show", "policy-base"], 1, "there is no version policy-base"),
         (["promote", "scorer-c3"], 1, "scorer-c3/scorer.safetensors is truncated or foreign"),
-        (["rollback", "dpo", "--to", "dpo-b2"], 1, "dpo-b2 has never been in use"),
+        (["rollback", "policy", "--to", "dpo-b2"], 1, "dpo-b2 has never been in use"),
         (["rollback", "everything"], 2, "'everything' is not one of"),
-        (["list", "--tier", "x"], 2, "'x' is not one of"),
+        (["list", "--line", "x"], 2, "'x' is not one of"),
     ],
 )
 def test_mistakes_are_one_line(

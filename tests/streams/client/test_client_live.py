@@ -13,6 +13,7 @@ from anthropic.types import Message, TextBlock, Usage
 from schemas.errors import ConnectionFailedError, TopicsError
 from schemas.events import Experience, Feedback, ModelVersion, ScoreUpdate, Trace
 from schemas.settings import Settings
+from schemas.versions import BASES
 from streams.client import AsyncClient, Client, Producer, follow
 from streams.kafka.admin import ensure_topics
 from streams.topics import topic_specs
@@ -142,7 +143,7 @@ def test_group_goes_on_after_the_last_event_that_was_dealt_with(broker: Any, pre
 
 
 def test_model_versions_start_with_what_is_in_use(settings: Settings) -> None:
-    version = ModelVersion(tier="dpo", version="dpo-1", path="models/dpo/dpo-1", reason="promoted")
+    version = ModelVersion(line="policy", tier="dpo", version="dpo-1", path="models/dpo/dpo-1", reason="promoted")
 
     async def run() -> list[ModelVersion]:
         async with Producer(settings) as producer:
@@ -151,6 +152,27 @@ def test_model_versions_start_with_what_is_in_use(settings: Settings) -> None:
             return [v async for v in client.model_versions(idle_seconds=1)]
 
     assert asyncio.run(run()) == [version]
+
+
+def test_the_version_in_use_is_the_base_model_then_what_was_announced_last_whatever_the_scorer_does(
+    settings: Settings,
+) -> None:
+    def announced(version: str) -> ModelVersion:
+        return ModelVersion.model_validate(
+            {"tier": version.partition("-")[0], "version": version, "path": "", "reason": "promoted"}
+        )
+
+    async def run() -> None:
+        async with Producer(settings) as producer, AsyncClient(settings) as client:
+            assert await client.version_in_use() == next(iter(BASES.values()))
+            for version in ("dpo-1", "dpo-2", "scorer-3"):
+                await producer.send("model-versions", announced(version))
+            while await client.version_in_use() != "dpo-2":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            async with AsyncClient(settings) as later:
+                assert await later.version_in_use() == "dpo-2"
+
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_captured_response_arrives_redacted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.trainers.jobs.tiny import build_model
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.long]
 
 SMALL = {
     "TIERSTREAM_PAIRS__THRESHOLD": "8",

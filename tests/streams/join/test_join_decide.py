@@ -205,6 +205,16 @@ def test_an_answer_is_the_experiences_own_words_whatever_is_in_them() -> None:
     assert Answer.from_json(encode_answer(read, "voice", AnswerJudgement(-1.0, 0.9, False))).content is None
 
 
+def test_an_answer_says_which_version_gave_it_and_what_each_source_said_whenever_it_is_judged() -> None:
+    partition = Partition()
+    partition.run("experiences", [(0, experience(model_version="dpo-a1", widget_plan=[]))])
+    partition.run("experiences", [(1, experience("e2"))])
+    partition.run("feedback", [(0, feedback("f1", reward=0.5))])
+    partition.run("feedback", [(1, feedback("f2", source="evaluator", reward=1.0)), (2, feedback("f3", of="e2"))])
+    told = [(answer.model_version, answer.said) for answer in partition.answers if answer.kind == "voice"]
+    assert told == [("dpo-a1", {"user": 0.5}), ("dpo-a1", {"user": 0.5, "evaluator": 1.0}), (None, {"user": 1.0})]
+
+
 def test_only_a_key_with_state_is_known_to_belong_to_the_partition() -> None:
     partition = Partition()
     partition.run("feedback", [(0, feedback("f1", of="a"))])

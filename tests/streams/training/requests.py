@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from schemas.events import TrainingJob
+from schemas.events import JobTier, TrainingJob
 
 
-def job(name: str = "sft-1") -> TrainingJob:
+def job(name: str = "sft-1", tier: JobTier = "sft") -> TrainingJob:
     return TrainingJob(
         job_id=name,
-        tier="sft",
+        tier=tier,
         dataset_path=f"jobs/{name}/dataset.jsonl",
         dataset_sha256="0" * 64,
         example_count=1,

@@ -85,6 +85,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "calls"
 
 
+@pytest.mark.long
 def test_a_job_on_a_local_model_connects_to_nobody_and_writes_nothing_at_home(tmp_path: Path, calls: Path) -> None:
     base = tiny.build_model(tmp_path / "base")
     folder = tiny.job(tmp_path / "data", "dpo", tiny.pairs(12), tiny.settings(base, max_steps=2))

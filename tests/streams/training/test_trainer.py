@@ -13,7 +13,7 @@ import pytest
 from aiokafka.errors import CommitFailedError
 
 from schemas.base import Event
-from schemas.events import JobUpdate
+from schemas.events import JobTier, JobUpdate
 from schemas.settings import Settings
 from streams.training.service import Trainer
 from tests.streams.training.requests import job
@@ -27,8 +27,9 @@ time.sleep(1)
 """
 
 
-def request(offset: int) -> Any:
-    return SimpleNamespace(topic="training-jobs", partition=0, offset=offset, key=b"sft-1", value=job().to_json())
+def request(offset: int, tier: JobTier = "sft") -> Any:
+    value = job(f"{tier}-1", tier).to_json()
+    return SimpleNamespace(topic="training-jobs", partition=0, offset=offset, key=f"{tier}-1".encode(), value=value)
 
 
 class FakeConsumer:
@@ -100,3 +101,13 @@ def test_nothing_is_committed_past_a_job_that_has_not_ended(tmp_path: Path, refu
     assert consumer.committed[-1] == 2
     assert consumer.committed == sorted(consumer.committed)
     assert all(offset <= ends for offset, ends in zip(consumer.committed, consumer.ends_before, strict=True))
+
+
+def test_jobs_of_both_tiers_run_one_after_the_other_since_each_continues_what_is_in_use(tmp_path: Path) -> None:
+    producer, _ = work(tmp_path, [(0, request(0, "sft")), (0, request(1, "dpo"))])
+    told = [(one.tier, one.state) for one in producer.sent if isinstance(one, JobUpdate) and one.progress in (0, 1)]
+    turns = [one for one in told if one[1] in ("running", "validated")]
+    assert [*dict.fromkeys(turns)] in (
+        [("sft", "running"), ("sft", "validated"), ("dpo", "running"), ("dpo", "validated")],
+        [("dpo", "running"), ("dpo", "validated"), ("sft", "running"), ("sft", "validated")],
+    )

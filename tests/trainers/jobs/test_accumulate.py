@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,7 @@ def test_content_of_any_text_comes_back_as_it_was():
     assert rebuilt(table, 2).add("b", b"{}", 1).completed.contents == (line, b"{}")
 
 
+@pytest.mark.long
 @given(st.lists(st.sampled_from("abcdefghijkl"), max_size=30), st.integers(1, 5), st.data())
 def test_a_crash_anywhere_gives_the_same_runs_and_the_same_state(ids, threshold, data):
     whole_book, whole_table, whole_runs = feed(ids, threshold)

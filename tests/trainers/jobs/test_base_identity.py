@@ -18,7 +18,7 @@ from trainers.jobs.formats import parse_plan
 from trainers.jobs.process import reason_of
 from trainers.versions import VersionStore
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.long]
 
 EMBEDDING = "model.embed_tokens.weight"
 LAYER = "model.layers.1.mlp.up_proj.weight"
@@ -112,7 +112,7 @@ def test_a_tokenizer_or_template_that_changes_between_jobs_is_noticed_as_weights
     wanted = tiny.settings(base)
     _, first = run(tiny.job(tmp_path / "data", "sft", tiny.traces(24), wanted))
     assert first["promoted"]
-    record = VersionStore(tmp_path / "data").get("sft", first["version"])
+    record = VersionStore(tmp_path / "data").get(first["version"])
     assert set(record.base_model_parts) == {"weights", "tokenizer", "chat_template"}
     change(base)
     _, second = run(tiny.job(tmp_path / "data", "sft", tiny.traces(24, start=24), wanted))

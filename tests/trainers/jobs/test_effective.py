@@ -16,7 +16,7 @@ from trainers.jobs.lora import load_policy
 from trainers.jobs.work import Work
 from trainers.versions import VersionStore
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.long]
 
 OTHER: dict[str, Any] = {
     "learning_rate": 2e-3,
@@ -51,7 +51,7 @@ def test_each_setting_takes_effect_and_its_version_says_so(tiny_base, tmp_path, 
     wanted = {name: OTHER[name] for name in model.model_fields}
     code, result = run(job(tmp_path, tiny_base, tier, **wanted))
     assert (code, result["error"]) == (0, None)
-    record = VersionStore(tmp_path).get(tier, result["version"])
+    record = VersionStore(tmp_path).get(result["version"])
     effective = record.settings["effective"]
     assert isinstance(effective, dict)
     found = {name: effective[name] for name in wanted}

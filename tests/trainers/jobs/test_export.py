@@ -79,11 +79,12 @@ def trained(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("merged", [False, True], ids=["adapter", "merged"])
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
 def test_an_exported_version_gives_the_gates_figures(trained, tmp_path, tier, merged):
     data_dir, version, examples = trained[tier]
-    done = export(data_dir, tier, version, tmp_path / "out", merged=merged)
+    done = export(data_dir, version, tmp_path / "out", merged=merged)
     assert sum(done.files.values()) == sum(path.stat().st_size for path in (tmp_path / "out").iterdir())
     by_id = {getattr(one, "pair_id", None) or one.trace_id: one for one in examples}
     rows = read_lines(data_dir / "models" / tier / version / "gate.jsonl")
@@ -109,7 +110,7 @@ def test_an_exported_version_gives_the_gates_figures(trained, tmp_path, tier, me
 
 def test_the_card_says_what_it_is_made_of(trained, tiny_base, tmp_path):
     data_dir, version, _ = trained["sft"]
-    export(data_dir, "sft", version, tmp_path / "out")
+    export(data_dir, version, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     record = json.loads((tmp_path / "out" / "version.json").read_bytes())
     assert card.startswith(f'---\nbase_model: "{tiny_base}"\nlibrary_name: "peft"\n')
@@ -141,7 +142,7 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_left(trained, tiny_b
 
     assert "there is no version dpo-none" in told("dpo-none", "new")
     assert "full is not empty; name a new folder" in told(version, "full")
-    assert "dpo-base is the base model itself" in told("dpo-base", "new")
+    assert "policy-base is the base model itself" in told("policy-base", "new")
     assert "scorer-a is a scorer, not an adapter" in told("scorer-a", "new")
     moved = tmp_path / "moved"
     shutil.copytree(data_dir / "models", moved / "models")
@@ -161,7 +162,7 @@ def test_what_cannot_be_exported_is_one_line_and_nothing_is_left(trained, tiny_b
         shutil.rmtree(tiny_base, ignore_errors=True)
         away.rename(tiny_base)
     with pytest.raises(TierstreamError):
-        export(data_dir, "dpo", "dpo-none", tmp_path / "new")
+        export(data_dir, "dpo-none", tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "moved", "other"]
 
 

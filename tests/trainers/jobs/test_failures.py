@@ -21,7 +21,7 @@ from trainers.jobs import dpo, process, sft
 from trainers.jobs.heldout import split
 from trainers.jobs.progress import JobCallback
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.long]
 
 
 def failed(folder: Path) -> str:

@@ -99,6 +99,7 @@ def spoilt_traces():
     return traces
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("tier", "examples", "dropped"),
     [("dpo", spoilt_pairs(), {"too_long": 1, "same_within_length": 1}), ("sft", spoilt_traces(), {"too_long": 1})],
@@ -110,7 +111,7 @@ def test_every_example_has_exactly_one_end_and_the_sums_are_equal(tiny_base, tmp
     assert (code, metrics["dropped"], metrics["examples"]) == (0, dropped, 40)
     assert metrics["trained_on"] + metrics["held_out_of_job"] + sum(metrics["dropped"].values()) == 40
     store = VersionStore(tmp_path)
-    lines = read_lines(store.folder(tier, result["version"]) / "lineage.jsonl")
+    lines = read_lines(store.folder(result["version"]) / "lineage.jsonl")
     ids = [getattr(one, "pair_id", None) or one.trace_id for one in examples]
     assert sorted(line["id"] for line in lines) == sorted(ids)
     assert Counter(line["use"] for line in lines) == {

@@ -5,6 +5,7 @@ import pytest
 
 from trainers.jobs.gate import (
     Interval,
+    Regression,
     decide,
     fewest_prompts,
     mean_interval,
@@ -68,7 +69,7 @@ OTHER_NOISE = {
 
 def promoted_of_400(noise, size):
     made = (noise(np.random.default_rng([seed, size]), size) for seed in range(400))
-    return sum(decide(mean_interval(list(margins), 0.95), 0.0, None, 0.1, "reward").promoted for margins in made)
+    return sum(decide(mean_interval(list(margins), 0.95), 0.0, [], "reward").promoted for margins in made)
 
 
 @pytest.mark.parametrize("size", [6, 13, 40])
@@ -86,9 +87,7 @@ def test_other_noise_is_promoted_as_seldom(kind, size):
 
 def test_a_true_gain_is_found_on_few_prompts():
     found = sum(
-        decide(
-            mean_interval(list(np.random.default_rng(seed).normal(2.0, 1.0, 8)), 0.95), 0.0, None, 0.1, "reward"
-        ).promoted
+        decide(mean_interval(list(np.random.default_rng(seed).normal(2.0, 1.0, 8)), 0.95), 0.0, [], "reward").promoted
         for seed in range(100)
     )
     assert found > 90
@@ -104,7 +103,7 @@ def test_a_true_gain_is_found_on_few_prompts():
     ],
 )
 def test_answers_that_suit_any_question_as_well_are_not_promoted(beyond, promoted, words):
-    verdict = decide(Interval(0.3, 0.1, 0.5, 9), 0.0, None, 0.1, "nats a token", beyond_form=beyond)
+    verdict = decide(Interval(0.3, 0.1, 0.5, 9), 0.0, [], "nats a token", beyond_form=beyond)
     assert verdict.promoted is promoted
     assert words in verdict.reason
 
@@ -114,7 +113,7 @@ def test_answers_to_one_prompt_are_one_observation():
 
 
 def test_a_better_version_is_promoted():
-    assert decide(Interval(0.3, 0.1, 0.5, 9), 0.05, 0.02, 0.1, "reward").promoted
+    assert decide(Interval(0.3, 0.1, 0.5, 9), 0.05, [lost(0.02)], "reward").promoted
 
 
 @pytest.mark.parametrize(
@@ -129,16 +128,25 @@ def test_a_better_version_is_promoted():
     ],
 )
 def test_what_is_not_shown_to_be_better_is_rejected(improvement, why):
-    assert not decide(improvement, 0.05, None, 0.1, "reward").promoted, why
+    assert not decide(improvement, 0.05, [], "reward").promoted, why
 
 
-@pytest.mark.parametrize(("regression", "promoted"), [(None, True), (0.1, True), (0.11, False), (math.nan, False)])
-def test_the_other_tiers_text_may_get_worse_up_to_the_bound(regression, promoted):
-    assert decide(Interval(0.3, 0.1, 0.5, 9), 0.0, regression, 0.1, "reward").promoted is promoted
+def lost(loss: float | None) -> Regression:
+    return Regression("held-out traces", loss, 0.1, "nats a token")
+
+
+@pytest.mark.parametrize(
+    ("loss", "promoted"), [(None, True), (-1.0, True), (0.1, True), (0.11, False), (math.nan, False)]
+)
+def test_the_other_tiers_figures_may_get_worse_up_to_the_bound(loss, promoted):
+    verdict = decide(Interval(0.3, 0.1, 0.5, 9), 0.0, [lost(0.0), lost(loss)], "reward")
+    assert verdict.promoted is promoted
+    assert ("but held-out traces lose" in verdict.reason) is not promoted
+    assert ("no held-out traces yet to see what they lose" in verdict.reason) is (loss is None)
 
 
 def test_the_reason_names_the_figures():
-    verdict = decide(Interval(0.3, -0.1, 0.7, 9), 0.0, None, 0.1, "implicit reward")
+    verdict = decide(Interval(0.3, -0.1, 0.7, 9), 0.0, [], "implicit reward")
     assert verdict.reason == (
         "not shown to be better on 9 held-out prompts: "
         "+0.3000 [-0.1000, +0.7000] implicit reward, needed is above +0.0000"

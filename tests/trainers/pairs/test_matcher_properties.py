@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -191,6 +192,7 @@ def test_a_table_value_is_read_back_as_it_was(entry):
     assert ("answer" in json.loads(value)) == (entry.answer is not None)
 
 
+@pytest.mark.long
 @given(logs, rules_strategy, st.data())
 def test_a_crash_anywhere_changes_neither_pairs_nor_state(log, rules, data):
     """Chunks publish their pairs, then write; a crash keeps a prefix of the writes and redelivers the chunk."""

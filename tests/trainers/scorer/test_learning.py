@@ -17,7 +17,7 @@ from trainers.embedding import build_embedder
 from trainers.prepare import prepare, query_hash
 from trainers.scorer.learner import OnlineLearner
 
-pytestmark = pytest.mark.skipif(not DATA.is_file(), reason=f"no {DATA.name} beside the project")
+pytestmark = [pytest.mark.skipif(not DATA.is_file(), reason=f"no {DATA.name} beside the project"), pytest.mark.long]
 FOLDS = 5
 
 

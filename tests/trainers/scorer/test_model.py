@@ -60,6 +60,7 @@ print(learner.weights_hash())
 """
 
 
+@pytest.mark.long
 def test_weights_do_not_depend_on_how_many_threads_numpy_may_take():
     """Steps of this size would be split by its BLAS, where they were left to it."""
     found = {

@@ -91,7 +91,7 @@ def test_better_scorer_is_promoted_and_the_one_before_is_kept(tmp_path: Path) ->
     registry = VersionStore(tmp_path)
     before, now = registry.in_use("scorer").history
     assert (before.version, now.version) == (now.previous, outcome.version)
-    assert registry.get("scorer", outcome.version).metrics["end_offset"] == END
+    assert registry.get(outcome.version).metrics["end_offset"] == END
     assert registry.rollback("scorer").version == before.version
 
 

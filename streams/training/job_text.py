@@ -46,30 +46,34 @@ def job_table(view: JobView, request: TrainingJob | None) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-
-    def row(name: str, value: object) -> None:
-        if value not in (None, ""):
-            table.add_row(name, value if isinstance(value, Text) else str(value))
-
-    row("job", view.job_id)
-    row("tier", view.tier)
-    row("state", styled(view.state))
-    row("reason", view.error)
-    row("progress", f"{view.progress:.0%}" + (f", {minutes(view.eta_seconds)} left" if view.eta_seconds else ""))
-    row("attempt", view.attempt)
-    row("version", view.version and f"{view.version}, {'promoted' if view.promoted else 'rejected'}")
-    for name, value in flat(view.metrics).items():
-        row(name, figure(value))
-    if request is not None:
-        row("examples", request.example_count)
-        row("dataset", f"{request.dataset_path} (sha256 {request.dataset_sha256[:12]})")
-        row("base model", request.base_model)
-        for name, value in flat(request.settings).items():
-            row(name, figure(value))
-        row("requested", when(request.requested_at))
-    row("last told", when(view.updated_at))
-    row("folder", view.folder)
+    for name, value in job_rows(view, request):
+        table.add_row(name, styled(value) if name == "state" else value)
     return table
+
+
+def job_rows(view: JobView, request: TrainingJob | None) -> list[tuple[str, str]]:
+    """Return everything about one job by name, without what is not known."""
+    left = f", {minutes(view.eta_seconds)} left" if view.eta_seconds else ""
+    rows: list[tuple[str, object]] = [
+        ("job", view.job_id),
+        ("tier", view.tier),
+        ("state", view.state),
+        ("reason", view.error),
+        ("progress", f"{view.progress:.0%}{left}"),
+        ("attempt", view.attempt),
+        ("version", view.version and f"{view.version}, {'promoted' if view.promoted else 'rejected'}"),
+        *((name, figure(value)) for name, value in flat(view.metrics).items()),
+    ]
+    if request is not None:
+        rows += [
+            ("examples", request.example_count),
+            ("dataset", f"{request.dataset_path} (sha256 {request.dataset_sha256[:12]})"),
+            ("base model", request.base_model),
+            *((name, figure(value)) for name, value in flat(request.settings).items()),
+            ("requested", when(request.requested_at)),
+        ]
+    rows += [("last told", when(view.updated_at)), ("folder", view.folder)]
+    return [(name, str(value)) for name, value in rows if value not in (None, "")]
 
 
 def outcome(view: JobView) -> str:

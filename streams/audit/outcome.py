@@ -1,0 +1,79 @@
+"""What versions did to the people they answered, as it is told: the rewards beside the names of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from schemas.events import ModelLine
+from schemas.settings import Settings
+from schemas.versions import BASES
+from trainers.outcome import OutcomeMonitor, as_dict
+from trainers.versions import VersionStore
+
+SHOWN = 10
+"""Versions that are told of beside those in use and before: the ones judged last."""
+
+
+def outcome_of(settings: Settings, monitor: OutcomeMonitor) -> dict[str, Any]:
+    """Return the rewards of versions, and of each line how the version in use compares with the one before it.
+
+    That is the one that a rollback goes back to; mostly it is the version's parent.
+
+    Returns:
+        `lines`: one for each line of versions; `versions`: the newest judged; `unnamed`: judgements of answers that
+        name no version; all ready for JSON.
+
+    Raises:
+        VersionError: the registry cannot be read.
+    """
+    store = VersionStore(settings.data_dir)
+    lines = [_line(settings, store, monitor, name, base) for name, base in BASES.items()]
+    in_use, before = {line["version"] for line in lines}, {line["before"] for line in lines} - {None}
+    monitor.kept = frozenset(in_use | before)
+    known = {record.version for name in BASES for record in store.versions(name)}.union(BASES.values())
+    newest = [name for name in monitor.kept if name in monitor.versions]
+    newest += islice((name for name in reversed(monitor.versions) if name not in monitor.kept), SHOWN)
+    return {
+        "lines": lines,
+        "versions": [
+            {"version": name, "known": name in known, "in_use": name in in_use, **monitor.rewards(name)}
+            for name in sorted(newest, key=lambda name: (name not in in_use, name not in before))
+        ],
+        "unnamed": monitor.unnamed,
+    }
+
+
+def _line(
+    settings: Settings, store: VersionStore, monitor: OutcomeMonitor, name: ModelLine, base: str
+) -> dict[str, Any]:
+    history, before = store.in_use(name).history, store.one_before(name)
+    version = history[-1].version if history else base
+    comparison = None if before is None else monitor.compare(version, before)
+    return {
+        "line": name,
+        "version": version,
+        "before": before,
+        "comparison": as_dict(comparison),
+        "worse": comparison is not None and comparison.is_worse(settings.serving.worse_margin),
+        "returned": any(one.action == "rolled back" and one.previous == version for one in history),
+    }
+
+
+def in_words(rewards: Mapping[str, Any]) -> str:
+    """Return a version's rewards as a person reads them: `+0.31 [+0.22, +0.40] of 212 answers`."""
+    if not rewards["answers"]:
+        return "no answer judged"
+    count = f"{rewards['answers']:,} answer{'s' * (rewards['answers'] != 1)}"
+    return f"{rewards['reward']:+.2f} [{rewards['low']:+.2f}, {rewards['high']:+.2f}] of {count}"
+
+
+def verdict(line: Mapping[str, Any]) -> str:
+    """Return how a version that is worse compares with the one before it."""
+    found = line["comparison"]
+    return (
+        f"{line['version']} is judged worse than {line['before']}, which was in use before, "
+        f"by {-found['difference']:.2f} [{-found['high']:.2f}, {-found['low']:.2f}]: "
+        f"{found['answers']:,} answers against {found['answers_before']:,} that the same sources judged"
+    )

@@ -1,0 +1,80 @@
+"""From judgements on a broker to the version before: two workers, one rollback, told on `model-versions`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.events import Experience, Feedback
+from streams.client import Client
+from tests.effects.outcome import BEFORE, IN_USE, LINE, registry
+from tests.live import Deployment
+
+pytestmark = [pytest.mark.live, pytest.mark.long]
+
+NOW = datetime.now(UTC)
+
+
+def experiences(version: str, count: int) -> list[Experience]:
+    return [
+        Experience.model_validate(
+            {
+                "experience_id": f"{version}-{number}",
+                "timestamp": NOW,
+                "query": f"how is pump {number}",
+                "intent": {"type": "status"},
+                "voice_reply": "fine",
+                "model_version": version,
+            }
+        )
+        for number in range(count)
+    ]
+
+
+def feedback(version: str, count: int, reward: float) -> list[Feedback]:
+    return [
+        Feedback(
+            feedback_id=f"f-{version}-{number}",
+            experience_id=f"{version}-{number}",
+            timestamp=NOW,
+            source="user",
+            reward=reward,
+        )
+        for number in range(count)
+    ]
+
+
+def told(status: dict[str, Any], version: str) -> tuple[int, float | None, bool] | None:
+    versions = status.get("observed", {}).get("outcome", {}).get("versions", ())
+    found = next((one for one in versions if one["version"] == version), None)
+    return None if found is None else (found["answers"], found["reward"], found["known"])
+
+
+def test_a_worse_version_is_rolled_back_once_and_late_and_foreign_judgements_count_where_they_belong(
+    bootstrap: str, prefix: str, tmp_path: Path
+) -> None:
+    overrides = {"topics": {"partitions": 2}, "serving": {"rollback_when_worse": True}}
+    with Deployment(bootstrap, prefix, tmp_path / "d", **overrides) as stream:
+        store = registry(stream.data_dir)
+        workers = [stream.worker("--roles", "join") for _ in range(2)]
+        with Client(stream.settings) as client:
+            assert client.version_in_use() == IN_USE
+            for version, count in ((BEFORE, 81), (IN_USE, 80), ("gpt-x", 5)):
+                client.publish_all(experiences(version, count))
+            client.publish_all([*feedback(BEFORE, 80, 0.5), *feedback(IN_USE, 40, -0.5), *feedback("gpt-x", 5, 0.25)])
+            client.publish_all(feedback(IN_USE, 80, -0.5)[40:])
+            client.publish_all(feedback(BEFORE, 81, 0.5)[80:])  # late: another version answers by now
+            changes = stream.wait_for("model-versions", lambda found: len(found) >= 3)
+            for worker in workers:
+                seen = worker.wait_for_status(lambda status: told(status, BEFORE) == (81, 0.5, True))
+                assert told(seen, IN_USE) == (80, -0.5, True)
+                assert told(seen, "gpt-x") == (5, 0.25, False)
+            assert client.version_in_use() == BEFORE
+        assert [change["version"] for change in changes] == [BEFORE, IN_USE, BEFORE]
+        assert changes[-1]["reason"].startswith(
+            f"rolled back: {IN_USE} is judged worse than {BEFORE}, which was in use"
+        )
+        assert len(store.in_use(LINE).history) == 3

@@ -93,7 +93,7 @@ def test_vllm_follows_promotions_and_rollbacks_byte_for_byte_also_after_it_was_k
         for seed in range(2)
     )
     store, url = VersionStore(data_dir), f"http://127.0.0.1:{port}"
-    (data_dir / "models" / "sft" / "in-use.json").unlink(missing_ok=True)
+    (data_dir / "models" / "policy" / "in-use.json").unlink(missing_ok=True)
     has = Settings.model_validate(
         {**tiny.settings(base).model_dump(), "data_dir": str(data_dir), "serving": {"url": url}}
     )

@@ -112,7 +112,7 @@ def test_vllm_follows_promotions_and_rollbacks_byte_for_byte_also_after_it_was_k
     with pytest.raises(ServingError, match="cannot be asked at /v1/load_lora_adapter"):
         promotion.promote(has, second, "better")
     assert store.in_use("policy").version == first
-    assert refusals(data_dir)["sft"].version == second
+    assert refusals(data_dir)["policy"].version == second
     with vllm(base, port, tmp_path / "vllm.log"):
         question = {"model": first, "messages": [{"role": "user", "content": "?"}]}
         assert status_of(f"{url}/v1/chat/completions", question)[0] == 404  # it has lost what it was given

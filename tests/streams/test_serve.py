@@ -46,7 +46,7 @@ def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         _, result = run(tiny.job(data_dir, "sft", tiny.traces(40, start=40 * seed), wanted))
         names.append(result["version"])
     shutil.rmtree(data_dir / "jobs")
-    (data_dir / "models" / "sft" / "in-use.json").unlink(missing_ok=True)
+    (data_dir / "models" / "policy" / "in-use.json").unlink(missing_ok=True)
     return data_dir, names
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from trainers import promotion
 from trainers.serving import keep_up, refusals
 from trainers.versions import VersionStore
 
-VLLM = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "vllm"
+VLLM = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
 START_SECONDS = 600.0
 
 pytestmark = [
@@ -42,12 +43,27 @@ def vllm(base: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     variables = {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "true",
         "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_HOST_IP": "127.0.0.1",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [VLLM, "serve", str(base), "--host", "127.0.0.1", "--port", str(port), *options, *small],
+            # `vllm serve` itself looks for a package of another name than the one for the CPU.
+            [
+                VLLM,
+                "-m",
+                "vllm.entrypoints.openai.api_server",
+                "--model",
+                str(base),
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                *options,
+                *small,
+            ],
             env={**os.environ, **variables},
             stdout=output,
             stderr=output,
@@ -61,7 +77,8 @@ def vllm(base: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             time.sleep(0.5)
         yield process
     finally:
-        os.killpg(process.pid, 9)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -76,7 +93,7 @@ def test_vllm_follows_promotions_and_rollbacks_byte_for_byte_also_after_it_was_k
         for seed in range(2)
     )
     store, url = VersionStore(data_dir), f"http://127.0.0.1:{port}"
-    (data_dir / "models" / "sft" / "in-use.json").unlink(missing_ok=True)
+    (data_dir / "models" / "policy" / "in-use.json").unlink(missing_ok=True)
     has = Settings.model_validate(
         {**tiny.settings(base).model_dump(), "data_dir": str(data_dir), "serving": {"url": url}}
     )
@@ -95,7 +112,7 @@ def test_vllm_follows_promotions_and_rollbacks_byte_for_byte_also_after_it_was_k
     with pytest.raises(ServingError, match="cannot be asked at /v1/load_lora_adapter"):
         promotion.promote(has, second, "better")
     assert store.in_use("policy").version == first
-    assert refusals(data_dir)["sft"].version == second
+    assert refusals(data_dir)["policy"].version == second
     with vllm(base, port, tmp_path / "vllm.log"):
         question = {"model": first, "messages": [{"role": "user", "content": "?"}]}
         assert status_of(f"{url}/v1/chat/completions", question)[0] == 404  # it has lost what it was given

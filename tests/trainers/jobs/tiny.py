@@ -24,7 +24,7 @@ ROOMS = ("kitchen", "hall", "attic", "cellar", "garage", "office", "lobby", "roo
 
 
 def build_model(folder: Path, **changes: int) -> Path:
-    """Write a Llama of two layers with its own BPE, and SmolLM2's chat template; `changes` of its configuration."""
+    """Write a Llama of two layers with its own BPE, and SmolLM2's chat template; `changes` of its sizes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -42,19 +42,17 @@ def build_model(folder: Path, **changes: int) -> Path:
     fast.chat_template = CHATML
     fast.save_pretrained(str(folder))
     set_seed(0)
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, **changes}
     config = LlamaConfig(
         vocab_size=len(fast),
-        hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         max_position_embeddings=512,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
         tie_word_embeddings=True,
-        **changes,
+        **sizes,
     )
     LlamaForCausalLM(config).save_pretrained(str(folder))
     return folder

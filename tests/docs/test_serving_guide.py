@@ -22,6 +22,7 @@ WAIT_SECONDS = 120.0
 
 
 @pytest.mark.live
+@pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_the_guide_to_serving_runs_as_it_stands(bootstrap: str, prefix: str, tmp_path: Path) -> None:
@@ -34,12 +35,13 @@ def test_the_guide_to_serving_runs_as_it_stands(bootstrap: str, prefix: str, tmp
         "TIERSTREAM_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
         "TIERSTREAM_TOPICS__PREFIX": prefix,
         "TIERSTREAM_JOBS__SFT__LORA_RANK": "4",
+        "TIERSTREAM_JOBS__DPO__LORA_RANK": "4",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(DOCS.parent),
         "VERSION": result["version"],
     }
     shell(["tierstream", "topics", "--create"], environment, tmp_path)
-    shell(["tierstream", "models", "rollback", "sft"], environment, tmp_path)
+    shell(["tierstream", "models", "rollback", "policy"], environment, tmp_path)
     done = []
     try:
         for language, body in FENCE.findall((DOCS / "serving.md").read_text()):

@@ -24,6 +24,7 @@ from trainers.serving import keep_up, refusals
 from trainers.versions import VersionStore
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.timeout(600),
 ]

@@ -173,6 +173,5 @@ def test_parts_get_the_settings_in_effect_with_broker_and_port(tmp_path: Path) -
     absent = {key for key, _ in setting_fields()} - given
     secured = ("sasl_username", "sasl_password", "sasl_password_file", "ssl_cafile", "ssl_certfile", "ssl_keyfile")
     secured += ("oauth_token_url", "oauth_scope", "oauth_token_command")
-    assert absent == {"state_dir", "cache_dir", "pairs.user_confidence", "web.token_file"} | {
-        f"kafka.{name}" for name in secured
-    }
+    others = {"state_dir", "cache_dir", "pairs.user_confidence", "web.token_file", "serving.url", "serving.api_key"}
+    assert absent == others | {f"kafka.{name}" for name in secured}

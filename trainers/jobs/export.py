@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,10 @@ def export(data_dir: Path, version: str, target: Path, *, merged: bool = False) 
     licence = license_of(base)
     with _new_folder(target) as staging:
         if merged:
+            if not sys.stderr.isatty():
+                from transformers.utils import logging as transformers_logging
+
+                transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
             merged_model(base, folder).save_pretrained(str(staging))
             tokenizer_of(base).save_pretrained(str(staging))
         else:

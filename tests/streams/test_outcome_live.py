@@ -13,7 +13,7 @@ from streams.client import Client
 from tests.effects.outcome import BEFORE, IN_USE, LINE, registry
 from tests.live import Deployment
 
-pytestmark = [pytest.mark.live, pytest.mark.long]
+pytestmark = [pytest.mark.live, pytest.mark.long, pytest.mark.timeout(900)]
 
 NOW = datetime.now(UTC)
 

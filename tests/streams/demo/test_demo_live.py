@@ -56,7 +56,7 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_all_three_tiers_come_to_their_end(bootstrap: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     base = str(build_model(tmp_path / "base"))

@@ -125,6 +125,7 @@ def aside(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_every_page_shows_the_whole_deployment_at_every_width(bootstrap: str, prefix: str, tmp_path: Path) -> None:
     day, data = audit_day(1), tmp_path / "data"
     write_legacy_traces(data / "traces")

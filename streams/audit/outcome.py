@@ -32,7 +32,7 @@ def outcome_of(settings: Settings, monitor: OutcomeMonitor) -> dict[str, Any]:
     lines = [_line(settings, store, monitor, name, base) for name, base in BASES.items()]
     in_use, before = {line["version"] for line in lines}, {line["before"] for line in lines} - {None}
     monitor.kept = frozenset(in_use | before)
-    known = {record.version for name in BASES for record in store.versions(name)}.union(BASES.values())
+    known = {version for name in BASES for version in store.names(name)}.union(BASES.values())
     newest = [name for name in monitor.kept if name in monitor.versions]
     newest += islice((name for name in reversed(monitor.versions) if name not in monitor.kept), SHOWN)
     return {
@@ -48,8 +48,8 @@ def outcome_of(settings: Settings, monitor: OutcomeMonitor) -> dict[str, Any]:
 def _line(
     settings: Settings, store: VersionStore, monitor: OutcomeMonitor, name: ModelLine, base: str
 ) -> dict[str, Any]:
-    history, before = store.in_use(name).history, store.one_before(name)
-    version = history[-1].version if history else base
+    used, before = store.in_use(name), store.one_before(name)
+    version = used.version or base
     comparison = None if before is None else monitor.compare(version, before)
     return {
         "line": name,
@@ -57,7 +57,7 @@ def _line(
         "before": before,
         "comparison": as_dict(comparison),
         "worse": comparison is not None and comparison.is_worse(settings.serving.worse_margin),
-        "returned": any(one.action == "rolled back" and one.previous == version for one in history),
+        "returned": any(one.action == "rolled back" and one.previous == version for one in used.history),
     }
 
 

@@ -83,7 +83,7 @@ class Versions(ModelManager):
             HTTPException: there is no such version.
         """
         name = self.serving if model_id == ALIAS else model_id
-        if name is None or name not in self.names():
+        if name is None or name not in {*BASES.values(), *self._store.names("policy")}:
             raise HTTPException(404, f"there is no model {model_id}: ask for {ALIAS}, or for one that /v1/models has")
         return name
 

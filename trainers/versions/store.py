@@ -97,9 +97,13 @@ class VersionStore:
         Raises:
             VersionError: a manifest cannot be read.
         """
+        used = self._ever_used(line)
+        return sorted((self._read(name, used) for name in self.names(line)), key=lambda record: record.created_at)
+
+    def names(self, line: ModelLine) -> list[str]:
+        """Return the name of every version of a line, in the alphabet's order; no manifest is read."""
         found = [path for tier in TIERS[line] for path in self._models(tier).glob(f"{tier}-*/{MANIFEST}")]
-        names = sorted(path.parent.name for path in found)
-        return sorted((self.get(name) for name in names), key=lambda record: record.created_at)
+        return sorted(path.parent.name for path in found)
 
     def get(self, version: str) -> VersionRecord:
         """Return the version's record; its status tells whether it has been in use.
@@ -107,6 +111,9 @@ class VersionStore:
         Raises:
             VersionError: there is no such version, or its manifest cannot be read.
         """
+        return self._read(version, self._ever_used(line_of(version)))
+
+    def _read(self, version: str, used: frozenset[str]) -> VersionRecord:
         path = self.folder(version) / MANIFEST
         try:
             record = VersionRecord.from_json(path.read_bytes())
@@ -114,9 +121,11 @@ class VersionStore:
             raise VersionError(f"there is no version {version}", _LIST) from error
         except ValidationError as error:
             raise VersionError(f"{path} cannot be read: {error.errors()[0]['msg']}", "restore it") from error
-        histories = (self.in_use(line_of(version)), self.in_use(record.tier))
-        used = any(selection.version == version for one in histories for selection in one.history)
-        return record.model_copy(update={"status": "promoted"}) if used else record
+        return record.model_copy(update={"status": "promoted"}) if version in used else record
+
+    def _ever_used(self, line: ModelLine) -> frozenset[str]:
+        """Return the versions of a line that were ever in use, in release 0.1's lines of a tier each too."""
+        return frozenset(selection.version for name in {line, *TIERS[line]} for selection in self.in_use(name).history)
 
     def verified(self, version: str) -> Path:
         """Return the version's folder after every file was found to have the hash that it was added with.

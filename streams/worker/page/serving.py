@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import orjson
 from aiohttp import web
@@ -27,10 +27,14 @@ from streams.worker.page.parts import error_page
 if TYPE_CHECKING:
     from streams.audit.report import Report
 
+T = TypeVar("T")
+
 COOKIE = "tierstream"
 LOGIN_PATH = "/login"
 AUDIT_SECONDS = 20.0
 """An audit is shown again for so long before the topics are read once more."""
+HISTORY_SECONDS = 2.0
+"""The charts of one page come at once, and are drawn from one reading of the history."""
 WRONG_TOKEN_SECONDS = 0.5
 """A wrong token is answered so late: guessing is slow."""
 
@@ -61,8 +65,8 @@ class Pages:
     def __init__(self, settings: Settings, token: str | None) -> None:
         self._settings = settings
         self._token = token
-        self._turn = asyncio.Lock()
-        self._report: tuple[float, Report] | None = None
+        self._report = _Kept(lambda: _make_report(settings), AUDIT_SECONDS)
+        self._samples = _Kept(History(settings.data_dir).read, HISTORY_SECONDS)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -125,7 +129,7 @@ class Pages:
     async def audit(self, request: web.Request) -> web.Response:
         """Send the audit as JSON; with `?fresh`, of this moment."""
         try:
-            report = await self._audit(fresh="fresh" in request.query)
+            report = await self._report.get(fresh="fresh" in request.query)
         except TierstreamError as error:
             return web.json_response({"error": str(error)}, status=503)
         return web.Response(body=orjson.dumps(asdict(report)), content_type="application/json", headers=_HEADERS)
@@ -136,7 +140,7 @@ class Pages:
         from streams.audit.page import to_html
 
         try:
-            report = await self._audit()
+            report = await self._report.get()
         except TierstreamError as error:
             return web.Response(text=f"{error}\n", status=503)
         return web.Response(text=to_html(lay_out(report)), content_type="text/html", headers=_HEADERS)
@@ -164,8 +168,8 @@ class Pages:
             return web.json_response({"error": "hours is no number"}, status=400)
         if name not in CHARTS:
             raise web.HTTPNotFound
-        history = History(self._settings.data_dir)
-        svg = await asyncio.to_thread(lambda: draw_history(name, history.read(seconds)))
+        samples, since = await self._samples.get(), time.time() - seconds
+        svg = await asyncio.to_thread(draw_history, name, [one for one in samples if one["at"] >= since])
         return web.Response(text=svg, content_type="image/svg+xml", headers=_HEADERS)
 
     def _shows(self, make: Callable[[web.Request], str]) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -180,11 +184,20 @@ class Pages:
 
         return handler
 
-    async def _audit(self, *, fresh: bool = False) -> Report:
+
+class _Kept(Generic[T]):
+    """What takes long to make: made in a thread by one request at a time, and kept for a while."""
+
+    def __init__(self, make: Callable[[], T], seconds: float) -> None:
+        self._make, self._seconds = make, seconds
+        self._turn = asyncio.Lock()
+        self._made: tuple[float, T] | None = None
+
+    async def get(self, *, fresh: bool = False) -> T:
         async with self._turn:
-            if fresh or self._report is None or time.monotonic() - self._report[0] > AUDIT_SECONDS:
-                self._report = time.monotonic(), await asyncio.to_thread(_make_report, self._settings)
-            return self._report[1]
+            if fresh or self._made is None or time.monotonic() - self._made[0] > self._seconds:
+                self._made = time.monotonic(), await asyncio.to_thread(self._make)
+            return self._made[1]
 
 
 def _make_report(settings: Settings) -> Report:

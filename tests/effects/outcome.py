@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, patch
 
-from schemas.records import Answer
 from schemas.settings import Settings
 from schemas.versions import VersionRecord
 from streams.audit.outcome import outcome_of
 from streams.worker import rollback
+from tests.trainers.test_outcome import answer
 from trainers.outcome import OutcomeMonitor
 from trainers.versions import VersionStore
 
@@ -40,23 +41,10 @@ def add(store: VersionStore, version: str) -> None:
 
 def judged(rewards: dict[str, float], count: int = 200) -> OutcomeMonitor:
     """Return what a monitor knows when each version's answers were judged so."""
-    monitor = OutcomeMonitor()
+    monitor, numbers = OutcomeMonitor(), itertools.count()
     for version, reward in rewards.items():
-        for number in range(count):
-            monitor.answered(
-                Answer(
-                    kind="voice",
-                    experience_id=f"{version}-{number}",
-                    query="q",
-                    intent_type="status",
-                    domains=(),
-                    device_types=(),
-                    reward=reward,
-                    judged_by_user=True,
-                    said={"user": reward},
-                    model_version=version,
-                )
-            )
+        for _ in range(count):
+            monitor.answered(answer(next(numbers), version, reward))
     return monitor
 
 

@@ -2,65 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams.audit.blocks import Bar, Bars, Block, Note, Section, Table, text
 from streams.audit.outcome import in_words
 from streams.audit.report import Finding, Forecast, Report, Tier
 from trainers.pairs.cost import KindCost, RuleCost
 
 DAY_SECONDS = 86_400.0
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of text under headings."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    marked: frozenset[int] = frozenset()
-    """Rows that deserve attention."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A share of a whole, with what it says."""
-
-    label: str
-    share: float
-    """From 0 to 1."""
-    text: str
-    kept: bool = False
-    """What is left, rather than what is lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """Shares below one another."""
-
-    title: str
-    bars: tuple[Bar, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A sentence."""
-
-    text: str
-
-
-Block = Table | Bars | Note
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading with what belongs to it."""
-
-    name: str
-    title: str
-    blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,19 +351,3 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
-
-
-def text(value: Any) -> str:
-    """Return a value as a person reads it."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def worth_showing(blocks: Sequence[Block]) -> list[Block]:
-    """Return the blocks that hold something."""
-    return [block for block in blocks if not isinstance(block, Table) or block.rows]

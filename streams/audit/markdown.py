@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streams.audit.document import Bars, Block, Document, Note, worth_showing
+from streams.audit.blocks import Bars, Block, Note, worth_showing
+from streams.audit.document import Document
 
 
 def to_markdown(document: Document) -> str:

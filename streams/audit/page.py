@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
 
-from streams.audit.document import Bars, Block, Card, Document, Note, Section, Table, worth_showing
+from streams.audit.blocks import Bars, Block, Note, Section, Table, worth_showing
+from streams.audit.document import Card, Document
 from streams.audit.report import Finding
 
 _NUMERIC = frozenset("0123456789.,+-%/() e")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from streams.audit.document import Bars, Block, Document, Note, Table, worth_showing
+from streams.audit.blocks import Bars, Block, Note, Table, worth_showing
+from streams.audit.document import Document
 from streams.terminal import Console
 
 _STATE_STYLE = {"COMPLETED": "green", "RUNNING": "cyan", "SKIPPED": "yellow"}

@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from schemas.errors import InputError
 from schemas.settings import Settings
+from streams.audit.blocks import Note, Section, Table, text
 from streams.audit.collect import fields
-from streams.audit.document import Note, Section, Table, text
 from streams.audit.explain import compose
 from streams.audit.page import section_html
 from streams.audit.story import gather

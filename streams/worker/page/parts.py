@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 from urllib.parse import quote
 
-from streams.audit.document import Table, text
+from streams.audit.blocks import Table, text
 from streams.audit.page import linked, page
 
 Links = dict[str, str]

@@ -10,8 +10,8 @@ from typing import Any
 
 from schemas.settings import Settings
 from schemas.versions import line_of
+from streams.audit.blocks import Bar, Bars, Note, Section, Table, text
 from streams.audit.collect import fields
-from streams.audit.document import Bar, Bars, Note, Section, Table, text
 from streams.audit.page import section_html
 from streams.training.folder import END_STATES, find_job, read_job
 from streams.training.job_text import job_rows, log_line

@@ -19,6 +19,16 @@ _COLUMNS = {
         ("to", "improvement.high", "{:+.3f}"),
         ("traces' loss", "other_tier_regression", "{:+.4f}"),
     ),
+    "kto": (
+        ("pairs' accuracy of the base", "other_tier_accuracy_in_use", "{:.3f}"),
+        ("pairs' accuracy", "other_tier_accuracy", "{:.3f}"),
+        ("pairs' gap, nats lost", "other_tier_gap_loss", "{:+.2f}"),
+        ("implicit accuracy", "implicit_accuracy", "{:.3f}"),
+        ("margin over prompts", "improvement.mean", "{:+.3f}"),
+        ("from", "improvement.low", "{:+.3f}"),
+        ("to", "improvement.high", "{:+.3f}"),
+        ("traces' loss", "other_tier_regression", "{:+.4f}"),
+    ),
     "sft": (
         ("loss of the base", "loss_in_use", "{:.4f}"),
         ("loss", "loss", "{:.4f}"),
@@ -38,7 +48,7 @@ def markdown(runs: Sequence[Run], machine: str, reduced: dict[str, Any], threads
     parts = [
         f"Machine: {machine}; {threads} thread(s) a run. Set otherwise than by default: `{json.dumps(reduced)}`.\n"
     ]
-    for tier in ("dpo", "sft"):
+    for tier in _COLUMNS:
         mine = [run for run in runs if run["tier"] == tier]
         parts += [_table(tier, mine), ""] if mine else []
     return "\n".join(parts)

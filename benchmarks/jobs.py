@@ -1,9 +1,9 @@
-"""What DPO and SFT jobs learn from recorded data, beside the same jobs on data that says nothing.
+"""What DPO, KTO and SFT jobs learn from recorded data, beside the same jobs on data that says nothing.
 
 `python -m benchmarks.jobs` takes the jobs that the stream made of the recorded homes and reasoning traces (it runs the
 stream first where no `--stream` is given), trains each tier with several seeds on the data as it is and on a control
-(pairs with chosen and rejected swapped at random; traces with answers of other prompts), and prints what each run did
-to the same held-out prompts. Every run is a job's own process; runs that have a result are not repeated, so a killed
+(pairs with chosen and rejected swapped at random; labels shuffled; traces with answers of other prompts), and prints
+what each run did to the same held-out prompts. Every run is a job's own process; runs that have a result are not repeated, so a killed
 benchmark goes on where it was.
 """
 
@@ -60,8 +60,8 @@ def main(
         stream = _run_stream(work / "stream")
     lines = {tier: read_jobs(stream, tier) for tier in TIERS}
     if not all(lines.values()):
-        raise click.ClickException(f"{stream} has no jobs of both tiers; leave --stream out to make them")
-    picked: dict[JobTier, int] = {"dpo": which % len(lines["dpo"]), "sft": 0}
+        raise click.ClickException(f"{stream} has no DPO and no SFT jobs; leave --stream out to make them")
+    picked: dict[JobTier, int] = {"dpo": which % len(lines["dpo"]), "kto": which % len(lines["kto"]), "sft": 0}
     wanted = [(tier, control, seed) for seed in range(seeds) for tier in tiers for control in (None, CONTROLS[tier])]
     with Progress(console=console) as progress:
         task = progress.add_task("training jobs", total=len(wanted))
@@ -94,7 +94,7 @@ def _train(
 ) -> None:
     if (folder / "run.json").exists():
         return
-    training = {name: {**REDUCED[name], "seed": seed, "threads": threads} for name in TIERS}
+    training = {name: {**REDUCED[name], "seed": seed, "threads": threads} for name in ("dpo", "sft")}
     settings = Settings.model_validate({"jobs": {**training, "gate": REDUCED["gate"]}})
     used = {name: list(sets) for name, sets in lines.items()}
     if control is not None:

@@ -16,10 +16,10 @@ VOICE_ITEM_ID = "voice"
 ItemType = Literal["widget", "voice"]
 PairKind = Literal["widget", "voice"]
 FeedbackSource = Literal["user", "evaluator", "implicit"]
-JobTier = Literal["dpo", "sft"]
-ModelTier = Literal["scorer", "dpo", "sft"]
+JobTier = Literal["dpo", "kto", "sft"]
+ModelTier = Literal["scorer", "dpo", "kto", "sft"]
 ModelLine = Literal["scorer", "policy"]
-"""What a version continues: jobs of both tiers make one line of policies, each from the one before."""
+"""What a version continues: jobs of all tiers make one line of policies, each from the one before."""
 TurnRole = Literal["system", "user", "assistant", "tool"]
 ScoreReason = Literal["experience_arrived", "feedback_learned", "feedback_held_out"]
 JobAction = Literal["retry", "cancel"]
@@ -300,6 +300,37 @@ class PreferencePair(Event):
     """The feedback that the bad answer's reward and confidence follow from: the latest of each source."""
     chosen_by: dict[str, FreeJson] | None = None
     """The rules that it was made under: values of the settings in `[pairs]`."""
+
+
+class LabelledAnswer(Event):
+    """An answer that was judged good or bad, and that no pair has used."""
+
+    answer_id: Identifier
+    """A hash of kind and experience; the record's key."""
+    kind: PairKind
+    """A widget plan or a spoken reply."""
+    prompt: Text
+    """The query."""
+    answer: GivenJson
+    """A list of widgets, or the reply's text."""
+    good: bool
+    """Whether the rules take it for a chosen answer; else for a rejected one."""
+    reward: Reward
+    """Blended reward."""
+    evaluation_confidence: Probability | None = None
+    """Confidence of the judgement; a good answer has one."""
+    experience_id: Identifier
+    """Where the answer is from."""
+    intent_type: Identifier
+    """The query's intent type."""
+    feedback_ids: tuple[Identifier, ...] = ()
+    """The feedback that reward and confidence follow from: the latest of each source."""
+    chosen_by: dict[str, FreeJson] | None = None
+    """The rules that it was chosen by: values of the settings in `[pairs]`."""
+
+
+TrainingExample = PreferencePair | LabelledAnswer | Trace
+"""What a job trains on, by tier: DPO, KTO, SFT."""
 
 
 class TrainingJob(Event):

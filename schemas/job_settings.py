@@ -7,14 +7,18 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.base import StrictModel
+from schemas.events import JobTier
 from schemas.setting_types import Duration
 
 ADAPTER_SETTINGS = ("lora_rank", "lora_alpha", "lora_targets")
-"""Settings of an adapter's form, which a version that continues from another one, of either tier, cannot change."""
+"""Settings of an adapter's form, which a version that continues from another one, of whichever tier, cannot change."""
+
+TRAINED_BY: dict[JobTier, Literal["dpo", "sft"]] = {"dpo": "dpo", "kto": "dpo", "sft": "sft"}
+"""By tier, the section of `[jobs]` that its jobs train by."""
 
 
 class TrainingSettings(StrictModel):
-    """What DPO and SFT jobs have in common."""
+    """What DPO, KTO and SFT jobs have in common."""
 
     learning_rate: float = Field(default=5e-4, gt=0, le=1)
     """AdamW's step size after warm-up; falls to 0 along a line."""
@@ -48,7 +52,7 @@ class TrainingSettings(StrictModel):
 
 
 class DpoSettings(TrainingSettings):
-    """Training settings of a DPO job."""
+    """Training settings of DPO and KTO jobs."""
 
     beta: float = Field(default=0.1, gt=0)
     """Strength of the pull to the version in use."""
@@ -68,7 +72,7 @@ class GateSettings(StrictModel):
     confidence: float = Field(default=0.95, gt=0, lt=1)
     """Of the interval of the improvement, whose lower end must be above the margin."""
     dpo_margin: float = Field(default=0.0, ge=0)
-    """Implicit reward that chosen answers must gain over rejected ones, against the version in use."""
+    """Implicit reward that good answers must gain over bad ones, against the version in use."""
     sft_margin: float = Field(default=0.0, ge=0)
     """Loss that held-out traces must lose against the version in use, in nats a token."""
     sft_form_alone: bool = False
@@ -96,11 +100,15 @@ class JobsSettings(StrictModel):
     ray_gpus: float = Field(default=0.0, ge=0)
     """GPUs that a job reserves on the Ray cluster."""
     dpo: DpoSettings = DpoSettings()
-    """Training settings of DPO jobs."""
+    """Training settings of DPO and KTO jobs; KTO needs a `batch_size` of at least 2."""
     sft: SftSettings = SftSettings()
     """Training settings of SFT jobs."""
     gate: GateSettings = GateSettings()
     """When a version is promoted."""
+
+    def training(self, tier: JobTier) -> DpoSettings | SftSettings:
+        """Return the settings that jobs of a tier train by."""
+        return self.dpo if TRAINED_BY[tier] == "dpo" else self.sft
 
     @model_validator(mode="after")
     def _one_form_of_adapter(self) -> Self:

@@ -12,11 +12,11 @@ from schemas.events import ModelLine, ModelTier
 VersionStatus = Literal["candidate", "promoted", "rejected"]
 
 VersionName = Annotated[
-    str, StringConstraints(pattern=r"^(?:(?:scorer|dpo|sft)-[A-Za-z0-9][A-Za-z0-9_-]{0,63}|policy-base)$")
+    str, StringConstraints(pattern=r"^(?:(?:scorer|dpo|kto|sft)-[A-Za-z0-9][A-Za-z0-9_-]{0,63}|policy-base)$")
 ]
 """`<tier>-<first 12 hex digits of what it is made of>`, or one of `BASES`; never a path out of its folder."""
 
-TIERS: dict[ModelLine, tuple[ModelTier, ...]] = {"scorer": ("scorer",), "policy": ("dpo", "sft")}
+TIERS: dict[ModelLine, tuple[ModelTier, ...]] = {"scorer": ("scorer",), "policy": ("dpo", "kto", "sft")}
 """By line: the tiers whose versions it is made of."""
 
 BASES: dict[ModelLine, str] = {"policy": "policy-base"}

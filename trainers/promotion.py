@@ -9,7 +9,7 @@ from schemas.errors import VersionError
 from schemas.events import ModelLine, ModelVersion
 from schemas.job_settings import ADAPTER_SETTINGS
 from schemas.settings import Settings
-from schemas.versions import BASES, TIERS, line_of
+from schemas.versions import BASES, line_of
 from trainers.serving import take_up
 from trainers.versions import VersionStore
 
@@ -41,8 +41,8 @@ def _of_adapter(store: VersionStore, version: str, settings: Settings) -> dict[s
     record = store.get(version)
     made_with = record.settings.get("training")
     needed = made_with if isinstance(made_with, dict) else {}
-    # Jobs of either tier may be the next to continue from it.
-    sections = {f"jobs.{tier}": getattr(settings.jobs, tier) for tier in TIERS["policy"]}
+    # Jobs of any tier may be the next to continue from it.
+    sections = {"jobs.dpo": settings.jobs.dpo, "jobs.sft": settings.jobs.sft}
     wanted = {
         f"{at}.{name}": (needed.get(name), getattr(of, name))
         for at, of in sections.items()

@@ -12,7 +12,8 @@ from transformers import Trainer
 from transformers.pytorch_utils import Conv1D
 
 from schemas.errors import JobError
-from schemas.job_settings import TrainingSettings
+from schemas.events import JobTier
+from schemas.job_settings import TRAINED_BY, TrainingSettings
 from trainers.jobs.lora import ADAPTER_SEED, POLICY
 from trainers.jobs.progress import JobCallback
 
@@ -46,7 +47,7 @@ def effective_settings(trainer: Trainer, policy: PeftModel) -> dict[str, JsonVal
     return found
 
 
-def check_effective(settings: TrainingSettings, effective: dict[str, JsonValue], tier: str) -> None:
+def check_effective(settings: TrainingSettings, effective: dict[str, JsonValue], tier: JobTier) -> None:
     """See that each setting took effect.
 
     Raises:
@@ -59,7 +60,7 @@ def check_effective(settings: TrainingSettings, effective: dict[str, JsonValue],
         same = _same_targets(str(wanted), effective) if name == "lora_targets" else found == wanted
         if not same:
             raise JobError(
-                f"jobs.{tier}.{name} = {wanted} was asked for, but {found} took effect", "report this, nothing was kept"
+                f"jobs.{TRAINED_BY[tier]}.{name} = {wanted} was asked for, but {found} took effect", "report this, nothing was kept"
             )
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from schemas.events import PreferencePair, Trace
+from schemas.events import LabelledAnswer, PreferencePair, Trace
 from trainers.jobs.encode import Encoded, TemplateRefusalError, encode
-from trainers.jobs.formats import pair_messages, trace_messages
+from trainers.jobs.formats import conversations
 from trainers.jobs.heldout import Example
+
+Judged = TypeVar("Judged", PreferencePair, LabelledAnswer)
 
 LEAST_PROMPT_SHARE = 4
 """A prompt is shortened to a quarter of `max_length` at most, before anything of the answer is."""
@@ -27,7 +29,7 @@ class Fitted(Generic[Example]):
     example: Example | None
     """With prompt or reasoning shortened where that was needed; None where it is dropped."""
     rows: tuple[Encoded, ...] = ()
-    """A trace's conversation; a pair's two, the chosen first."""
+    """A conversation; a pair's two, the chosen first."""
     cut: bool = False
     """Whether something was shortened."""
     reason: str | None = None
@@ -41,36 +43,37 @@ def fit(tokenizer: PreTrainedTokenizerBase, example: Example, max_length: int) -
     try:
         if isinstance(example, Trace):
             return fit_trace(tokenizer, example, max_length)
-        return fit_pair(tokenizer, example, max_length)
+        return fit_answers(tokenizer, example, max_length)
     except TemplateRefusalError as error:
         return Fitted(None, reason="refused_by_template", detail=str(error))
 
 
-def fit_pair(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair, max_length: int) -> Fitted[PreferencePair]:
-    """Fit a pair: both answers fit after the same prompt, and differ there.
+def fit_answers(tokenizer: PreTrainedTokenizerBase, example: Judged, max_length: int) -> Fitted[Judged]:
+    """Fit a labelled answer, or a pair: both answers fit after the same prompt, and differ there.
 
     Raises:
         TemplateRefusalError: the chat template cannot render it.
     """
 
-    def rows_of(one: PreferencePair) -> tuple[Encoded, ...]:
-        messages = pair_messages(one)
-        return tuple(encode(tokenizer, messages["prompt"] + messages[side]) for side in ("chosen", "rejected"))
+    def rows_of(one: Judged) -> tuple[Encoded, ...]:
+        return tuple(encode(tokenizer, messages) for messages in conversations(one))
 
-    rows = rows_of(pair)
-    if rows[0].ids == rows[1].ids:
+    def alike(rows: Sequence[Encoded], length: int | None = None) -> bool:
+        return len({row.ids[:length] for row in rows}) < len(rows)
+
+    rows = rows_of(example)
+    if alike(rows):
         return Fitted(None, reason="same_within_length")
     if _longest(rows) <= max_length:
-        return Fitted(pair, rows)
+        return Fitted(example, rows)
 
-    def with_prompt(text: str) -> PreferencePair:
-        return pair.model_copy(update={"prompt": text})
+    def with_prompt(text: str) -> Judged:
+        return example.model_copy(update={"prompt": text})
 
-    shorter, over = _shorten_prompt(tokenizer, pair.prompt, with_prompt, rows_of, max_length)
+    shorter, over = _shorten_prompt(tokenizer, example.prompt, with_prompt, rows_of, max_length)
     rows = rows_of(shorter)
     if over > 0:
-        alike = rows[0].ids[:max_length] == rows[1].ids[:max_length]
-        return Fitted(None, reason="same_within_length" if alike else "too_long")
+        return Fitted(None, reason="same_within_length" if alike(rows, max_length) else "too_long")
     return Fitted(shorter, rows, cut=True)
 
 
@@ -82,7 +85,7 @@ def fit_trace(tokenizer: PreTrainedTokenizerBase, trace: Trace, max_length: int)
     """
 
     def rows_of(one: Trace) -> tuple[Encoded, ...]:
-        return (encode(tokenizer, trace_messages(one)),)
+        return tuple(encode(tokenizer, messages) for messages in conversations(one))
 
     shorter, rows = trace, rows_of(trace)
     if _longest(rows) <= max_length:

@@ -7,7 +7,7 @@ import re
 
 from pydantic import JsonValue
 
-from schemas.events import PreferencePair, Trace
+from schemas.events import LabelledAnswer, PreferencePair, Trace, TrainingExample
 
 FORMAT_VERSION = 1
 """Recorded with every version: a model must be asked in the format that it was trained in."""
@@ -74,6 +74,22 @@ def pair_messages(pair: PreferencePair) -> dict[str, list[Message]]:
         "chosen": [answer_message(pair.chosen)],
         "rejected": [answer_message(pair.rejected)],
     }
+
+
+def labelled_messages(answer: LabelledAnswer) -> dict[str, list[Message]]:
+    """Return `prompt` and `completion` of a labelled answer, as TRL's KTO takes them."""
+    return {"prompt": prompt_messages(answer.kind, answer.prompt), "completion": [answer_message(answer.answer)]}
+
+
+def conversations(example: TrainingExample) -> tuple[list[Message], ...]:
+    """Return an example's conversations: a pair's two, the chosen first; a labelled answer's or a trace's one."""
+    if isinstance(example, Trace):
+        return (trace_messages(example),)
+    if isinstance(example, LabelledAnswer):
+        parts = labelled_messages(example)
+        return (parts["prompt"] + parts["completion"],)
+    parts = pair_messages(example)
+    return tuple(parts["prompt"] + parts[side] for side in ("chosen", "rejected"))
 
 
 def trace_messages(trace: Trace) -> list[Message]:

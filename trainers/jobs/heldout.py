@@ -10,12 +10,12 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from schemas.events import JobTier, PreferencePair, Trace, TrainingJob
+from schemas.events import JobTier, LabelledAnswer, PreferencePair, Trace, TrainingExample, TrainingJob
 from trainers.jobs.snapshot import DATASET_NAME, JOB_NAME
 from trainers.prepare import is_held_out, query_hash
 from trainers.text import normalised
 
-Example = TypeVar("Example", PreferencePair, Trace)
+Example = TypeVar("Example", PreferencePair, LabelledAnswer, Trace)
 Use = Literal["training", "held_out", "left_out"]
 
 _MARKS_AT_THE_END = " .,;:!?…。！？؟"  # noqa: RUF001 - other scripts' marks are meant
@@ -27,16 +27,18 @@ def prompt_hash(prompt: str) -> str:
     return query_hash(text.rstrip(_MARKS_AT_THE_END) or text)
 
 
-def prompts_of(example: PreferencePair | Trace) -> tuple[str, ...]:
+def prompts_of(example: TrainingExample) -> tuple[str, ...]:
     """Return the hashes of the prompts that an example's answers are from, first the one that it asks."""
     if isinstance(example, Trace):
         return (prompt_hash(_opening(example)),)
+    if isinstance(example, LabelledAnswer):
+        return (prompt_hash(example.prompt),)
     return tuple(dict.fromkeys((prompt_hash(example.prompt), prompt_hash(example.rejected_prompt))))
 
 
-def earlier_prompts_of(example: PreferencePair | Trace) -> tuple[str, ...]:
+def earlier_prompts_of(example: TrainingExample) -> tuple[str, ...]:
     """Return the hashes that lineages of earlier releases have, in which more spellings were prompts of their own."""
-    prompts = (example.prompt,) if isinstance(example, Trace) else (example.prompt, example.rejected_prompt)
+    prompts = (example.prompt, example.rejected_prompt) if isinstance(example, PreferencePair) else (example.prompt,)
     return tuple(query_hash(" ".join(prompt.casefold().split())) for prompt in prompts)
 
 
@@ -46,12 +48,14 @@ def _opening(trace: Trace) -> str:
     return next(asked, trace.prompt)
 
 
-def id_of(example: PreferencePair | Trace) -> str:
-    """Return the pair's or the trace's id."""
-    return example.trace_id if isinstance(example, Trace) else example.pair_id
+def id_of(example: TrainingExample) -> str:
+    """Return what makes an example distinct from others of its tier."""
+    if isinstance(example, Trace):
+        return example.trace_id
+    return example.pair_id if isinstance(example, PreferencePair) else example.answer_id
 
 
-def use_of(example: PreferencePair | Trace, one_in: int) -> Use:
+def use_of(example: TrainingExample, one_in: int) -> Use:
     """Say what an example is for.
 
     Left out of both is a pair whose rejected answer alone is from a held-out prompt: training on it would show that
@@ -83,6 +87,11 @@ def split(examples: Sequence[Example], one_in: int) -> Split[Example]:
 def held_out_pairs(data_dir: Path, one_in: int, size: int, trained: frozenset[str]) -> list[PreferencePair]:
     """Return `size` held-out pairs of all jobs, spread over prompts; none whose prompt's hash is in `trained`."""
     return _held_out(data_dir, "dpo", PreferencePair.from_json, one_in, size, trained)
+
+
+def held_out_answers(data_dir: Path, one_in: int, size: int, trained: frozenset[str]) -> list[LabelledAnswer]:
+    """Return `size` held-out labelled answers of all jobs, as of pairs."""
+    return _held_out(data_dir, "kto", LabelledAnswer.from_json, one_in, size, trained)
 
 
 def held_out_traces(data_dir: Path, one_in: int, size: int, trained: frozenset[str]) -> list[Trace]:

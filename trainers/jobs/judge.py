@@ -13,13 +13,13 @@ from peft import PeftModel
 from pydantic import JsonValue
 from transformers import PreTrainedTokenizerBase
 
-from schemas.events import PreferencePair, Trace
+from schemas.events import LabelledAnswer, PreferencePair, Trace
 from schemas.job_settings import GateSettings
 from trainers.jobs.encode import Encoded, Likelihood, encode, likelihoods
 from trainers.jobs.fit import fit
 from trainers.jobs.formats import trace_messages
 from trainers.jobs.gate import Interval, Regression, mean_interval, means_of_prompts
-from trainers.jobs.heldout import id_of, prompts_of
+from trainers.jobs.heldout import Example, id_of, prompts_of
 from trainers.jobs.lora import IN_USE, POLICY
 
 OTHER_PROMPTS = 3
@@ -70,9 +70,9 @@ class Judge:
         kept = [(pair, rows) for pair, rows in fitted if rows]
         return [pair for pair, _ in kept], [rows[0] for _, rows in kept], [rows[1] for _, rows in kept]
 
-    def conversations(self, traces: Sequence[Trace]) -> tuple[list[Trace], list[Encoded]]:
-        """Return the traces that fit, as they are trained on."""
-        fitted = [fit(self._tokenizer, trace, self._max_length) for trace in traces]
+    def conversations(self, examples: Sequence[Example]) -> tuple[list[Example], list[Encoded]]:
+        """Return the traces or labelled answers that fit, as they are trained on."""
+        fitted = [fit(self._tokenizer, one, self._max_length) for one in examples]
         return [one.example for one in fitted if one.example is not None], [row for one in fitted for row in one.rows]
 
     def after_others(self, traces: Sequence[Trace]) -> list[list[Encoded]]:
@@ -131,6 +131,64 @@ def judge_dpo(
     return Judgement(improvement, "not asked", (text,), figures, rows)
 
 
+def judge_kto(
+    judge: Judge,
+    answers: Sequence[LabelledAnswer],
+    pairs: Sequence[PreferencePair],
+    traces: Sequence[Trace],
+    beta: float,
+    gate: GateSettings,
+) -> Judgement:
+    """Judge a KTO candidate on held-out labelled answers, and on what held-out pairs and traces lose by it.
+
+    An answer's implicit reward is beta·(log p under the candidate - log p under the version in use), each after its own
+    prompt. What counts is by how much that of good answers is above that of bad ones, see `matched`.
+    """
+    fitting, encoded = judge.conversations(answers)
+    candidate, in_use = judge.both(encoded)
+    rewards = [beta * (one.logprob - before.logprob) for one, before in zip(candidate, in_use, strict=True)]
+    rows: list[Row] = [
+        {"id": id_of(answer), "prompt": prompts_of(answer)[0], "good": answer.good, "implicit_reward": reward}
+        for answer, reward in zip(fitting, rewards, strict=True)
+    ]
+    margins = matched(fitting, rewards)
+    improvement = mean_interval(margins, gate.confidence)
+    lost = [-gain for gain in _gains(judge, judge.conversations(traces)[1])]
+    regressions, figures = _on_pairs(judge, pairs, gate)
+    figures |= {
+        "held_out": len(fitting),
+        "implicit_accuracy": _share(margins),
+        "implicit_margin": _mean(margins),
+        **_common(improvement, lost),
+    }
+    text = Regression("held-out traces", _mean(lost), gate.max_regression, "nats a token")
+    return Judgement(improvement, "not asked", (*regressions, text), figures, rows)
+
+
+def matched(answers: Sequence[LabelledAnswer], rewards: Sequence[float]) -> list[float]:
+    """Return differences of good answers' rewards and bad ones', each prompt in at most one of them.
+
+    A prompt with both is compared with itself. Of the others each that was answered well is compared with one that was
+    answered badly, of the same kind: whose labels a coin had thrown would fall on either side alike.
+    """
+    by_prompt: dict[tuple[str, str], dict[bool, list[float]]] = {}
+    for answer, reward in zip(answers, rewards, strict=True):
+        asked = answer.kind, prompts_of(answer)[0]
+        by_prompt.setdefault(asked, {}).setdefault(answer.good, []).append(reward)
+    found: dict[str, list[float]] = {}
+    alone: dict[tuple[str, bool], list[tuple[str, float]]] = {}
+    for (kind, prompt), sides in sorted(by_prompt.items()):
+        if len(sides) == 2:
+            found.setdefault(prompt, []).append(fmean(sides[True]) - fmean(sides[False]))
+        else:
+            [(good, group)] = sides.items()
+            alone.setdefault((kind, good), []).append((prompt, fmean(group)))
+    for kind in ("widget", "voice"):
+        for (prompt, good), (_, bad) in zip(alone.get((kind, True), ()), alone.get((kind, False), ()), strict=False):
+            found.setdefault(prompt, []).append(good - bad)
+    return [fmean(differences) for differences in found.values()]
+
+
 def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferencePair], gate: GateSettings) -> Judgement:
     """Judge an SFT candidate on held-out traces, and on held-out pairs: how many it ranks right, and the good answers.
 
@@ -151,9 +209,7 @@ def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferenceP
         }
         for trace, one, before, other in zip(fitting, candidate, in_use, elsewhere, strict=True)
     ]
-    kept, gaps, gaps_in_use, lost = _gaps(judge, pairs)
-    turned = [float(before > 0) - float(gap > 0) for gap, before in zip(gaps, gaps_in_use, strict=True)]
-    accuracy_loss = _mean(means_of_prompts(turned, [prompts_of(pair)[0] for pair in kept]))
+    regressions, on_pairs = _on_pairs(judge, pairs, gate)
     improvement = _over_prompts(gains, rows, gate.confidence)
     compared = [
         (gain - other, row) for gain, other, row in zip(gains, elsewhere, rows, strict=True) if other is not None
@@ -164,17 +220,32 @@ def judge_sft(judge: Judge, traces: Sequence[Trace], pairs: Sequence[PreferenceP
         "loss": _mean([one.loss for one in candidate]),
         "loss_in_use": _mean([one.loss for one in in_use]),
         "beyond_form": None if beyond is None else beyond.figures(),
+        "improvement": None if improvement is None else improvement.figures(),
+        **on_pairs,
+    }
+    return Judgement(improvement, beyond, regressions, figures, rows)
+
+
+def _on_pairs(
+    judge: Judge, pairs: Sequence[PreferencePair], gate: GateSettings
+) -> tuple[tuple[Regression, ...], dict[str, JsonValue]]:
+    """Return what held-out pairs lose: their accuracy, and the likelihood of their good answers; with figures."""
+    kept, gaps, gaps_in_use, lost = _gaps(judge, pairs)
+    turned = [float(before > 0) - float(gap > 0) for gap, before in zip(gaps, gaps_in_use, strict=True)]
+    accuracy_loss = _mean(means_of_prompts(turned, [prompts_of(pair)[0] for pair in kept]))
+    figures: dict[str, JsonValue] = {
+        "other_tier_held_out": len(lost),
+        "other_tier_regression": _mean(lost),
         "other_tier_accuracy_loss": accuracy_loss,
         "other_tier_gap_loss": _mean([before - gap for gap, before in zip(gaps, gaps_in_use, strict=True)]),
         "other_tier_accuracy": _share(gaps),
         "other_tier_accuracy_in_use": _share(gaps_in_use),
     }
-    figures |= _common(improvement, lost)
     regressions = (
         Regression("held-out pairs", accuracy_loss, gate.max_accuracy_loss, "of their accuracy"),
         Regression("held-out pairs' good answers", _mean(lost), gate.max_regression, "nats a token"),
     )
-    return Judgement(improvement, beyond, regressions, figures, rows)
+    return regressions, figures
 
 
 def _gaps(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from schemas.events import PreferencePair, Trace
+from schemas.events import LabelledAnswer, PreferencePair, Trace, TrainingExample
 from trainers.jobs.heldout import Split, id_of, prompts_of
 
-AnySplit = Split[PreferencePair] | Split[Trace]
+AnySplit = Split[PreferencePair] | Split[LabelledAnswer] | Split[Trace]
 
 HELD_OUT_PROMPT = "held_out_prompt"
 """Why a pair is dropped whose rejected answer alone is of a prompt that is held out."""
@@ -24,9 +24,9 @@ NOT_REACHED = "not_reached"
 class Record:
     """Of every example of a job exactly one of: trained on, held out, dropped with a reason."""
 
-    trained: list[PreferencePair | Trace]
-    held_out: list[PreferencePair | Trace]
-    dropped: list[tuple[PreferencePair | Trace, str]]
+    trained: list[TrainingExample]
+    held_out: list[TrainingExample]
+    dropped: list[tuple[TrainingExample, str]]
     cut: frozenset[str]
     """Ids of those trained on that were shortened."""
 
@@ -52,7 +52,7 @@ class Record:
 
 def make_record(
     examples: AnySplit,
-    dropped: Mapping[str, tuple[PreferencePair | Trace, str]],
+    dropped: Mapping[str, tuple[TrainingExample, str]],
     cut: frozenset[str],
     trained: frozenset[str],
 ) -> Record:
@@ -76,15 +76,23 @@ def make_record(
     )
 
 
-def _line(example: PreferencePair | Trace, use: str, more: dict[str, JsonValue]) -> bytes:
+def _line(example: TrainingExample, use: str, more: dict[str, JsonValue]) -> bytes:
     return json.dumps({"id": id_of(example), "use": use, **more, **_origin(example)}).encode() + b"\n"
 
 
-def _origin(example: PreferencePair | Trace) -> dict[str, JsonValue]:
+def _origin(example: TrainingExample) -> dict[str, JsonValue]:
     prompts: list[JsonValue] = [*prompts_of(example)]
     if isinstance(example, Trace):
         experiences: list[JsonValue] = [] if example.experience_id is None else [example.experience_id]
         return {"kind": example.kind, "experience_ids": experiences, "model": example.model, "prompts": prompts}
+    if isinstance(example, LabelledAnswer):
+        return {
+            "kind": example.kind,
+            "experience_ids": [example.experience_id],
+            "feedback_ids": [*example.feedback_ids],
+            "good": example.good,
+            "prompts": prompts,
+        }
     return {
         "kind": example.kind,
         "experience_ids": [example.chosen_experience_id, example.rejected_experience_id],

@@ -24,7 +24,7 @@ class Received:
 
     Args:
         ids: the examples that the job trains on, in the dataset's order.
-        lengths: tokens of each example's rows: one of a trace, two of a pair.
+        lengths: tokens of each example's rows: two of a pair, else one.
     """
 
     def __init__(self, ids: Sequence[str], lengths: Sequence[Sequence[int]]) -> None:

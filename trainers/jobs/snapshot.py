@@ -99,8 +99,8 @@ def plan_job(tier: JobTier, run: CompletedRun, snapshot: Snapshot, settings: Set
 
 def tier_settings(tier: JobTier, settings: Settings) -> dict[str, JsonValue]:
     """Return `rules` (what an example must obey), `training` of a tier, and `gate`, as JSON."""
-    rules, training = (settings.pairs, settings.jobs.dpo) if tier == "dpo" else (settings.traces, settings.jobs.sft)
-    parts = {"rules": rules, "training": training, "gate": settings.jobs.gate}
+    rules = settings.traces if tier == "sft" else settings.pairs
+    parts = {"rules": rules, "training": settings.jobs.training(tier), "gate": settings.jobs.gate}
     return {name: part.model_dump(mode="json") for name, part in parts.items()}
 
 

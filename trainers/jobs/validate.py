@@ -19,12 +19,13 @@ from pydantic import JsonValue, ValidationError
 
 from schemas.base import Event, StrictModel
 from schemas.errors import JobError
-from schemas.events import PreferencePair, Trace, TrainingJob
+from schemas.events import LabelledAnswer, PreferencePair, Trace, TrainingExample, TrainingJob
 from schemas.settings import PairsSettings, TracesSettings
 from trainers.files import write_atomically
 from trainers.jobs.heldout import id_of
 from trainers.jobs.snapshot import JOB_NAME, RESULT_NAME
 from trainers.pairs.rules import broken_rule
+from trainers.pairs.unpaired import broken_label
 from trainers.traces.suitability import assess, is_eligible
 
 Metrics = dict[str, JsonValue]
@@ -81,8 +82,8 @@ def read_dataset(folder: Path, job: TrainingJob) -> bytes:
 class Checked:
     """The examples of a dataset, those that break a rule apart."""
 
-    kept: list[PreferencePair | Trace]
-    dropped: dict[str, tuple[PreferencePair | Trace, str]]
+    kept: list[TrainingExample]
+    dropped: dict[str, tuple[TrainingExample, str]]
     """By id: the example and the rule that it breaks."""
     kinds: dict[str, int]
     """Count of each kind, or grade, of those that are kept."""
@@ -108,8 +109,8 @@ def check_examples(job: TrainingJob, data: bytes, report: Report) -> Checked:
     lines = data.splitlines()
     if len(lines) != job.example_count:
         raise JobError(f"dataset has {len(lines)} examples, the job names {job.example_count}")
-    kept: list[PreferencePair | Trace] = []
-    dropped: dict[str, tuple[PreferencePair | Trace, str]] = {}
+    kept: list[TrainingExample] = []
+    dropped: dict[str, tuple[TrainingExample, str]] = {}
     seen: set[str] = set()
     kinds: Counter[str] = Counter()
     first = ""
@@ -163,12 +164,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if problem is None else 1
 
 
-def _judged(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[PreferencePair | Trace, str, str | None]]:
+def _judged(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[TrainingExample, str, str | None]]:
     """Yield each example with its kind and the rule that it breaks, None for none."""
-    if job.tier == "dpo":
-        yield from _pairs(job, lines)
-    else:
-        yield from _traces(job, lines)
+    match job.tier:
+        case "dpo":
+            yield from _pairs(job, lines)
+        case "kto":
+            yield from _labelled(job, lines)
+        case "sft":
+            yield from _traces(job, lines)
 
 
 def _pairs(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[PreferencePair, str, str | None]]:
@@ -184,6 +188,13 @@ def _pairs(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[Preferenc
         if broken is None:
             used |= answers
         yield pair, pair.kind, broken
+
+
+def _labelled(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[LabelledAnswer, str, str | None]]:
+    rules = _rules(job, PairsSettings)
+    for number, line in enumerate(lines, start=1):
+        answer = _example(LabelledAnswer, number, line)
+        yield answer, answer.kind, broken_label(answer, _stamped(answer.chosen_by, rules))
 
 
 def _traces(job: TrainingJob, lines: Sequence[bytes]) -> Iterator[tuple[Trace, str, str | None]]:

@@ -15,13 +15,13 @@ from transformers import PreTrainedTokenizerBase
 
 from schemas.base import StrictModel
 from schemas.errors import JobError
-from schemas.events import JobTier, PreferencePair, Trace, TrainingJob
-from schemas.job_settings import ADAPTER_SETTINGS, DpoSettings, GateSettings, SftSettings
+from schemas.events import JobTier, LabelledAnswer, PreferencePair, Trace, TrainingExample, TrainingJob
+from schemas.job_settings import ADAPTER_SETTINGS, TRAINED_BY, DpoSettings, GateSettings, SftSettings
 from trainers.files import write_atomically
 from trainers.jobs.base_model import BaseModel, ensure_base_model
 from trainers.jobs.chat_template import prove_template, unmarked
 from trainers.jobs.fit import Fitted, fit
-from trainers.jobs.formats import FORMAT_VERSION, pair_messages, trace_messages
+from trainers.jobs.formats import FORMAT_VERSION, conversations
 from trainers.jobs.heldout import Split, id_of, split
 from trainers.jobs.lineage import AnySplit, Record, make_record
 from trainers.jobs.lora import check_sizes, load_tokenizer
@@ -36,7 +36,7 @@ START_NAME = "start.json"
 """What the job began from, so that it resumes from the same."""
 
 _Training = TypeVar("_Training", DpoSettings, SftSettings)
-_Example = TypeVar("_Example", PreferencePair, Trace)
+_Example = TypeVar("_Example", PreferencePair, LabelledAnswer, Trace)
 _Section = TypeVar("_Section", bound=StrictModel)
 
 
@@ -52,7 +52,7 @@ class Work(Generic[_Training, _Example]):
     """Those that fit, as they were recorded."""
     fitted: Mapping[str, Fitted[_Example]]
     """By id: each example that obeys the rules, as it is trained on."""
-    dropped: Mapping[str, tuple[PreferencePair | Trace, str]]
+    dropped: Mapping[str, tuple[TrainingExample, str]]
     """By id: the examples that are not used, with the reason."""
     base: BaseModel
     base_parts: dict[str, str]
@@ -162,7 +162,7 @@ def _see_that_some_fit(job: TrainingJob, max_length: int, fitted: Mapping[str, F
     remedy = (
         "give jobs.base_model a chat template that takes such conversations"
         if reasons.most_common(1)[0][0] == "refused_by_template"
-        else f"raise jobs.{job.tier}.max_length"
+        else f"raise jobs.{TRAINED_BY[job.tier]}.max_length"
     )
     raise JobError(
         f"no example of job {job.job_id} can be trained on with max_length = {max_length}: {counts}{detail}",
@@ -172,13 +172,9 @@ def _see_that_some_fit(job: TrainingJob, max_length: int, fitted: Mapping[str, F
 
 def _prove(tokenizer: PreTrainedTokenizerBase, fitted: Sequence[Fitted[Any]]) -> None:
     """Render one example, one with reasoning where there is one, and see that what is to be taught is marked."""
-    examples: list[PreferencePair | Trace] = [one.example for one in fitted if one.example is not None]
+    examples: list[TrainingExample] = [one.example for one in fitted if one.example is not None]
     example = next((one for one in examples if isinstance(one, Trace) and one.thinking), examples[0])
-    if isinstance(example, Trace):
-        prove_template(tokenizer, trace_messages(example))
-    else:
-        messages = pair_messages(example)
-        prove_template(tokenizer, messages["prompt"] + messages["chosen"])
+    prove_template(tokenizer, conversations(example)[0])
 
 
 def ancestors(store: VersionStore, version: str | None) -> Iterator[str]:
@@ -239,7 +235,7 @@ def _check_parent(work: Work[_Training, _Example]) -> None:
     for name in ADAPTER_SETTINGS:
         if isinstance(before, dict) and before.get(name, now[name]) != now[name]:
             raise JobError(
-                f"jobs.{work.job.tier}.{name} = {now[name]}, but version {work.parent} in use has {before[name]}", back
+                f"jobs.{TRAINED_BY[work.job.tier]}.{name} = {now[name]}, but version {work.parent} in use has {before[name]}", back
             )
 
 

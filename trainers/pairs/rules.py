@@ -121,9 +121,9 @@ def reject_reason(chosen: Answer, rejected: Answer, settings: PairsSettings) -> 
     return "same_answer" if substance(chosen.content) == substance(rejected.content) else None
 
 
-def pair_id(kind: PairKind, chosen_experience_id: str, rejected_experience_id: str) -> str:
-    """Return the pair's id: 32 hex digits of a hash of kind and both experiences."""
-    named = json.dumps([kind, chosen_experience_id, rejected_experience_id])
+def example_id(kind: PairKind, *experience_ids: str) -> str:
+    """Return the id of a pair or a labelled answer: 32 hex digits of a hash of kind and experiences."""
+    named = json.dumps([kind, *experience_ids])
     return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
@@ -137,7 +137,7 @@ def make_pair(chosen: Answer, rejected: Answer, settings: PairsSettings) -> Pref
     if chosen.reward is None or rejected.reward is None or confidence is None:
         raise ValueError(f"{chosen.experience_id!r} and {rejected.experience_id!r} are no candidates")
     return PreferencePair(
-        pair_id=pair_id(chosen.kind, chosen.experience_id, rejected.experience_id),
+        pair_id=example_id(chosen.kind, chosen.experience_id, rejected.experience_id),
         kind=chosen.kind,
         prompt=chosen.query,
         rejected_prompt=rejected.query,
@@ -162,7 +162,7 @@ def make_pair(chosen: Answer, rejected: Answer, settings: PairsSettings) -> Pref
 
 @lru_cache(maxsize=8)
 def stamp(settings: PairsSettings) -> dict[str, JsonValue]:
-    """Return the rules that a pair is made under, for the pair to carry."""
+    """Return the rules that an example is chosen by, for it to carry."""
     return {name: getattr(settings, name) for name in _STAMPED}
 
 
@@ -179,7 +179,7 @@ def broken_rule(pair: PreferencePair, settings: PairsSettings) -> str | None:
         "small_gap": not gap_is_small(pair.chosen_reward, pair.rejected_reward, settings),
         "same_experience": pair.chosen_experience_id != pair.rejected_experience_id,
         "same_answer": substance(pair.chosen) != substance(pair.rejected),
-        "wrong_id": pair.pair_id == pair_id(pair.kind, pair.chosen_experience_id, pair.rejected_experience_id),
+        "wrong_id": pair.pair_id == example_id(pair.kind, pair.chosen_experience_id, pair.rejected_experience_id),
     }
     return next((name for name, holds in checks.items() if not holds), None)
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainers.jobs import dpo, process, sft
+from trainers.jobs import dpo, kto, process, sft
 
-TIERS = {"dpo": dpo.DPO, "sft": sft.SFT}
+TIERS = {"dpo": dpo.DPO, "kto": kto.KTO, "sft": sft.SFT}
 
 
 def run(folder: Path) -> tuple[int, dict[str, Any]]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from schemas.events import JobTier, PreferencePair, Trace, TrainingJob
+from schemas.events import JobTier, LabelledAnswer, PreferencePair, Trace, TrainingExample, TrainingJob
 from schemas.records import Answer
 from schemas.settings import PairsSettings, Settings
 from trainers.jobs.accumulate import CompletedRun
 from trainers.jobs.chat_template import CHATML
 from trainers.jobs.snapshot import freeze_job, write_job
+from trainers.jobs.heldout import id_of
 from trainers.pairs.rules import make_pair
+from trainers.pairs.unpaired import label
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ONE_IN = 3
@@ -86,6 +89,11 @@ def pairs(count: int, start: int = 0, swapped: bool = False) -> list[PreferenceP
     )
 
 
+def labelled(count: int, start: int = 0) -> list[LabelledAnswer]:
+    """Return good and bad answers in turn; each its own prompt."""
+    return [label(answer(n, n % 2 == 0), PairsSettings()) for n in range(start, start + count)]
+
+
 def traces(count: int, start: int = 0) -> list[Trace]:
     return [
         Trace(
@@ -110,9 +118,9 @@ def settings(base: Path | str, **training: object) -> Settings:
     return Settings.model_validate({"jobs": {"base_model": str(base), "dpo": both, "sft": both, "gate": gate}})
 
 
-def job(data_dir: Path, tier: JobTier, examples: list[PreferencePair] | list[Trace], wanted: Settings) -> Path:
+def job(data_dir: Path, tier: JobTier, examples: Sequence[TrainingExample], wanted: Settings) -> Path:
     """Write a job's folder, as the stream does, and return it; a later one is asked for later."""
-    ids = tuple(one.trace_id if isinstance(one, Trace) else one.pair_id for one in examples)
+    ids = tuple(id_of(one) for one in examples)
     later = timedelta(seconds=len(list(data_dir.glob("jobs/*"))))
     run = CompletedRun(ids, tuple(one.to_json() for one in examples))
     made: TrainingJob = freeze_job(data_dir, tier, run, wanted, NOON + later)

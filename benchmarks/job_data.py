@@ -43,7 +43,9 @@ def controlled(tier: JobTier, lines: Lines, seed: int, one_in: int) -> Lines:
     if tier == "kto":
         answers = [LabelledAnswer.from_json(line) for line in lines]
         places = [place for place, one in enumerate(answers) if use_of(one, one_in) == "training"]
-        labels = [(answers[place].good, answers[place].reward, answers[place].evaluation_confidence) for place in places]
+        labels = [
+            (answers[place].good, answers[place].reward, answers[place].evaluation_confidence) for place in places
+        ]
         chance.shuffle(labels)
         for place, (good, reward, confidence) in zip(places, labels, strict=True):
             said = {"good": good, "reward": reward, "evaluation_confidence": confidence}

@@ -3,8 +3,8 @@
 `python -m benchmarks.jobs` takes the jobs that the stream made of the recorded homes and reasoning traces (it runs the
 stream first where no `--stream` is given), trains each tier with several seeds on the data as it is and on a control
 (pairs with chosen and rejected swapped at random; labels shuffled; traces with answers of other prompts), and prints
-what each run did to the same held-out prompts. Every run is a job's own process; runs that have a result are not repeated, so a killed
-benchmark goes on where it was.
+what each run did to the same held-out prompts. Every run is a job's own process; runs that have a result are not
+repeated, so a killed benchmark goes on where it was.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from schemas.settings import Settings
 REDUCED: dict[str, Any] = {
     "dpo": {},
     "sft": {"max_length": 320},
-    "gate": {"held_out_one_in": 6, "held_out_size": 39},
+    "gate": {"held_out_one_in": 6},
 }
 """What is set otherwise than by default: more prompts are held out, so that the interval says more, and reasoning is
 cut shorter, so that two cores are done within the hour."""
@@ -41,6 +41,11 @@ cut shorter, so that two cores are done within the hour."""
 @click.option("--tier", "tiers", type=click.Choice(TIERS), multiple=True, default=TIERS, help="Tiers to train.")
 @click.option("--job", "which", type=click.IntRange(0), default=1, show_default=True, help="Which of the DPO jobs.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
+@click.option("--controls/--no-controls", default=True, help="Train on data that says nothing, too.")
+@click.option(
+    "--steps", type=click.IntRange(0), default=0, help="End a run early; DPO's take two answers for KTO's one."
+)
+@click.option("--held-out", type=click.IntRange(2), default=39, show_default=True, help="Examples to judge on.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the tables there.")
 def main(
     stream: Path | None,
@@ -49,6 +54,9 @@ def main(
     tiers: Sequence[JobTier],
     which: int,
     threads: int,
+    controls: bool,
+    steps: int,
+    held_out: int,
     markdown_file: Path | None,
 ) -> None:
     """Train on recorded data and on controls, and compare.
@@ -56,21 +64,27 @@ def main(
     Example: python -m benchmarks.jobs --work /tmp/jobs --seeds 3
     """
     console = Console(stderr=True)
+    reduced = {**REDUCED, "gate": {**REDUCED["gate"], "held_out_size": held_out}}
     if stream is None:
         stream = _run_stream(work / "stream")
     lines = {tier: read_jobs(stream, tier) for tier in TIERS}
     if not all(lines.values()):
         raise click.ClickException(f"{stream} has no DPO and no SFT jobs; leave --stream out to make them")
+    if "sft" not in tiers:
+        lines["sft"] = []  # each trace takes the gate as long as several answers
     picked: dict[JobTier, int] = {"dpo": which % len(lines["dpo"]), "kto": which % len(lines["kto"]), "sft": 0}
-    wanted = [(tier, control, seed) for seed in range(seeds) for tier in tiers for control in (None, CONTROLS[tier])]
+    kinds = [(tier, control) for tier in tiers for control in ((None, CONTROLS[tier]) if controls else (None,))]
+    wanted = [(tier, control, seed) for seed in range(seeds) for tier, control in kinds]
     with Progress(console=console) as progress:
         task = progress.add_task("training jobs", total=len(wanted))
         for tier, control, seed in wanted:
             name = f"{tier}-{control or 'as it is'}-{seed}".replace(" ", "-")
             progress.update(task, description=name)
-            _train(work / "runs" / name, work / "base", lines, tier, picked[tier], control, seed, threads)
+            _train(
+                work / "runs" / name, work / "base", lines, tier, picked[tier], control, seed, threads, steps, reduced
+            )
             progress.advance(task)
-    text = markdown(list(results(work / "runs")), in_words(machine()), REDUCED, threads)
+    text = markdown(list(results(work / "runs")), in_words(machine()), reduced, threads)
     click.echo(text)
     if markdown_file:
         markdown_file.write_text(text, "utf-8")
@@ -91,11 +105,14 @@ def _train(
     control: str | None,
     seed: int,
     threads: int,
+    steps: int,
+    reduced: dict[str, Any],
 ) -> None:
     if (folder / "run.json").exists():
         return
-    training = {name: {**REDUCED[name], "seed": seed, "threads": threads} for name in ("dpo", "sft")}
-    settings = Settings.model_validate({"jobs": {**training, "gate": REDUCED["gate"]}})
+    limit = {"max_steps": steps, "seed": seed, "threads": threads}
+    training = {name: {**reduced[name], **limit} for name in ("dpo", "sft")}
+    settings = Settings.model_validate({"jobs": {**training, "gate": reduced["gate"]}})
     used = {name: list(sets) for name, sets in lines.items()}
     if control is not None:
         used[tier][picked] = controlled(tier, used[tier][picked], seed, settings.jobs.gate.held_out_one_in)

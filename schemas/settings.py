@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, model_validator
 
 from schemas.base import StrictModel
+from schemas.events import JobTier
 from schemas.job_settings import JobsSettings
 from schemas.serving_settings import ServingSettings
 from schemas.setting_types import Duration, Name, Origins, Probability, Retention, Servers, Wait
@@ -209,6 +210,18 @@ class PairsSettings(StrictModel):
         return self
 
 
+class UnpairedSettings(StrictModel):
+    """Tier 2: labelled answers that no pair has used train by themselves, by KTO."""
+
+    enabled: bool = False
+    """Whether they do: one that has waited `pairs.patience` for an answer to the same query, and as long again for any
+    other, waits no longer. What it gave when it was measured is in docs/training.md."""
+    threshold: int = Field(default=80, ge=4)
+    """Answers that start a KTO job, at least a quarter of them good and a quarter bad."""
+    kinds: Literal["widget", "voice", "both"] = "widget"
+    """Which answers: most judgements are of a plan and its reply together, so that both would learn from one."""
+
+
 class TracesSettings(StrictModel):
     """Tier 3: reasoning traces."""
 
@@ -325,6 +338,7 @@ class Settings(StrictModel):
     reward: RewardSettings = RewardSettings()
     scorer: ScorerSettings = ScorerSettings()
     pairs: PairsSettings = PairsSettings()
+    unpaired: UnpairedSettings = UnpairedSettings()
     traces: TracesSettings = TracesSettings()
     jobs: JobsSettings = JobsSettings()
     serving: ServingSettings = ServingSettings()
@@ -335,10 +349,21 @@ class Settings(StrictModel):
     broker: BrokerSettings = BrokerSettings()
     stream: StreamSettings = StreamSettings()
 
+    @model_validator(mode="after")
+    def _kto_compares_a_batch(self) -> Self:
+        if self.unpaired.enabled and self.jobs.dpo.batch_size < 2:
+            raise ValueError("unpaired.enabled asks for a jobs.dpo.batch_size of at least 2: KTO compares its answers")
+        return self
+
     @property
     def group_id(self) -> str:
         """The workers' consumer group, and the first part of the changelogs' names."""
         return self.topics.prefix + self.kafka.app_id
+
+    def threshold(self, tier: JobTier) -> int:
+        """Return how many examples start a job of a tier."""
+        by_tier = {"dpo": self.pairs.threshold, "kto": self.unpaired.threshold, "sft": self.traces.threshold}
+        return by_tier[tier]
 
     def topic(self, name: str) -> str:
         """Return the topic's name on the broker."""

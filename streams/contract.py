@@ -37,6 +37,7 @@ CONTRACTS: Mapping[str, TopicContract] = {
     topics.TRACES: TopicContract(events.Trace, "trace_id"),
     topics.SCORE_UPDATES: TopicContract(events.ScoreUpdate, "experience_id"),
     topics.PAIRS: TopicContract(events.PreferencePair, "pair_id"),
+    topics.UNPAIRED: TopicContract(events.LabelledAnswer, "answer_id"),
     topics.JOBS: TopicContract(events.TrainingJob, "job_id", events.JobControl),
     topics.JOB_UPDATES: TopicContract(events.JobUpdate, "job_id"),
     topics.MODEL_VERSIONS: TopicContract(events.ModelVersion, "line"),

@@ -19,6 +19,7 @@ FEEDBACK = "feedback"
 TRACES = "claude-traces"
 SCORE_UPDATES = "score-updates"
 PAIRS = "preference-pairs"
+UNPAIRED = "unpaired-answers"
 JOBS = "training-jobs"
 JOB_UPDATES = "job-updates"
 MODEL_VERSIONS = "model-versions"
@@ -33,7 +34,7 @@ ELIGIBLE_TRACES = "eligible-traces"
 INPUTS: Mapping[Role, tuple[str, ...]] = {
     "join": (EXPERIENCES, FEEDBACK, TICKS),
     "scorer": (SCORER_LOG,),
-    "pairs": (ANSWERS, PAIRS),
+    "pairs": (ANSWERS, PAIRS, UNPAIRED),
     "traces": (TRACES, ELIGIBLE_TRACES),
 }
 """What each role reads, in record batches."""
@@ -43,16 +44,17 @@ EXPERIENCES_TABLE = "experiences"
 JUDGEMENTS_TABLE = "judgements"
 ANSWERS_TABLE = "answers"
 DPO_EXAMPLES_TABLE = "dpo-examples"
+KTO_EXAMPLES_TABLE = "kto-examples"
 SFT_EXAMPLES_TABLE = "sft-examples"
 
 TABLES: Mapping[Role, tuple[str, ...]] = {
     "join": (EXPERIENCES_TABLE, JUDGEMENTS_TABLE),
     "scorer": (),
-    "pairs": (ANSWERS_TABLE, DPO_EXAMPLES_TABLE),
+    "pairs": (ANSWERS_TABLE, DPO_EXAMPLES_TABLE, KTO_EXAMPLES_TABLE),
     "traces": (SFT_EXAMPLES_TABLE,),
 }
 """The tables that each role keeps."""
-OF_ONE_PARTITION = (DPO_EXAMPLES_TABLE, SFT_EXAMPLES_TABLE)
+OF_ONE_PARTITION = (DPO_EXAMPLES_TABLE, KTO_EXAMPLES_TABLE, SFT_EXAMPLES_TABLE)
 
 AT_ONCE = 4
 """Partitions that an agent works on side by side, or chunks that the scorer is given: none waits for another's acks."""
@@ -107,6 +109,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         topic(TRACES, n, keep, broker_time),
         topic(SCORE_UPDATES, n, keep),
         topic(PAIRS, 1, keep),
+        topic(UNPAIRED, 1, keep),
         topic(JOBS, 1, forever),
         topic(JOB_UPDATES, 1, forever),
         topic(MODEL_VERSIONS, 1, compacted),
@@ -119,6 +122,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         table(JUDGEMENTS_TABLE, n),
         table(ANSWERS_TABLE, n),
         table(DPO_EXAMPLES_TABLE, 1),
+        table(KTO_EXAMPLES_TABLE, 1),
         table(SFT_EXAMPLES_TABLE, 1),
     ]
 

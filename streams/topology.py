@@ -4,7 +4,8 @@ role join    experiences ─┐
              feedback ────┼─ join-feedback ─┬► scorer-log
              join-ticks ──┘                 └► answers
 role scorer  scorer-log ─ learn-from-feedback ─► score-updates
-role pairs   answers ─ pair-answers ─► preference-pairs ─ start-dpo-job ──────────────► training-jobs
+role pairs   answers ─ pair-answers ─┬► preference-pairs ─ start-dpo-job ─────────────► training-jobs
+                                     └► unpaired-answers ─ start-kto-job ─────────────► training-jobs
 role traces  claude-traces ─ store-traces ─► eligible-traces ─ start-sft-job ─────────► training-jobs
 
 Each role is a Faust app and a consumer group of its own; only topics connect them.
@@ -41,10 +42,12 @@ def connect(app: App, agents: Agents) -> None:
     if agents.scorer:
         app.agent_on(topics.SCORER_LOG, name="learn-from-feedback", body=agents.scorer.process, at_once=topics.AT_ONCE)
         # -> score-updates: ScoreUpdate
-    if agents.pairs and agents.dpo:
+    if agents.pairs and agents.dpo and agents.kto:
         app.agent_on(topics.ANSWERS, name="pair-answers", body=agents.pairs.process, at_once=topics.AT_ONCE)
-        # -> preference-pairs: PreferencePair
+        # -> preference-pairs: PreferencePair, unpaired-answers: LabelledAnswer
         app.agent_on(topics.PAIRS, name="start-dpo-job", body=agents.dpo.process)
+        # -> training-jobs: TrainingJob
+        app.agent_on(topics.UNPAIRED, name="start-kto-job", body=agents.kto.process)
         # -> training-jobs: TrainingJob
     if agents.traces and agents.sft:
         app.agent_on(topics.TRACES, name="store-traces", body=agents.traces.process)

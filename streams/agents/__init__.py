@@ -25,6 +25,7 @@ class Agents:
     scorer: ScorerAgent | None = None
     pairs: PairAgent | None = None
     dpo: JobAgent | None = None
+    kto: JobAgent | None = None
     traces: TraceAgent | None = None
     sft: JobAgent | None = None
 
@@ -47,7 +48,8 @@ def build_agents(role: Role, services: Services) -> Agents:
             return Agents(scorer=ScorerAgent(services))
         case "pairs":
             dpo = JobAgent(services, "dpo", topics.DPO_EXAMPLES_TABLE)
-            return Agents(pairs=PairAgent(services), dpo=dpo)
+            kto = JobAgent(services, "kto", topics.KTO_EXAMPLES_TABLE)
+            return Agents(pairs=PairAgent(services), dpo=dpo, kto=kto)
         case "traces":
             sft = JobAgent(services, "sft", topics.SFT_EXAMPLES_TABLE)
             return Agents(traces=TraceAgent(services), sft=sft)

@@ -1,4 +1,4 @@
-"""start-dpo-job and start-sft-job: examples in; at the threshold a dataset snapshot, then one job."""
+"""start-dpo-job, start-kto-job and start-sft-job: examples in; at the threshold a dataset snapshot, then one job."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from schemas.events import JobTier, PreferencePair, Trace
+from schemas.events import JobTier, LabelledAnswer, PreferencePair, Trace, TrainingExample
 from streams import topics
 from streams.agents.decoding import DecodedBatch, letter
 from streams.agents.services import Services
@@ -20,6 +20,8 @@ from streams.transport.batch import RecordBatch
 from trainers.jobs.accumulate import BatchAccumulator, CompletedRun
 from trainers.jobs.snapshot import freeze_job
 
+_MODELS: dict[JobTier, type[TrainingExample]] = {"dpo": PreferencePair, "kto": LabelledAnswer, "sft": Trace}
+
 
 class JobAgent:
     """Counts distinct examples in the topic's order; every full run of them is one job."""
@@ -27,7 +29,7 @@ class JobAgent:
     def __init__(self, services: Services, tier: JobTier, table: str) -> None:
         self._services = services
         self._tier: JobTier = tier
-        self._model: type[PreferencePair] | type[Trace] = PreferencePair if tier == "dpo" else Trace
+        self._model: type[TrainingExample] = _MODELS[tier]
         self._table = services.tables[table]
         self._book: BatchAccumulator | None = None
 
@@ -42,14 +44,15 @@ class JobAgent:
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
         reached = []
-        decoded: DecodedBatch[PreferencePair | Trace] = DecodedBatch()
+        decoded: DecodedBatch[TrainingExample] = DecodedBatch()
         for record in batch.records:
             try:
                 example = self._model.from_json(record.value or b"")
             except ValidationError as error:
                 decoded.letters.append(letter(batch, record, *explain(error)))
                 continue
-            added = book.add(self._id_of(example), example.to_json(), record.offset)
+            good = example.good if isinstance(example, LabelledAnswer) else None
+            added = book.add(_id_of(example), example.to_json(), record.offset, good)
             outcomes["repeated" if added.repeated else "pending"] += 1
             for key, value in added.writes:
                 overlay.set(key, value)
@@ -65,7 +68,7 @@ class JobAgent:
     def book(self) -> BatchAccumulator:
         """Return the count so far, read from the table where it is not at hand."""
         if self._book is None:
-            self._book = BatchAccumulator(self._threshold())
+            self._book = BatchAccumulator(self._services.settings.threshold(self._tier))
             for key, value in self._table.items(0):
                 self._book.load(key, value)
         return self._book
@@ -77,15 +80,14 @@ class JobAgent:
         job = await asyncio.to_thread(freeze_job, self._services.data_dir, self._tier, run, settings, at)
         return Outgoing(settings.topic(topics.JOBS), 0, job.job_id.encode(), job.to_json())
 
-    @staticmethod
-    def _id_of(example: PreferencePair | Trace) -> str:
-        return example.pair_id if isinstance(example, PreferencePair) else example.trace_id
-
     def status(self) -> dict[str, int]:
         """Return how far the open run is."""
         book = self.book()
-        return {"distinct": book.seen, "waiting": book.waiting, "threshold": self._threshold(), "jobs": book.jobs}
+        threshold = self._services.settings.threshold(self._tier)
+        return {"distinct": book.seen, "waiting": book.waiting, "threshold": threshold, "jobs": book.jobs}
 
-    def _threshold(self) -> int:
-        settings = self._services.settings
-        return settings.pairs.threshold if self._tier == "dpo" else settings.traces.threshold
+
+def _id_of(example: TrainingExample) -> str:
+    if isinstance(example, Trace):
+        return example.trace_id
+    return example.pair_id if isinstance(example, PreferencePair) else example.answer_id

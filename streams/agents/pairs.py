@@ -1,10 +1,11 @@
-"""pair-answers: judged answers and ticks in, preference pairs out."""
+"""pair-answers: judged answers and ticks in, preference pairs out, and labelled answers that found no partner."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
+from schemas.events import PreferencePair
 from schemas.records import TICK, Answer
 from streams import topics
 from streams.agents.decoding import DecodedBatch, letter
@@ -13,7 +14,7 @@ from streams.kafka.publisher import Outgoing
 from streams.state.write_buffer import WriteBuffer
 from streams.transport.batch import RecordBatch
 from trainers.pairs.funnel import Funnel
-from trainers.pairs.matcher import PairMatcher
+from trainers.pairs.matcher import Made, PairMatcher
 
 
 class PairAgent:
@@ -32,7 +33,6 @@ class PairAgent:
         """Decide one chunk of answers and ticks."""
         matcher = self._matcher(batch.partition)
         overlay = WriteBuffer(self._table, batch.partition)
-        topic = self._services.settings.topic(topics.PAIRS)
         outgoing: list[Outgoing] = []
         outcomes: Counter[str] = Counter()
         decoded: DecodedBatch[Any] = DecodedBatch()
@@ -50,10 +50,17 @@ class PairAgent:
             decisions += [matcher.decide(answer, record.offset, at, encoded) for answer, encoded in answers]
         for decision in decisions:
             outcomes[decision.outcome] += 1
-            outgoing += [Outgoing(topic, 0, pair.pair_id.encode(), pair.to_json()) for pair in decision.pairs]
+            outgoing += [self._outgoing(one) for one in decision.examples]
             for key, value in decision.writes:
                 overlay.set(key, value)
         await self._services.deliver(batch, decoded, outgoing, [overlay], outcomes)
+
+    def _outgoing(self, example: Made) -> Outgoing:
+        if isinstance(example, PreferencePair):
+            topic, key = topics.PAIRS, example.pair_id
+        else:
+            topic, key = topics.UNPAIRED, example.answer_id
+        return Outgoing(self._services.settings.topic(topic), 0, key.encode(), example.to_json())
 
     def is_due(self, partition: int, now: float) -> bool:
         """Whether a tick of this time would find answers of the partition that have newly waited long enough."""
@@ -65,7 +72,7 @@ class PairAgent:
 
     def _matcher(self, partition: int) -> PairMatcher:
         if partition not in self._matchers:
-            matcher = PairMatcher(self._services.settings.pairs)
+            matcher = PairMatcher(self._services.settings.pairs, self._services.settings.unpaired)
             for key, value in self._table.items(partition):
                 matcher.load(key, value)
             self._matchers[partition] = matcher

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainers.pairs.funnel import merge
 
-OF_ROLES = ("scorer", "learning_paused_since", "embedding", "latency", "pair_funnel", "dpo", "sft")
+OF_ROLES = ("scorer", "learning_paused_since", "embedding", "latency", "pair_funnel", "dpo", "kto", "sft")
 """What one role tells for all: the first account that has it counts."""
 
 

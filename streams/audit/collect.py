@@ -56,9 +56,12 @@ class FromBroker:
     """Every judged answer in the topic's order, by partition."""
     answers_table: TableContent = field(default_factory=TableContent)
     dpo_examples: TableContent = field(default_factory=TableContent)
+    kto_examples: TableContent = field(default_factory=TableContent)
     sft_examples: TableContent = field(default_factory=TableContent)
     pairs: list[Arrival] = field(default_factory=list)
     """Distinct pairs."""
+    unpaired: list[Arrival] = field(default_factory=list)
+    """Distinct labelled answers that train by themselves."""
     traces: list[Arrival] = field(default_factory=list)
     """Distinct traces."""
     eligible: list[Arrival] = field(default_factory=list)
@@ -135,10 +138,12 @@ async def _from_broker(settings: Settings, progress: Progress) -> FromBroker:
             for table, content in (
                 (topics.ANSWERS_TABLE, found.answers_table),
                 (topics.DPO_EXAMPLES_TABLE, found.dpo_examples),
+                (topics.KTO_EXAMPLES_TABLE, found.kto_examples),
                 (topics.SFT_EXAMPLES_TABLE, found.sft_examples),
             ):
                 content.partitions.update((await reader.table(changelog(settings, table))).partitions)
             found.pairs = await _distinct(settings, reader, topics.PAIRS)
+            found.unpaired = await _distinct(settings, reader, topics.UNPAIRED)
             found.traces = await _distinct(settings, reader, topics.TRACES)
             found.eligible = await _distinct(settings, reader, topics.ELIGIBLE_TRACES)
             await _read_jobs(settings, reader, found)

@@ -8,7 +8,7 @@ from typing import Any
 
 from streams.audit.blocks import Bar, Bars, Block, Note, Section, Table, text
 from streams.audit.outcome import in_words
-from streams.audit.report import Finding, Forecast, Report, Tier
+from streams.audit.report import Finding, Forecast, Report, Tier, unused_in_words
 from trainers.pairs.cost import KindCost, RuleCost
 
 DAY_SECONDS = 86_400.0
@@ -143,6 +143,10 @@ def _pairs(report: Report) -> Iterator[Block]:
     tier, due = report.tiers["dpo"], report.forecasts["dpo"]
     made = ", ".join(f"{counts['pairs']} {kind}" for kind, counts in report.funnel.items())
     yield Note(f"{tier.have}/{tier.need} pairs ({made} in all), {tier.missing} more needed. {pace(due)}")
+    yield Note(f"{unused_in_words(report.unused)}.")
+    if kto := report.tiers.get("kto"):
+        yield Note(f"{kto.title}: {kto.why}. {pace(report.forecasts['kto'])}")
+        yield _effects(kto)
     for kind, cost in report.costs.items():
         yield _cost_bars(kind, cost, report.funnel[kind]["pairs"])
     yield Table(
@@ -191,6 +195,7 @@ def _funnel(report: Report) -> Table:
         "waiting for the same query, of these": [of["waiting_for_same_query"] for of in counts],
         "paired": [of["paired"] for of in counts],
         "pairs made": [of["pairs"] for of in counts],
+        "training by themselves": [of["unpaired"] for of in counts],
         "judged otherwise after pairing": [of["reward_changed_after_pairing"] for of in counts],
     }
     shown = tuple((name, *map(text, numbers)) for name, numbers in rows.items() if any(numbers))

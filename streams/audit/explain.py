@@ -16,9 +16,9 @@ from streams.audit.report import instant
 from streams.audit.story import Gathered, Place, gather
 from streams.terminal import Console
 from streams.training.folder import END_STATES
-from trainers.pairs.entry import EVICTED, PAIRED, WAITING, Entry
+from trainers.pairs.entry import EVICTED, PAIRED, UNPAIRED, WAITING, Entry
 from trainers.pairs.funnel import KINDS
-from trainers.pairs.rules import DROP_REASONS, confidence_of, drop_reason, reject_reason, side_of
+from trainers.pairs.rules import DROP_REASONS, confidence_of, drop_reason, example_id, reject_reason, side_of
 from trainers.reward import Judgement, is_newer, judge_answer
 
 
@@ -173,6 +173,13 @@ def _pairing(found: Gathered, kind: PairKind, settings: Settings) -> Iterator[st
                 yield f"  its reward is of {', '.join(judging)}; {rest}"
             yield from _where(found.places.get(str(pair["pair_id"])), settings.pairs.threshold, "pairs")
         return
+    if entry.outcome == UNPAIRED:
+        side = "good" if side_of(entry.reward, settings.pairs) == "chosen" else "bad"
+        yield f"not paired in time: it trains by itself as a {side} answer, with a reward of {entry.reward or 0:+.4g}"
+        yield from _where(
+            found.places.get(example_id(kind, found.experience_id)), settings.unpaired.threshold, "answers"
+        )
+        return
     yield from _not_paired(found, kind, entry, answer, settings)
 
 
@@ -210,6 +217,8 @@ def _waits(found: Gathered, kind: PairKind, entry: Entry, answer: Answer, settin
             f"it waits for one to the same query until {instant(entry.waits_since + rules.patience)} (pairs.patience), "
             "then one to another query will do that has waited as long"
         )
+    if settings.unpaired.enabled and settings.unpaired.kinds in ("both", kind):
+        yield f"from {instant(entry.waits_since + 2 * rules.patience)} on it trains by itself (unpaired.enabled)"
     if told:
         yield f"why none of them: {told}"
 

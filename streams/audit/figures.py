@@ -9,11 +9,12 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from schemas.events import PairKind
+from schemas.events import JobTier, PairKind
 from schemas.records import Answer
+from schemas.settings import UnpairedSettings
 from streams.audit.collect import Arrival, Collected, FromBroker
 from streams.audit.findings import judge as judge_findings
-from streams.audit.report import Forecast, Looser, Report, TierName, TraceLine, instant
+from streams.audit.report import Forecast, Looser, Report, Tier, TierName, TraceLine, instant
 from streams.audit.tiers import job_tier, scorer_tier
 from streams.kafka.lag import trainer_group
 from streams.topics import ROLES, group
@@ -21,6 +22,7 @@ from trainers.pairs.cost import cost_of_rules, judge, looser, pairs_under
 from trainers.pairs.funnel import KINDS, merge
 from trainers.pairs.matcher import PairMatcher
 from trainers.pairs.rules import confidence_of, side_of
+from trainers.pairs.unpaired import jobs_of
 from trainers.traces.suitability import assess, is_eligible
 
 MAX_TRIED = 20_000
@@ -38,14 +40,17 @@ def make_report(found: Collected) -> Report:
     latest = _latest(broker.answers)
     judged = [one for answer in latest if (one := judge(answer, found.settings.pairs)) is not None]
     tried, tried_on = _try_looser(found, broker)
-    tiers = {"scorer": scorer_tier(found), "dpo": job_tier(found, "dpo", jobs), "sft": job_tier(found, "sft", jobs)}
+    tiers: dict[TierName, Tier] = {"scorer": scorer_tier(found)}
+    tiers |= {tier: job_tier(found, tier, jobs) for tier in _shown(found, jobs)}
     traces, newest = _traces(found, broker)
+    funnel = _funnel(found, broker)
     report = Report(
         generated_at=instant(found.at),
         deployment=_deployment(found),
-        tiers=tiers,  # type: ignore[arg-type]
+        tiers=tiers,
         rewards={kind: _rewards(kind, latest, found) for kind in KINDS},
-        funnel=_funnel(found, broker),
+        funnel=funnel,
+        unused=_unused(funnel, found.settings.unpaired),
         costs={kind: cost_of_rules(kind, judged, found.settings.pairs) for kind in KINDS},
         looser=tried,
         looser_of=tried_on,
@@ -60,6 +65,12 @@ def make_report(found: Collected) -> Report:
         dead_letters=dict(broker.dead_letters.most_common()),
     )
     return replace(report, findings=tuple(judge_findings(report, found)))
+
+
+def _shown(found: Collected, jobs: Sequence[Mapping[str, Any]]) -> list[JobTier]:
+    """Return the tiers that train by jobs; KTO where it is on, or was."""
+    kto = found.settings.unpaired.enabled or any(job["tier"] == "kto" for job in jobs)
+    return ["dpo", "kto", "sft"] if kto else ["dpo", "sft"]
 
 
 def list_jobs(found: Collected) -> list[dict[str, Any]]:
@@ -162,11 +173,18 @@ def _histogram(rewards: Sequence[float]) -> list[dict[str, float]]:
 def _funnel(found: Collected, broker: FromBroker) -> dict[str, Any]:
     funnels = []
     for values in broker.answers_table.partitions.values():
-        matcher = PairMatcher(found.settings.pairs)
+        matcher = PairMatcher(found.settings.pairs, found.settings.unpaired)
         for key, value in values.items():
             matcher.load(key, value)
         funnels.append(matcher.funnel(found.at))
     return {str(kind): dict(counts) for kind, counts in merge(funnels).items()}
+
+
+def _unused(funnel: Mapping[str, Any], settings: UnpairedSettings) -> dict[str, Any]:
+    waiting = [counts["waiting"] for kind, counts in funnel.items() if settings.kinds in ("both", kind)]
+    good, bad = (sum(of[side] for of in waiting) for side in ("chosen", "rejected"))
+    jobs = jobs_of(good, bad, settings.threshold)
+    return {"enabled": settings.enabled, "good": good, "bad": bad, "jobs": jobs, "threshold": settings.threshold}
 
 
 def _try_looser(found: Collected, broker: FromBroker) -> tuple[tuple[Looser, ...], int]:
@@ -182,6 +200,7 @@ def _try_looser(found: Collected, broker: FromBroker) -> tuple[tuple[Looser, ...
 def _forecasts(found: Collected, broker: FromBroker, missing: Mapping[str, int | None]) -> dict[TierName, Forecast]:
     return {
         "dpo": forecast(broker.pairs, missing["dpo"], found.at),
+        **({"kto": forecast(broker.unpaired, missing["kto"], found.at)} if "kto" in missing else {}),
         "sft": forecast(broker.eligible, missing["sft"], found.at),
     }
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
+from schemas.events import JobTier
 from streams.audit.collect import Collected
 from streams.audit.outcome import in_words, verdict
-from streams.audit.report import SEVERITIES, Effect, Finding, Report, Severity
+from streams.audit.report import SEVERITIES, Effect, Finding, Report, Severity, unused_in_words
 from streams.audit.tiers import IN_EFFECT
 from streams.kafka.admin import REMEDIES
 
@@ -137,7 +138,7 @@ def _worker_settings(report: Report, found: Collected) -> Iterator[Finding]:
 
 
 def _job_effects(report: Report, found: Collected) -> Iterator[Finding]:
-    for tier in (report.tiers["dpo"], report.tiers["sft"]):
+    for tier in (tier for name, tier in report.tiers.items() if name != "scorer"):
         for effect in tier.effects:
             if effect.differs and (effect.name == "adapter rank" or effect.name.startswith(IN_EFFECT)):
                 yield _differs("critical", tier.title, effect)
@@ -294,10 +295,17 @@ def _pairs(report: Report, found: Collected) -> Iterator[Finding]:
             yield Finding(
                 "warning", "low_confidence_coverage", text, "send evaluation_confidence, or set pairs.user_confidence"
             )
+    yield from _unpaired(report, found)
     evicted = sum(counts["dropped"].get("evicted", 0) for counts in report.funnel.values())
     if evicted:
         text = f"{evicted:,} answers had to leave a full side before they were paired"
         yield Finding("info", "answers_evicted", text, "raise pairs.bucket_size")
+
+
+def _unpaired(report: Report, found: Collected) -> Iterator[Finding]:
+    if report.unused["jobs"] and not report.unused["enabled"]:
+        remedy = "docs/training.md has what KTO gave where it was measured; unpaired.enabled = true trains on them"
+        yield Finding("info", "labelled_answers_unused", unused_in_words(report.unused), remedy)
 
 
 def _best_looser(report: Report) -> str:
@@ -342,7 +350,7 @@ def _traces(report: Report, found: Collected) -> Iterator[Finding]:
 
 
 def _jobs(report: Report, found: Collected) -> Iterator[Finding]:
-    for tier in ("dpo", "sft"):
+    for tier in get_args(JobTier):
         jobs = [job for job in report.jobs if job["tier"] == tier]
         if jobs and jobs[-1]["state"] == "failed":
             text = f"job {jobs[-1]['job_id']} failed: {jobs[-1]['error']}"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from trainers.pairs.cost import KindCost
 
-TierName = Literal["scorer", "dpo", "sft"]
+TierName = Literal["scorer", "dpo", "kto", "sft"]
 TierState = Literal["COMPLETED", "SKIPPED", "RUNNING"]
 Severity = Literal["critical", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
@@ -111,6 +111,8 @@ class Report:
     """By kind: how the latest rewards are spread, and how many have a confidence."""
     funnel: Mapping[str, Any]
     """By kind: where every answer is, as the worker counts it."""
+    unused: Mapping[str, Any]
+    """Labelled answers that wait for a partner, of the kinds that `[unpaired]` names, and the KTO jobs of them."""
     costs: Mapping[str, KindCost]
     """By kind: what each rule costs."""
     looser: tuple[Looser, ...]
@@ -133,6 +135,13 @@ class Report:
     def critical(self) -> bool:
         """Whether there is a critical finding."""
         return any(finding.severity == "critical" for finding in self.findings)
+
+
+def unused_in_words(unused: Mapping[str, Any]) -> str:
+    """Say how many labelled answers wait, and how many jobs they are enough for."""
+    jobs = f"{unused['jobs']} job{'' if unused['jobs'] == 1 else 's'} of {unused['threshold']}"
+    count = unused["good"] + unused["bad"]
+    return f"{count:,} labelled answers wait unused: {jobs}" + ("" if unused["enabled"] else ", with unpaired.enabled")
 
 
 def instant(seconds: float) -> str:

@@ -26,8 +26,9 @@ from streams.topics import changelog
 from streams.training.jobs_on_disk import read_json
 from trainers.jobs.accumulate import RunRecord
 from trainers.jobs.snapshot import DATASET_NAME, JOB_NAME, RESULT_NAME
-from trainers.pairs.entry import WAITING, Entry, key_of
+from trainers.pairs.entry import UNPAIRED, WAITING, Entry, key_of
 from trainers.pairs.funnel import KINDS
+from trainers.pairs.rules import example_id
 from trainers.traces.store import TraceStore
 from trainers.versions.store import LINEAGE
 
@@ -166,8 +167,10 @@ async def _read_places(settings: Settings, reader: TopicReader, found: Gathered)
     folder = Path(settings.data_dir)
     stored = TraceStore(folder / "traces").read()
     found.traces = [one.trace.trace_id for one in stored if one.trace.experience_id == found.experience_id]
+    unpaired = [kind for kind in KINDS if (entry := found.entries.get(kind)) and entry.outcome == UNPAIRED]
     for table, names in (
         (topics.DPO_EXAMPLES_TABLE, {str(pair["pair_id"]) for pair in found.pairs}),
+        (topics.KTO_EXAMPLES_TABLE, {example_id(kind, found.experience_id) for kind in unpaired}),
         (topics.SFT_EXAMPLES_TABLE, set(found.traces)),
     ):
         if not names:
@@ -182,7 +185,7 @@ async def _read_places(settings: Settings, reader: TopicReader, found: Gathered)
             record = counted.get(name)
             found.places[name] = Place(
                 name,
-                None if record is None else record.sequence,
+                None if record is None or record.is_held else record.sequence,
                 None if record is None else record.start,
                 tuple(in_jobs.get(name, ())),
             )
@@ -199,7 +202,7 @@ def jobs_with(folder: Path, names: set[str]) -> Iterable[tuple[str, list[dict[st
         with dataset.open("rb") as lines:
             for line in lines:
                 # The pattern finds an id within another one too, and in texts; what counts is the example's own.
-                name = example_id(line) if pattern.search(line) else None
+                name = named_in(line) if pattern.search(line) else None
                 if name in names:
                     jobs[name].append(
                         {
@@ -214,10 +217,10 @@ def jobs_with(folder: Path, names: set[str]) -> Iterable[tuple[str, list[dict[st
     return jobs.items()
 
 
-def example_id(line: bytes) -> str:
-    """Return the id of a pair or trace from its line of a dataset; empty where it has none."""
+def named_in(line: bytes) -> str:
+    """Return the id of an example from its line of a dataset; empty where it has none."""
     content = fields(line)
-    return str(content.get("pair_id") or content.get("trace_id") or "")
+    return str(content.get("pair_id") or content.get("answer_id") or content.get("trace_id") or "")
 
 
 def uses_of(folder: Path, tier: str | None, version: str | None) -> dict[str, dict[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
+from schemas.events import JobTier
 from schemas.settings import Settings
 from streams.audit.collect import Collected
 from streams.audit.report import Effect, Tier, TierState
@@ -19,7 +20,12 @@ IN_EFFECT = "in training:"
 GOING_ON = ("queued", "running")
 DONE = ("finished", "validated")
 
-JobName = Literal["dpo", "sft"]
+_TITLES: Mapping[JobTier, str] = {
+    "dpo": "Tier 2, preference training (DPO)",
+    "kto": "Tier 2, labelled answers without a partner (KTO)",
+    "sft": "Tier 3, reasoning distillation (SFT)",
+}
+UNITS: Mapping[JobTier, str] = {"dpo": "pairs", "kto": "labelled answers", "sft": "eligible traces"}
 
 
 def scorer_tier(found: Collected) -> Tier:
@@ -42,17 +48,17 @@ def scorer_tier(found: Collected) -> Tier:
     )
 
 
-def job_tier(found: Collected, tier: JobName, jobs: Sequence[Mapping[str, Any]]) -> Tier:
-    """Return Tier 2 or 3: the open run of examples, and what its newest job ran with."""
+def job_tier(found: Collected, tier: JobTier, jobs: Sequence[Mapping[str, Any]]) -> Tier:
+    """Return a tier that trains by jobs: the open run of examples, and what its newest job ran with."""
     mine = [job for job in jobs if job["tier"] == tier]
     book = open_run(found, tier)
-    need = found.settings.pairs.threshold if tier == "dpo" else found.settings.traces.threshold
+    need = found.settings.threshold(tier)
     have = 0 if book is None else book.waiting
-    unit = "pairs" if tier == "dpo" else "eligible traces"
+    unit = UNITS[tier]
     state, why = _job_state(mine, have, need, unit)
     return Tier(
         name=tier,
-        title="Tier 2, preference training (DPO)" if tier == "dpo" else "Tier 3, reasoning distillation (SFT)",
+        title=_TITLES[tier],
         state=state,
         why=why,
         have=have,
@@ -64,13 +70,13 @@ def job_tier(found: Collected, tier: JobName, jobs: Sequence[Mapping[str, Any]])
     )
 
 
-def open_run(found: Collected, tier: JobName) -> BatchAccumulator | None:
+def open_run(found: Collected, tier: JobTier) -> BatchAccumulator | None:
     """Return the examples counted so far, from the table's changelog; None without a broker."""
     if found.broker is None:
         return None
-    settings = found.settings
-    book = BatchAccumulator(settings.pairs.threshold if tier == "dpo" else settings.traces.threshold)
-    table = found.broker.dpo_examples if tier == "dpo" else found.broker.sft_examples
+    book = BatchAccumulator(found.settings.threshold(tier))
+    broker = found.broker
+    table = {"dpo": broker.dpo_examples, "kto": broker.kto_examples, "sft": broker.sft_examples}[tier]
     for _, key, value in table.items():
         book.load(key, value)
     return book
@@ -155,7 +161,7 @@ def _job_state(jobs: Sequence[Mapping[str, Any]], have: int, need: int, unit: st
     return "SKIPPED", f"job {newest['job_id']} is {newest['state']}: {newest['error'] or 'no reason given'}; {counts}"
 
 
-def _job_effects(found: Collected, tier: JobName, jobs: Sequence[Mapping[str, Any]]) -> list[Effect]:
+def _job_effects(found: Collected, tier: JobTier, jobs: Sequence[Mapping[str, Any]]) -> list[Effect]:
     settings: Settings = found.settings
     job = jobs[-1] if jobs else None
     place = "no job yet" if job is None else f"job {job['job_id']}"
@@ -167,8 +173,7 @@ def _job_effects(found: Collected, tier: JobName, jobs: Sequence[Mapping[str, An
     version = next((one for one in reversed(found.disk.versions["policy"]) if one["tier"] == tier), None)
     adapter = (version or {}).get("adapter") or {}
     where = f"adapter of {version['path']}" if version else "no version yet"
-    training = settings.jobs.dpo if tier == "dpo" else settings.jobs.sft
-    effects.append(Effect("adapter rank", training.lora_rank, adapter.get("r"), where))
+    effects.append(Effect("adapter rank", settings.jobs.training(tier).lora_rank, adapter.get("r"), where))
     return effects + _of_version(version or {})
 
 

@@ -21,8 +21,10 @@ _STYLES = {"COMPLETED": "green", "SKIPPED": "yellow", "FAILED": "red"}
 
 
 @click.command()
-@click.option("--tier", type=click.Choice(["all", "scorer", "dpo", "sft"]), help="Run this tier once, or all of them.")
-@click.option("--now", is_flag=True, help="Start DPO and SFT jobs below their thresholds too.")
+@click.option(
+    "--tier", type=click.Choice(["all", "scorer", "dpo", "kto", "sft"]), help="Run this tier once, or all of them."
+)
+@click.option("--now", is_flag=True, help="Start DPO, KTO and SFT jobs below their thresholds too.")
 @click.option("--pause", is_flag=True, help="Pause the scorer's learning; scoring goes on.")
 @click.option("--resume", is_flag=True, help="Let the scorer learn again, first what came during the pause.")
 @settings_options("web.port")
@@ -43,8 +45,9 @@ def train(loaded: LoadedSettings, tier: str | None, now: bool, pause: bool, resu
         switch_learning(loaded.settings, pause=pause)
         return
     if tier is None:
-        raise click.UsageError("say --tier all, scorer, dpo or sft, or --pause or --resume")
-    reports = _run(loaded, ["scorer", "dpo", "sft"] if tier == "all" else [tier], now)
+        raise click.UsageError("say --tier all, scorer, dpo, kto or sft, or --pause or --resume")
+    kto = ["kto"] if loaded.settings.unpaired.enabled else []
+    reports = _run(loaded, ["scorer", "dpo", *kto, "sft"] if tier == "all" else [tier], now)
     if as_json:
         click.echo(json.dumps([asdict(report) for report in reports], indent=2))
     else:

@@ -11,7 +11,7 @@ from schemas.events import VOICE_ITEM_ID, JobTier, JobUpdate, PreferencePair, Sc
 from streams.demo.room import Exchange
 
 END_STATES = frozenset({"validated", "finished", "failed", "cancelled"})
-TIER_NAMES: Mapping[JobTier, str] = {"dpo": "DPO", "sft": "SFT"}
+TIER_NAMES: Mapping[JobTier, str] = {"dpo": "DPO", "kto": "KTO", "sft": "SFT"}
 
 Tally = tuple[float, int]
 """Pairs of widgets that were ranked right, a tie counting half, and pairs in all."""

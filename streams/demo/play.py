@@ -243,7 +243,7 @@ class Play:
 
     def _show_training(self, update: JobUpdate) -> None:
         """Show how far a job is, a bar for each."""
-        name = f"tier {'2' if update.tier == 'dpo' else '3'}: {TIER_NAMES[update.tier]}"
+        name = f"tier {'3' if update.tier == 'sft' else '2'}: {TIER_NAMES[update.tier]}"
         if update.job_id not in self._training:
             self._training[update.job_id] = self._progress.add_task(name, total=100)
         figures = describe(update.metrics) if update.state == "running" else update.state

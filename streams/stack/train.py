@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from schemas.config import LoadedSettings
 from schemas.errors import TierstreamError
 from schemas.events import JobTier, JobUpdate, TrainingJob
 from schemas.settings import Settings
 from streams.audit.collect import Collected, collect
-from streams.audit.tiers import open_run, scorer_tier
+from streams.audit.report import TierName
+from streams.audit.tiers import UNITS, open_run, scorer_tier
 from streams.broker.launch import free_port
 from streams.client import Producer
 from streams.kafka.admin import ensure_topics
@@ -38,14 +39,13 @@ STILL_SECONDS = 30.0
 
 Show = Callable[[JobUpdate], None]
 Say = Callable[[str], None]
-UNITS: Mapping[JobTier, str] = {"dpo": "pairs", "sft": "eligible traces"}
 
 
 @dataclass(frozen=True, slots=True)
 class TierReport:
     """How one tier ended."""
 
-    tier: Literal["scorer", "dpo", "sft"]
+    tier: TierName
     state: Literal["COMPLETED", "SKIPPED", "FAILED", "RUNNING"]
     why: str
     """Counts and the reason, in one line."""
@@ -58,7 +58,7 @@ async def train_once(loaded: LoadedSettings, tiers: Sequence[str], now: bool, sa
 
     Args:
         loaded: all settings.
-        tiers: of `scorer`, `dpo` and `sft`.
+        tiers: of `scorer`, `dpo`, `kto` and `sft`.
         now: start a job also where the threshold is not reached.
         say: called with each stage.
         show: called with the progress of jobs.
@@ -71,7 +71,7 @@ async def train_once(loaded: LoadedSettings, tiers: Sequence[str], now: bool, sa
     await ensure_topics(settings, topic_specs(settings))
     await _catch_up(settings, say)
     found = await collect(loaded, os.environ, lambda topic, count: None)
-    wanted: list[JobTier] = [tier for tier in ("dpo", "sft") if tier in tiers]
+    wanted: list[JobTier] = [tier for tier in get_args(JobTier) if tier in tiers]
     due = {tier: _due(found, tier) for tier in wanted}
     if now:
         for tier in wanted:
@@ -88,7 +88,7 @@ def job_report(found: Collected, tier: JobTier, due: Sequence[str], now: bool) -
     """Report on a tier whose jobs `due` were run."""
     book = open_run(found, tier)
     have = 0 if book is None else book.waiting
-    need = (found.settings.pairs if tier == "dpo" else found.settings.traces).threshold
+    need = found.settings.threshold(tier)
     counts = f"{have}/{need} {UNITS[tier]}, {max(0, need - have)} more needed"
     views = [view_job(job_folder(Path(found.settings.data_dir), name)) for name in due]
     if not views:

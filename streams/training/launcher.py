@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 from schemas.errors import JobError
 from schemas.events import JobTier
@@ -17,7 +18,7 @@ from schemas.settings import Settings
 from streams.training.log import HEADING, LOG_NAME
 from trainers.jobs.base_model import is_hub_name
 
-PROCESSES: Mapping[JobTier, str] = {"dpo": "trainers.jobs.dpo", "sft": "trainers.jobs.sft"}
+PROCESSES: Mapping[JobTier, str] = {tier: f"trainers.jobs.{tier}" for tier in get_args(JobTier)}
 """The module that does a tier's jobs, each as `python -m MODULE JOB_DIR`."""
 
 TERMINATE_SECONDS = 5.0

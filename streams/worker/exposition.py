@@ -36,7 +36,7 @@ _SCORER_GAUGES = {
     "replay_samples": "Samples in the replay buffer",
     "validation_samples": "Samples in the validation buffer",
 }
-_EXAMPLES = {"dpo": "pairs", "sft": "eligible traces"}
+_EXAMPLES = ("dpo", "kto", "sft")
 
 
 class StateCollector(Collector):
@@ -136,6 +136,7 @@ def _funnel(funnel: Mapping[str, Any]) -> Iterator[Metric]:
     )
     for kind, counts in funnel.items():
         places = {**{f"dropped_{reason}": n for reason, n in counts["dropped"].items()}, "paired": counts["paired"]}
+        places["unpaired"] = counts["unpaired"]
         places |= {f"waiting_{side}": n for side, n in counts["waiting"].items()}
         for place, number in places.items():
             answers.add_metric([kind, place], number)
@@ -148,7 +149,7 @@ def _thresholds(status: Status) -> Iterator[Metric]:
     pending = GaugeMetricFamily("tierstream_pending_examples", "Examples of the open run", labels=["tier"])
     threshold = GaugeMetricFamily("tierstream_examples_threshold", "Examples that start a job", labels=["tier"])
     distinct = CounterMetricFamily(
-        "tierstream_examples", "Distinct examples ever: pairs, eligible traces", labels=["tier"]
+        "tierstream_examples", "Distinct examples ever: pairs, unpaired answers, eligible traces", labels=["tier"]
     )
     jobs = CounterMetricFamily("tierstream_jobs_requested", "Jobs that were started at the threshold", labels=["tier"])
     for tier in _EXAMPLES:

@@ -34,7 +34,11 @@ def status(app: TierstreamApp) -> dict[str, Any]:
     if agents.pairs:
         answers = sorted(tp.partition for tp in mine if tp.topic == settings.topic(topics.ANSWERS))
         result["pair_funnel"] = merge(agents.pairs.funnel(partition, time.time()) for partition in answers)
-    for tier, agent, topic in (("dpo", agents.dpo, topics.PAIRS), ("sft", agents.sft, topics.ELIGIBLE_TRACES)):
+    for tier, agent, topic in (
+        ("dpo", agents.dpo, topics.PAIRS),
+        ("kto", agents.kto, topics.UNPAIRED),
+        ("sft", agents.sft, topics.ELIGIBLE_TRACES),
+    ):
         if agent and any(tp.topic == settings.topic(topic) for tp in mine):
             result[tier] = agent.status()
     result["partitions"] = {

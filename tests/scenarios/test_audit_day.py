@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from schemas.records import Answer
-from schemas.settings import PairsSettings, RewardSettings, TracesSettings
+from schemas.settings import PairsSettings, RewardSettings, TracesSettings, UnpairedSettings
 from streams.history.legacy import old_traces
 from tests.scenarios import audit_day as audit
 from trainers.jobs.accumulate import BatchAccumulator
@@ -61,9 +61,9 @@ def joined(events):
             yield from answers_of(experiences[name], latest)
 
 
-def run(answers, rules=RULES):
+def run(answers, rules=RULES, unpaired=None):
     """Decide all answers, and again once patience is over: the day's good and bad never share a query."""
-    matcher, answers = PairMatcher(rules), list(answers)
+    matcher, answers = PairMatcher(rules, unpaired), list(answers)
     decisions = [matcher.decide(one, offset, 0.0) for offset, one in enumerate(answers)]
     decisions.append(matcher.tick(len(answers), rules.patience))
     return matcher, [pair for decision in decisions for pair in decision.pairs]
@@ -113,6 +113,25 @@ def test_the_day_gives_15_of_80_pairs():
     runs = BatchAccumulator(RULES.threshold)
     assert [runs.add(pair.pair_id, pair.to_json(), n).completed for n, pair in enumerate(pairs)] == [None] * 15
     assert (runs.waiting, RULES.threshold - runs.waiting) == (15, 65)
+
+
+def test_the_rest_of_the_day_gives_5_jobs_of_80_beside_its_pairs():
+    unpaired = UnpairedSettings(enabled=True)
+    matcher, pairs = run(joined(in_order(DAY)), unpaired=unpaired)
+    assert len(pairs) == 15
+    labelled = matcher.tick(10**6, 2 * RULES.patience).examples
+    assert Counter(one.good for one in labelled) == {True: 154, False: 299}
+    runs = BatchAccumulator(unpaired.threshold)
+    completed = [runs.add(one.answer_id, one.to_json(), n, one.good).completed for n, one in enumerate(labelled)]
+    assert [len(done.ids) for done in completed if done] == [80] * 5
+    assert runs.waiting + runs.held == 53
+    widgets = {
+        name
+        for pair in pairs
+        if pair.kind == "widget"
+        for name in (pair.chosen_experience_id, pair.rejected_experience_id)
+    }
+    assert widgets.isdisjoint(one.experience_id for one in labelled)
 
 
 @pytest.mark.parametrize("seed", range(12))

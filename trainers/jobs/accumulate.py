@@ -2,16 +2,25 @@
 
 One table key an id. Its record says where the id stands in the topic's order, where its run began and whether it
 closed it, so a single write is a whole transition, and a changed threshold moves only the end of the open run.
+
+Examples that are good or bad by themselves make a run of both: what is too much of one side for the open run is held
+back for the next one, in the order in which it came.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 from pydantic_core import from_json, to_json
 
+from trainers.pairs.unpaired import LEAST_SHARE, least_of_a_side
+
 Write = tuple[bytes, bytes | None]
+
+HELD = -1
+"""Sequence of an example that is in no run yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class RunRecord:
     """What the table remembers of one id; the content only until its run has closed."""
 
     sequence: int
-    """Count of distinct ids before this one."""
+    """Count of distinct ids before this one in runs; `HELD` while it is in none."""
     start: int
     """Sequence of the first id of its run."""
     closes: bool
@@ -45,11 +54,17 @@ class RunRecord:
     """Input offset at which the id was first seen."""
     content: str | None = None
     """The example, while its run is open."""
+    good: bool | None = None
+    """Which side it is on; None where examples have none."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for the next run."""
+        return self.sequence == HELD
 
     def encode(self) -> bytes:
-        """Return the table value."""
-        fields = {"sequence": self.sequence, "start": self.start, "closes": self.closes, "offset": self.offset}
-        return to_json(fields if self.content is None else {**fields, "content": self.content})
+        """Return the table value, without what is None."""
+        return to_json({name: value for name, value in asdict(self).items() if value is not None})
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -72,6 +87,8 @@ class BatchAccumulator:
         self._threshold = threshold
         self._records: dict[str, RunRecord] = {}
         self._with_content: dict[int, str] = {}
+        self._held: dict[str, RunRecord] = {}
+        self._placed = 0
         self._last: RunRecord | None = None
         self._jobs = 0
 
@@ -88,11 +105,16 @@ class BatchAccumulator:
     @property
     def waiting(self) -> int:
         """Count of ids in the open run."""
-        return len(self._records) - self._open_start()
+        return self._placed - self._open_start()
+
+    @property
+    def held(self) -> int:
+        """Count of ids that the open run has too many of their side for."""
+        return len(self._held)
 
     def pending(self) -> CompletedRun:
         """Return the examples of the open run as if it were complete."""
-        ids = [self._with_content[place] for place in range(self._open_start(), len(self._records))]
+        ids = [self._with_content[place] for place in range(self._open_start(), self._placed)]
         return CompletedRun(tuple(ids), tuple((self._records[name].content or "").encode() for name in ids))
 
     def load(self, key: bytes, value: bytes) -> None:
@@ -103,26 +125,58 @@ class BatchAccumulator:
         """
         self._put(key.decode(), RunRecord.decode(value))
 
-    def add(self, example_id: str, content: bytes, offset: int) -> Added:
+    def add(self, example_id: str, content: bytes, offset: int, good: bool | None = None) -> Added:
         """Count one example; an id that is known changes nothing.
 
         Args:
             example_id: what makes examples distinct.
             content: one line of the dataset, UTF-8 without newline.
             offset: where the example stands in the topic.
+            good: which side it is on, where examples have sides: then a run has at least a quarter of each.
         """
         known = self._records.get(example_id)
         if known is not None:
             return Added(self._freed(known.start) if known.closes else (), None, repeated=True)
-        sequence, start = len(self._records), self._open_start()
-        if sequence + 1 - start < self._threshold:
-            record = RunRecord(sequence, start, closes=False, offset=offset, content=content.decode())
-            return Added((self._put(example_id, record),), None, repeated=False)
-        ids = [self._with_content[place] for place in range(start, sequence)]
-        contents = [(self._records[name].content or "").encode() for name in ids]
-        written = self._put(example_id, RunRecord(sequence, start, closes=True, offset=offset))
-        completed = CompletedRun((*ids, example_id), (*contents, content))
-        return Added((written, *self._freed(start)), completed, repeated=False)
+        taken_up = self._take_up()
+        record = RunRecord(HELD, HELD, closes=False, offset=offset, content=content.decode(), good=good)
+        sides = self._sides()
+        if not self._has_room(good, sides):
+            return Added((*taken_up, self._put(example_id, record)), None, repeated=False)
+        record = replace(record, sequence=self._placed, start=self._open_start())
+        if not self._closes(good, sides):
+            return Added((*taken_up, self._put(example_id, record)), None, repeated=False)
+        before = self.pending()
+        written = self._put(example_id, replace(record, closes=True, content=None))
+        completed = CompletedRun((*before.ids, example_id), (*before.contents, content))
+        return Added((*taken_up, written, *self._freed(record.start)), completed, repeated=False)
+
+    def _take_up(self) -> tuple[Write, ...]:
+        """Return the writes that place those who were held back, as far as there is room; they never close a run."""
+        writes = []
+        for name, record in sorted(self._held.items(), key=lambda item: item[1].offset):
+            sides = self._sides()
+            if self._has_room(record.good, sides) and not self._closes(record.good, sides):
+                placed = replace(record, sequence=self._placed, start=self._open_start())
+                writes.append(self._put(name, placed))
+        return tuple(writes)
+
+    def _sides(self) -> Counter[bool | None]:
+        """Return how many of each side the open run has."""
+        places = range(self._open_start(), self._placed)
+        return Counter(self._records[self._with_content[place]].good for place in places)
+
+    def _has_room(self, good: bool | None, sides: Counter[bool | None]) -> bool:
+        if good is None:
+            return True
+        most = self._threshold - least_of_a_side(self._threshold)
+        return sides[good] < max(most, sides[not good])
+
+    def _closes(self, good: bool | None, sides: Counter[bool | None]) -> bool:
+        """Whether one more of this side makes the open run a whole one."""
+        total = sides.total() + 1
+        if total < self._threshold or good is None:
+            return total >= self._threshold
+        return min(sides[good] + 1, sides[not good]) * LEAST_SHARE >= total
 
     def _open_start(self) -> int:
         if self._last is None:
@@ -143,6 +197,11 @@ class BatchAccumulator:
         before = self._records.get(name)
         self._jobs += record.closes - (before is not None and before.closes)
         self._records[name] = record
+        if record.is_held:
+            self._held[name] = record
+            return name.encode(), record.encode()
+        self._placed += before is None or before.is_held
+        self._held.pop(name, None)
         if record.content is None:
             self._with_content.pop(record.sequence, None)
         else:

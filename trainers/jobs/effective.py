@@ -60,7 +60,8 @@ def check_effective(settings: TrainingSettings, effective: dict[str, JsonValue],
         same = _same_targets(str(wanted), effective) if name == "lora_targets" else found == wanted
         if not same:
             raise JobError(
-                f"jobs.{TRAINED_BY[tier]}.{name} = {wanted} was asked for, but {found} took effect", "report this, nothing was kept"
+                f"jobs.{TRAINED_BY[tier]}.{name} = {wanted} was asked for, but {found} took effect",
+                "report this, nothing was kept",
             )
 
 

@@ -184,8 +184,8 @@ def matched(answers: Sequence[LabelledAnswer], rewards: Sequence[float]) -> list
             [(good, group)] = sides.items()
             alone.setdefault((kind, good), []).append((prompt, fmean(group)))
     for kind in ("widget", "voice"):
-        for (prompt, good), (_, bad) in zip(alone.get((kind, True), ()), alone.get((kind, False), ()), strict=False):
-            found.setdefault(prompt, []).append(good - bad)
+        for (prompt, high), (_, low) in zip(alone.get((kind, True), ()), alone.get((kind, False), ()), strict=False):
+            found.setdefault(prompt, []).append(high - low)
     return [fmean(differences) for differences in found.values()]
 
 

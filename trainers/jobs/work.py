@@ -234,9 +234,8 @@ def _check_parent(work: Work[_Training, _Example]) -> None:
     before, now = record.settings.get("training"), work.training.model_dump(mode="json")
     for name in ADAPTER_SETTINGS:
         if isinstance(before, dict) and before.get(name, now[name]) != now[name]:
-            raise JobError(
-                f"jobs.{TRAINED_BY[work.job.tier]}.{name} = {now[name]}, but version {work.parent} in use has {before[name]}", back
-            )
+            of = f"jobs.{TRAINED_BY[work.job.tier]}.{name}"
+            raise JobError(f"{of} = {now[name]}, but version {work.parent} in use has {before[name]}", back)
 
 
 def _section(job: TrainingJob, name: str, model: type[_Section]) -> _Section:

@@ -13,6 +13,9 @@ from schemas.events import PairKind
 WAITING = "waiting"
 PAIRED = "paired"
 EVICTED = "evicted"
+UNPAIRED = "unpaired"
+"""It trains by itself."""
+USED = (PAIRED, UNPAIRED)
 
 # No string of the fields before it can hold this: a quotation mark within a string has a backslash before it.
 _ANSWER = b',"answer":'
@@ -39,15 +42,15 @@ class Entry(NamedTuple):
     offset: int
     """Input offset of the decision."""
     outcome: str
-    """`waiting`, `paired`, `evicted` or the reason why it is no candidate."""
+    """`waiting`, `paired`, `unpaired`, `evicted` or the reason why it is no candidate."""
     reward: float | None = None
-    """The latest reward while the answer waits, then the one that it was paired with."""
+    """The latest reward while the answer waits, then the one that it was used with."""
     partner: str | None = None
     """The experience that the answer was paired with on its arrival."""
     taken_by: str | None = None
     """The experience whose arrival paired this waiting answer."""
     changes: int = 0
-    """1 once the answer was judged otherwise than when it was paired, else 0: further changes write nothing."""
+    """1 once the answer was judged otherwise than when it was used, else 0: further changes write nothing."""
     since: float | None = None
     """Broker time in epoch seconds from which on a candidate has waited; None in values of earlier versions."""
     answer: bytes | None = None

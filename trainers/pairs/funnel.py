@@ -10,7 +10,7 @@ from schemas.events import PairKind
 from schemas.settings import PairsSettings
 from trainers.pairs.candidates import Bucket
 from trainers.pairs.compare import close_or_same
-from trainers.pairs.entry import EVICTED, PAIRED, Entry
+from trainers.pairs.entry import EVICTED, PAIRED, UNPAIRED, Entry
 from trainers.pairs.index import Candidate, Group, SideIndex
 from trainers.pairs.rules import DROP_REASONS, REJECT_REASONS, Side, devices_disagree
 
@@ -22,9 +22,10 @@ WITHIN_PATIENCE = "within_patience"
 
 
 class KindFunnel(TypedDict):
-    """The way of one kind's answers; `answers` is the sum of `dropped`, `waiting` and `paired`.
+    """The way of one kind's answers; `answers` is the sum of `dropped`, `waiting`, `paired` and `unpaired`.
 
-    `reward_changed_after_pairing` counts those of the paired ones that were later judged otherwise, however often.
+    `reward_changed_after_pairing` counts those of the paired and unpaired ones that were judged otherwise later,
+    however often.
     """
 
     answers: int
@@ -34,6 +35,8 @@ class KindFunnel(TypedDict):
     """How many of those that wait may not be had by an answer to another query yet."""
     paired: int
     pairs: int
+    unpaired: int
+    """How many train by themselves."""
     reward_changed_after_pairing: int
     comparisons: dict[str, int]
 
@@ -69,6 +72,7 @@ class Tally:
                 counts["dropped"][reason] = self._outcomes[kind, reason]
             counts["answers"] = sum(count for (of, _), count in self._outcomes.items() if of == kind)
             counts["paired"], counts["pairs"] = self._outcomes[kind, PAIRED], self._pairs[kind]
+            counts["unpaired"] = self._outcomes[kind, UNPAIRED]
             counts["reward_changed_after_pairing"] = self._changed[kind]
             for intent_type in {bucket[1] for bucket in waiting if bucket[0] == kind}:
                 chosen, rejected = (waiting.get((kind, intent_type, side)) for side in _SIDES)
@@ -90,6 +94,7 @@ def _empty_kind() -> KindFunnel:
         "waiting_for_same_query": 0,
         "paired": 0,
         "pairs": 0,
+        "unpaired": 0,
         "reward_changed_after_pairing": 0,
         "comparisons": dict.fromkeys((*REJECT_REASONS, WITHIN_PATIENCE, "possible"), 0),
     }
@@ -101,8 +106,9 @@ def merge(funnels: Iterable[Funnel]) -> Funnel:
     for funnel in funnels:
         for kind in KINDS:
             into, part = total[kind], funnel[kind]
-            for name in ("answers", "waiting_for_same_query", "paired", "pairs", "reward_changed_after_pairing"):
+            for name in ("answers", "waiting_for_same_query", "paired", "pairs", "unpaired"):
                 into[name] += part[name]
+            into["reward_changed_after_pairing"] += part["reward_changed_after_pairing"]
             _add(into["dropped"], part["dropped"])
             _add(into["waiting"], part["waiting"])
             _add(into["comparisons"], part["comparisons"])

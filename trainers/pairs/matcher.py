@@ -1,7 +1,8 @@
 """Decides which answers are paired, over one partition of the answers topic.
 
 An answer is paired with one to the same query as soon as there is one. With one to another query only a tick pairs it:
-a record by which both have waited `pairs.patience`, in the topic's own time. So every decision follows from the
+a record by which both have waited `pairs.patience`, in the topic's own time. Where labelled answers train by
+themselves, a tick also lets those wait no longer that have waited twice as long. So every decision follows from the
 records alone, in their order.
 
 All that must survive is one table key an answer. The order of a decision's writes is part of it: the answer that
@@ -15,26 +16,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from schemas.events import PreferencePair
+from schemas.events import LabelledAnswer, PreferencePair
 from schemas.records import Answer
-from schemas.settings import PairsSettings
+from schemas.settings import PairsSettings, UnpairedSettings
 from trainers.pairs.candidates import Bucket, Candidates
-from trainers.pairs.entry import EVICTED, PAIRED, WAITING, Entry, experience_of, key_of, kind_of
+from trainers.pairs.entry import EVICTED, PAIRED, UNPAIRED, USED, WAITING, Entry, experience_of, key_of, kind_of
 from trainers.pairs.funnel import Funnel, Tally
 from trainers.pairs.index import EVER, Candidate
 from trainers.pairs.rules import drop_reason, make_pair, side_of
+from trainers.pairs.unpaired import label
 
 Write = tuple[bytes, bytes | None]
+Made = PreferencePair | LabelledAnswer
 
 
 class Decision(NamedTuple):
-    """What one answer or tick leads to: pairs to publish, then table writes to make in this order, none left out."""
+    """What one answer or tick leads to: examples to publish, then table writes to make in this order, none left out."""
 
-    pairs: tuple[PreferencePair, ...]
+    examples: tuple[Made, ...]
     writes: tuple[Write, ...]
     outcome: str
     """`waiting`, `paired`, a reason of the funnel, `repeated`, `judged_again`, `reward_changed_after_pairing`, or of
     no single answer `tick` and `repaired`."""
+
+    @property
+    def pairs(self) -> tuple[PreferencePair, ...]:
+        """The pairs among the examples."""
+        return tuple(one for one in self.examples if isinstance(one, PreferencePair))
 
 
 class PairMatcher:
@@ -45,10 +53,12 @@ class PairMatcher:
     Args:
         settings: the rules; an answer that waits is judged by them anew when it is loaded, while one that an
             earlier run dropped stays dropped until it is judged again.
+        unpaired: whether answers that find no partner train by themselves.
     """
 
-    def __init__(self, settings: PairsSettings) -> None:
+    def __init__(self, settings: PairsSettings, unpaired: UnpairedSettings | None = None) -> None:
         self._settings = settings
+        self._unpaired = unpaired or UnpairedSettings()
         self._values: dict[bytes, bytes] = {}
         self._stale: set[bytes] = set()
         """Keys that other settings made of something else than the table says."""
@@ -97,7 +107,7 @@ class PairMatcher:
         if not self._loaded:
             return None
         self._loaded, named, self._named = False, self._named, {}
-        pairs: list[PreferencePair] = []
+        pairs: list[Made] = []
         writes: list[Write] = []
         for key, by in named.items():
             if key in self._values:
@@ -122,7 +132,7 @@ class PairMatcher:
         known = None if value is None else Entry.decode(value)
         if known is not None and known.offset >= offset:
             return Decision((), (), "repeated")
-        if known is not None and known.outcome == PAIRED:
+        if known is not None and known.outcome in USED:
             return self._judge_again(key, known, answer, offset, encoded)
         reason = drop_reason(answer, self._settings)
         if reason is None:
@@ -134,24 +144,26 @@ class PairMatcher:
         return Decision((), (self._put(key, Entry(offset, reason), known),), reason)
 
     def tick(self, offset: int, at: float) -> Decision:
-        """Pair answers to different queries that have waited long enough by now, the best pair first.
+        """Pair answers to different queries that have waited long enough by now, the best pair first; end long waits.
 
         Args:
             offset: where the tick stands in the input partition.
             at: its broker time in epoch seconds.
         """
-        pairs: list[PreferencePair] = []
+        pairs: list[Made] = []
         writes: list[Write] = []
         if offset > self._last_offset:  # else it is a repetition, and answers that came behind it are here already
             for made, written in self._match_across(at - self._settings.patience):
                 pairs.append(made)
                 writes += written
+            for key in self._overdue(at):
+                pairs.append(self._alone(key, Entry.decode(self._values[key]), writes))
         return Decision(tuple(pairs), tuple(writes), "tick")
 
     def is_due(self, now: float) -> bool:
         """Whether a tick of this broker time would find answers that have newly waited long enough."""
         until = now - self._settings.patience
-        return any(since <= until for since in self._patient.values())
+        return any(since <= until for since in self._patient.values()) or bool(self._overdue(now))
 
     def funnel(self, now: float) -> Funnel:
         """Return where every answer is at this broker time, and which rule stands between those that wait."""
@@ -191,6 +203,28 @@ class PairMatcher:
             entry = Entry.decode(self._values[chosen.key])
             yield self._pair(chosen.key, entry, entry, Answer.from_json(entry.answer or b""), rejected)
 
+    def _overdue(self, now: float) -> list[bytes]:
+        """Return who has waited for a partner long enough to train alone: good and bad ones mixed, as jobs take both."""
+        if not self._unpaired.enabled:
+            return []
+        until = now - 2 * self._settings.patience
+        waited = [one for key in self._candidates if (one := self._candidates[key]).since <= until]
+        waited = [one for one in waited if self._may_train_alone(one.key) and self._waits(one.key)]
+        waited.sort(key=lambda one: (one.offset, one.key))
+        sides = [one for one in waited if one.reward > 0], [one for one in waited if one.reward <= 0]
+        return [
+            key for _, key in sorted(((n + 0.5) / len(side), one.key) for side in sides for n, one in enumerate(side))
+        ]
+
+    def _may_train_alone(self, key: bytes) -> bool:
+        return self._unpaired.enabled and self._unpaired.kinds in ("both", kind_of(key))
+
+    def _alone(self, key: bytes, entry: Entry, writes: list[Write]) -> LabelledAnswer:
+        """Return a waiting answer as an example by itself, and add its write."""
+        self._candidates.remove(key)
+        writes.append(self._put(key, entry.without_answer()._replace(outcome=UNPAIRED), entry))
+        return label(Answer.from_json(entry.answer or b""), self._settings)
+
     def _waits(self, key: bytes) -> bool:
         return Entry.decode(self._values[key]).outcome == WAITING
 
@@ -220,7 +254,7 @@ class PairMatcher:
     def _judge_again(self, key: bytes, known: Entry, answer: Answer, offset: int, encoded: bytes | None) -> Decision:
         changed = answer.reward != known.reward
         outcome = "reward_changed_after_pairing" if changed else "judged_again"
-        keep = not self._settings.one_to_one
+        keep = not self._settings.one_to_one and known.outcome == PAIRED
         if (known.changes or not changed) and not keep and key not in self._stale:
             return Decision((), (), outcome)
         self._candidates.remove(key)
@@ -233,9 +267,9 @@ class PairMatcher:
         pairs, left = self._make_room(bucket)
         return Decision(tuple(pairs), (written, *left), outcome)
 
-    def _make_room(self, bucket: Bucket) -> tuple[list[PreferencePair], list[Write]]:
+    def _make_room(self, bucket: Bucket) -> tuple[list[Made], list[Write]]:
         """Let the oldest leave a full side: paired before its time where another query's answer will do, or unused."""
-        pairs: list[PreferencePair] = []
+        pairs: list[Made] = []
         writes: list[Write] = []
         while oldest := self._candidates.one_too_many(bucket):
             entry = Entry.decode(self._values[oldest.key])
@@ -245,6 +279,8 @@ class PairMatcher:
                 made, written = self._pair(oldest.key, entry, entry, answer, partner)
                 pairs.append(made)
                 writes += written
+            elif entry.outcome == WAITING and self._may_train_alone(oldest.key):
+                pairs.append(self._alone(oldest.key, entry, writes))
             else:
                 outcome = EVICTED if entry.outcome == WAITING else entry.outcome
                 self._candidates.remove(oldest.key)

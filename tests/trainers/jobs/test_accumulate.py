@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from trainers.jobs.accumulate import BatchAccumulator
 
 
-def feed(ids, threshold):
+def feed(ids, threshold, side_of=lambda name: None):
     book, table, runs = BatchAccumulator(threshold), {}, []
     for offset, name in enumerate(ids):
-        added = book.add(name, f"content of {name}".encode(), offset)
+        added = book.add(name, f"content of {name}".encode(), offset, side_of(name))
         table.update(added.writes)
         if added.completed is not None:
             runs.append(added.completed)
@@ -70,10 +70,35 @@ def test_content_of_any_text_comes_back_as_it_was():
     assert rebuilt(table, 2).add("b", b"{}", 1).completed.contents == (line, b"{}")
 
 
+def test_a_run_of_two_sides_has_a_quarter_of_each_and_what_is_too_much_goes_into_the_next():
+    ids = [f"good {n}" for n in range(7)] + ["bad 0", "bad 1", "bad 2", "bad 3", "good 7"]
+    book, table, runs = feed(ids, 8, lambda name: name.startswith("good"))
+    assert [run.ids for run in runs] == [(*(f"good {n}" for n in range(6)), "bad 0", "bad 1")]
+    assert (book.waiting, book.held, book.jobs, book.seen) == (4, 0, 1, 12)
+    assert rebuilt(table, 8).pending().ids == ("good 6", "bad 2", "bad 3", "good 7")
+
+
+def test_a_run_of_one_side_alone_never_closes():
+    book, _, runs = feed([f"good {n}" for n in range(50)], 8, lambda name: True)
+    assert (runs, book.waiting, book.held, book.seen) == ([], 6, 44, 50)
+
+
+def test_a_lower_threshold_still_asks_for_a_quarter_of_each_side():
+    _, table, _ = feed([f"good {n}" for n in range(9)], 80, lambda name: True)
+    book = rebuilt(table, 4)
+    done = [book.add(f"bad {n}", b"{}", 20 + n, good=False).completed for n in range(3)]
+    assert [run and len(run.ids) for run in done] == [None, None, 12]
+
+
+def good_of(name):
+    return name < "h"
+
+
 @pytest.mark.long
-@given(st.lists(st.sampled_from("abcdefghijkl"), max_size=30), st.integers(1, 5), st.data())
-def test_a_crash_anywhere_gives_the_same_runs_and_the_same_state(ids, threshold, data):
-    whole_book, whole_table, whole_runs = feed(ids, threshold)
+@pytest.mark.parametrize("side_of", [lambda name: None, good_of])
+@given(ids=st.lists(st.sampled_from("abcdefghijkl"), max_size=30), threshold=st.integers(2, 5), data=st.data())
+def test_a_crash_anywhere_gives_the_same_runs_and_the_same_state(side_of, ids, threshold, data):
+    whole_book, whole_table, whole_runs = feed(ids, threshold, side_of)
     table, published, committed = {}, {}, 0
     while committed < len(ids):
         start = data.draw(st.integers(max(0, committed - 3), committed), label="redelivered from")
@@ -81,7 +106,7 @@ def test_a_crash_anywhere_gives_the_same_runs_and_the_same_state(ids, threshold,
         book = rebuilt(table, threshold, reverse=data.draw(st.booleans()))
         writes = []
         for offset in range(start, end):
-            added = book.add(ids[offset], f"content of {ids[offset]}".encode(), offset)
+            added = book.add(ids[offset], f"content of {ids[offset]}".encode(), offset, side_of(ids[offset]))
             writes.extend(added.writes)
             if added.completed is not None:
                 published[added.completed.ids] = added.completed
@@ -90,6 +115,10 @@ def test_a_crash_anywhere_gives_the_same_runs_and_the_same_state(ids, threshold,
         if kept == len(writes):
             committed = end
     assert published == {run.ids: run for run in whole_runs}
+    if side_of is good_of:
+        good = [sum(map(good_of, run.ids)) for run in whole_runs]
+        assert all(len(run.ids) == threshold for run in whole_runs)
+        assert all(4 * min(count, threshold - count) >= threshold for count in good)
     assert table == whole_table
     after = rebuilt(table, threshold)
     assert (after.seen, after.jobs, after.waiting) == (whole_book.seen, whole_book.jobs, whole_book.waiting)

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from schemas.events import PreferencePair
+from schemas.events import LabelledAnswer, PreferencePair
 from tests.trainers.jobs import tiny
 from tests.trainers.jobs.running import TIERS, read_lines, run
-from trainers.jobs import dpo, process, sft
+from trainers.jobs import dpo, kto, process, sft
 from trainers.jobs.arguments import common_arguments
 from trainers.jobs.formats import trace_messages
 from trainers.jobs.heldout import prompts_of, split
@@ -29,7 +29,9 @@ from trainers.versions import VersionStore
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"), pytest.mark.long]
 
-TIER_MODULES = {"dpo": dpo, "sft": sft}
+TIER_MODULES = {"dpo": dpo, "kto": kto, "sft": sft}
+EXAMPLES = {"dpo": tiny.pairs, "kto": tiny.labelled, "sft": tiny.traces}
+COUNTS = {"dpo": 40, "kto": 60, "sft": 40}
 LN_2 = math.log(2)
 
 
@@ -42,10 +44,12 @@ def version_files(data_dir: Path, tier: str, version: str) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tiny_base, tmp_path_factory) -> dict[str, Any]:
-    """A DPO and an SFT job that have run, each in a data directory of its own."""
+    """A job of each tier that has run, each in a data directory of its own."""
     wanted = tiny.settings(tiny_base)
-    examples = {"dpo": tiny.pairs(40), "sft": tiny.traces(40)}
-    folders = {tier: tiny.job(tmp_path_factory.mktemp(tier), tier, some, wanted) for tier, some in examples.items()}
+    folders = {
+        tier: tiny.job(tmp_path_factory.mktemp(tier), tier, make(COUNTS[tier]), wanted)
+        for tier, make in EXAMPLES.items()
+    }
     return {"folders": folders, "results": {tier: run(folder) for tier, folder in folders.items()}}
 
 
@@ -53,11 +57,12 @@ def data_dir_of(folder: Path) -> Path:
     return folder.parent.parent
 
 
-@pytest.mark.parametrize("tier", ["dpo", "sft"])
+@pytest.mark.parametrize("tier", EXAMPLES)
 def test_a_job_trains_a_version_that_is_better_and_put_into_use(finished, tier):
     code, result = finished["results"][tier]
     assert (code, result["state"], result["error"], result["promoted"]) == (0, "finished", None, True)
-    assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"]
+    if tier != "kto":  # whose loss depends on how many of a step's few answers are good
+        assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"]
     assert result["metrics"]["improvement"]["low"] > 0
     assert VersionStore(data_dir_of(finished["folders"][tier])).in_use("policy").version == result["version"]
 
@@ -69,7 +74,23 @@ def test_dpo_begins_at_its_reference_and_learns_what_is_preferred(finished):
     assert metrics["accuracy"] > metrics["accuracy_in_use"]
 
 
-@pytest.mark.parametrize("tier", ["dpo", "sft"])
+def test_kto_begins_at_its_reference_and_tells_good_answers_from_bad_ones(finished):
+    metrics = finished["results"]["kto"][1]["metrics"]
+    assert metrics["implicit_accuracy"] == 1.0
+    record = VersionStore(data_dir_of(finished["folders"]["kto"])).get(finished["results"]["kto"][1]["version"])
+    lines = read_lines(VersionStore(data_dir_of(finished["folders"]["kto"])).folder(record.version) / "lineage.jsonl")
+    good = sum(line["good"] for line in lines if line["use"] == "training")
+    bad = sum(not line["good"] for line in lines if line["use"] == "training")
+    # All log-ratios are 0, so each answer's loss is 1/2, times the weight of the rarer side.
+    work = TIERS["kto"].prepare(finished["folders"]["kto"])
+    trainer = kto.kto_trainer(work, load_policy(work.base, None, work.training), work.received())
+    assert (trainer.desirable_weight, trainer.undesirable_weight) == (max(1, bad / good), max(1, good / bad))
+    batch = trainer.train_dataset[:4]["label"]
+    weights = [trainer.desirable_weight if label else trainer.undesirable_weight for label in batch]
+    assert metrics["losses"][0] == pytest.approx(0.5 * sum(weights) / 4, abs=1e-5)
+
+
+@pytest.mark.parametrize("tier", EXAMPLES)
 def test_a_version_says_what_it_was_made_of(finished, tier):
     folder, result = finished["folders"][tier], finished["results"][tier][1]
     store = VersionStore(data_dir_of(folder))
@@ -82,7 +103,7 @@ def test_a_version_says_what_it_was_made_of(finished, tier):
     assert {"torch", "trl", "peft", "transformers", "python"} <= set(record.libraries)
     assert (record.parent_version, record.seed) == (None, 0)
     lines = read_lines(store.folder(record.version) / "lineage.jsonl")
-    examples = tiny.pairs(40) if tier == "dpo" else tiny.traces(40)
+    examples = EXAMPLES[tier](COUNTS[tier])
     parts = split(examples, tiny.ONE_IN)
     wanted = {"training": len(parts.training), "held_out": len(parts.held_out)}
     assert {use: sum(line["use"] == use for line in lines) for use in wanted} == wanted
@@ -92,9 +113,11 @@ def test_a_version_says_what_it_was_made_of(finished, tier):
         assert lines[0]["feedback_ids"] == [f"{name}/judged" for name in lines[0]["experience_ids"]]
     else:
         assert lines[0]["experience_ids"] == [first.experience_id]
+    if isinstance(first, LabelledAnswer):
+        assert (lines[0]["good"], lines[0]["feedback_ids"]) == (first.good, [f"{first.experience_id}/judged"])
 
 
-@pytest.mark.parametrize("tier", ["dpo", "sft"])
+@pytest.mark.parametrize("tier", EXAMPLES)
 def test_a_version_reloads_from_its_folder_and_gives_its_figures_again(finished, tier):
     version = finished["results"][tier][1]["version"]
     work = TIERS[tier].prepare(finished["folders"][tier])
@@ -106,13 +129,13 @@ def test_a_version_reloads_from_its_folder_and_gives_its_figures_again(finished,
     assert again.rows == rows
 
 
-@pytest.mark.parametrize("tier", ["dpo", "sft"])
+@pytest.mark.parametrize("tier", EXAMPLES)
 def test_what_is_trained_in_bf16_is_judged_in_float32(tiny_base, tmp_path, monkeypatch, tier):
     """As a GPU trains; the trainer would leave the model in bf16, and the gate's figures would be another model's."""
     monkeypatch.setattr(
         TIER_MODULES[tier], "common_arguments", lambda *given: {**common_arguments(*given), "bf16": True}
     )
-    examples = tiny.pairs(24) if tier == "dpo" else tiny.traces(24)
+    examples = EXAMPLES[tier](24)
     folder = tiny.job(tmp_path, tier, examples, tiny.settings(tiny_base, max_steps=3))
     _, result = run(folder)
     at = version_files(tmp_path, tier, result["version"])
@@ -121,7 +144,7 @@ def test_what_is_trained_in_bf16_is_judged_in_float32(tiny_base, tmp_path, monke
     assert TIERS[tier].judge(work, judge, frozenset()).rows == read_lines(at / "gate.jsonl")
 
 
-@pytest.mark.parametrize("tier", ["dpo", "sft"])
+@pytest.mark.parametrize("tier", EXAMPLES)
 def test_one_process_that_sees_two_gpus_trains_on_one(tiny_base, tmp_path, monkeypatch, tier):
     module, name = TIER_MODULES[tier], f"{tier.upper()}Config"
     config = getattr(module, name)
@@ -133,7 +156,7 @@ def test_one_process_that_sees_two_gpus_trains_on_one(tiny_base, tmp_path, monke
         return arguments
 
     monkeypatch.setattr(module, name, seeing_two)
-    examples = tiny.pairs(12) if tier == "dpo" else tiny.traces(12)
+    examples = EXAMPLES[tier](12)
     work = TIERS[tier].prepare(tiny.job(tmp_path, tier, examples, tiny.settings(tiny_base)))
     # TRL refuses a trainer for several GPUs in one process.
     trainer = TIERS[tier].trainer(work, load_policy(work.base, None, work.training), work.received())
@@ -222,12 +245,45 @@ def test_another_adapter_form_than_the_version_in_uses_does_not_start(tiny_base,
     assert f"jobs.sft.lora_rank = 8, but version {first['version']} in use has 4" in result["error"]
 
 
+def test_a_kto_job_continues_from_a_dpo_version_which_is_its_reference(tiny_base, tmp_path):
+    wanted = tiny.settings(tiny_base)
+    _, first = run(tiny.job(tmp_path, "dpo", tiny.pairs(40), wanted))
+    folder = tiny.job(tmp_path, "kto", tiny.labelled(60, start=40), wanted)
+    code, second = run(folder)
+    assert (code, second["metrics"]["judged_against"]) == (0, first["version"])
+    assert VersionStore(tmp_path).get(second["version"]).parent_version == first["version"]
+    # What is held out of DPO's jobs is asked for its accuracy, too.
+    assert second["metrics"]["other_tier_accuracy_in_use"] == 1.0
+    work = kto.KTO.prepare(tiny.job(tmp_path, "kto", tiny.labelled(24, start=100), wanted))
+    trainer = kto.kto_trainer(work, load_policy(work.base, work.adapter(work.parent), work.training), work.received())
+    batch = next(iter(trainer.get_train_dataloader()))
+    reference, _ = trainer.compute_ref_log_probs(trainer.model, batch)
+    model = load_policy(work.base, work.adapter(work.parent), work.training)
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    each = logits.log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
+    torch.testing.assert_close(reference, (each * batch["completion_mask"][:, 1:]).sum(1))
+
+
+@pytest.mark.parametrize(
+    ("answers", "settings", "words"),
+    [
+        ([one for one in tiny.labelled(40) if one.good], {}, "all examples to train on are good"),
+        (tiny.labelled(24), {"batch_size": 1}, "jobs.dpo.batch_size is 1"),
+    ],
+)
+def test_a_kto_job_that_has_nothing_to_compare_fails_in_one_line(tiny_base, tmp_path, answers, settings, words):
+    code, result = run(tiny.job(tmp_path, "kto", answers, tiny.settings(tiny_base, **settings)))
+    assert (code, result["state"]) == (1, "failed")
+    assert words in result["error"]
+
+
 # The gate
 
 
 @pytest.mark.parametrize("tier", ["dpo", "sft"])
 def test_a_version_that_is_no_better_is_kept_and_rejected(tiny_base, tmp_path, tier):
-    examples = tiny.pairs(24) if tier == "dpo" else tiny.traces(24)
+    examples = EXAMPLES[tier](24)
     folder = tiny.job(tmp_path, tier, examples, tiny.settings(tiny_base, learning_rate=1e-12))
     code, result = run(folder)
     assert (code, result["state"], result["promoted"]) == (0, "finished", False)
@@ -235,6 +291,18 @@ def test_a_version_that_is_no_better_is_kept_and_rejected(tiny_base, tmp_path, t
     assert store.in_use("policy").version is None
     assert store.get(result["version"]).status == "rejected"
     assert "not shown to be better" in result["metrics"]["reason"]
+
+
+def test_labels_that_a_coin_threw_make_no_better_version(tiny_base, tmp_path):
+    """Trained on labels that say the opposite, and judged on held-out answers as they are."""
+    parts = split(tiny.labelled(60), tiny.ONE_IN)
+    wrong = [
+        one.model_copy(update={"good": not one.good, "reward": -one.reward, "evaluation_confidence": 0.9})
+        for one in parts.training
+    ]
+    code, result = run(tiny.job(tmp_path, "kto", wrong + parts.held_out, tiny.settings(tiny_base)))
+    assert (code, result["promoted"]) == (0, False)
+    assert result["metrics"]["improvement"]["high"] < 0
 
 
 def test_a_version_that_is_worse_is_rejected(tiny_base, tmp_path):
@@ -288,9 +356,9 @@ def killed_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("tier", ["dpo", "sft"])
+@pytest.mark.parametrize("tier", EXAMPLES)
 def test_a_killed_job_goes_on_as_if_nothing_had_been(tiny_base, tmp_path, monkeypatch, tier):
-    examples = tiny.pairs(24) if tier == "dpo" else tiny.traces(24)
+    examples = EXAMPLES[tier](24)
     wanted = tiny.settings(tiny_base, checkpoint_interval=1e-6, epochs=3)
     whole = run(tiny.job(tmp_path / "whole", tier, examples, wanted))[1]
     folder = tiny.job(tmp_path / "killed", tier, examples, wanted)

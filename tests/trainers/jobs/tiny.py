@@ -14,8 +14,8 @@ from schemas.records import Answer
 from schemas.settings import PairsSettings, Settings
 from trainers.jobs.accumulate import CompletedRun
 from trainers.jobs.chat_template import CHATML
-from trainers.jobs.snapshot import freeze_job, write_job
 from trainers.jobs.heldout import id_of
+from trainers.jobs.snapshot import freeze_job, write_job
 from trainers.pairs.rules import make_pair
 from trainers.pairs.unpaired import label
 

@@ -40,19 +40,19 @@ def decided(matcher, item, offset, at):
     return matcher.tick(offset, at) if item is None else matcher.decide(item, offset, at)
 
 
-def feed(log, rules=RULES):
-    """Return the matcher, the pairs, the table and the outcomes after deciding a log of answers and ticks."""
-    matcher, table, pairs, outcomes = PairMatcher(rules), {}, [], []
+def feed(log, rules=RULES, unpaired=None):
+    """Return the matcher, the examples, the table and the outcomes after deciding a log of answers and ticks."""
+    matcher, table, made, outcomes = PairMatcher(rules, unpaired), {}, [], []
     for offset, (item, at) in enumerate(timed(log)):
         decision = decided(matcher, item, offset, at)
         table.update(decision.writes)
-        pairs.extend(decision.pairs)
+        made.extend(decision.examples)
         outcomes.append(decision.outcome)
-    return matcher, pairs, table, outcomes
+    return matcher, made, table, outcomes
 
 
-def rebuilt(table, rules=RULES, reverse=False):
-    matcher = PairMatcher(rules)
+def rebuilt(table, rules=RULES, reverse=False, unpaired=None):
+    matcher = PairMatcher(rules, unpaired)
     for key, value in sorted(table.items(), reverse=reverse):
         matcher.load(key, value)
     return matcher

@@ -198,6 +198,7 @@ def test_the_funnel_counts_every_answer_under_one_reason():
         "waiting_for_same_query": 0,
         "paired": 2,
         "pairs": 1,
+        "unpaired": 0,
         "reward_changed_after_pairing": 0,
         "comparisons": {
             "different_intent": 2,

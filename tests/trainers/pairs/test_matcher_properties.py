@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.events import LabelledAnswer
 from schemas.records import Answer
-from schemas.settings import PairsSettings
+from schemas.settings import PairsSettings, UnpairedSettings
 from tests.trainers.pairs.matchers import HOUR, answer, decided, feed, partners, rebuilt, timed
+from trainers.jobs.heldout import id_of
 from trainers.pairs.entry import Entry
 from trainers.pairs.funnel import merge
 from trainers.pairs.matcher import PairMatcher
@@ -72,13 +74,19 @@ logs = st.lists(answers_strategy | answers_strategy | times, max_size=30)
 """Ticks among answers; a broker's clock can step back."""
 
 
-@given(logs, rules_strategy)
-def test_pairs_obey_every_rule_and_no_answer_is_used_twice(log, rules):
-    matcher, latest, pairs = PairMatcher(rules), {}, []
+@given(logs, rules_strategy, st.booleans())
+def test_pairs_obey_every_rule_and_no_answer_is_used_twice(log, rules, unpaired):
+    matcher, latest, pairs = PairMatcher(rules, UnpairedSettings(enabled=unpaired, kinds="both")), {}, []
+    alone = []
     for offset, (one, at) in enumerate(timed(log)):
         if one is not None:
             latest[one.kind, one.experience_id] = one
-        for pair in decided(matcher, one, offset, at).pairs:
+        decision = decided(matcher, one, offset, at)
+        for labelled in (made for made in decision.examples if isinstance(made, LabelledAnswer)):
+            alone.append((labelled.kind, labelled.experience_id))
+            judged = latest[alone[-1]]
+            assert (labelled.good, labelled.answer) == (judged.reward > 0, judged.content)
+        for pair in decision.pairs:
             pairs.append(pair)
             good = latest[pair.kind, pair.chosen_experience_id]
             bad = latest[pair.kind, pair.rejected_experience_id]
@@ -86,10 +94,11 @@ def test_pairs_obey_every_rule_and_no_answer_is_used_twice(log, rules):
             assert (pair.chosen, pair.rejected) == (good.content, bad.content)
             assert (pair.chosen_reward, pair.rejected_reward) == (good.reward, bad.reward)
     assert len({pair.pair_id for pair in pairs}) == len(pairs)
+    used = [(pair.kind, name) for pair in pairs for name in (pair.chosen_experience_id, pair.rejected_experience_id)]
+    assert len(set(alone)) == len(alone)
+    assert set(alone).isdisjoint(used)
+    assert unpaired or not alone
     if rules.one_to_one:
-        used = [
-            (pair.kind, name) for pair in pairs for name in (pair.chosen_experience_id, pair.rejected_experience_id)
-        ]
         assert len(set(used)) == len(used)
 
 
@@ -193,24 +202,24 @@ def test_a_table_value_is_read_back_as_it_was(entry):
 
 
 @pytest.mark.long
-@given(logs, rules_strategy, st.data())
-def test_a_crash_anywhere_changes_neither_pairs_nor_state(log, rules, data):
-    """Chunks publish their pairs, then write; a crash keeps a prefix of the writes and redelivers the chunk."""
-    whole, whole_pairs, whole_table, _ = feed(log, rules)
+@given(logs, rules_strategy, st.sampled_from([None, UnpairedSettings(enabled=True, kinds="both")]), st.data())
+def test_a_crash_anywhere_changes_neither_examples_nor_state(log, rules, unpaired, data):
+    """Chunks publish their examples, then write; a crash keeps a prefix of the writes and redelivers the chunk."""
+    whole, whole_made, whole_table, _ = feed(log, rules, unpaired)
     records, table, published, committed = timed(log), {}, {}, 0
     while committed < len(records):
         start = data.draw(st.integers(max(0, committed - 3), committed), label="redelivered from")
         end = data.draw(st.integers(committed + 1, len(records)), label="chunk ends before")
-        matcher = rebuilt(table, rules, reverse=data.draw(st.booleans()))
+        matcher = rebuilt(table, rules, data.draw(st.booleans()), unpaired)
         repaired = matcher.repair_after_crash()
         decisions = [] if repaired is None else [repaired]
         decisions += [decided(matcher, records[offset][0], offset, records[offset][1]) for offset in range(start, end)]
-        published.update((pair.pair_id, pair) for decision in decisions for pair in decision.pairs)
+        published.update((id_of(one), one) for decision in decisions for one in decision.examples)
         writes = [write for decision in decisions for write in decision.writes]
         kept = data.draw(st.integers(0, len(writes)), label="writes that survive")
         table.update(writes[:kept])
         if kept == len(writes):
             committed = end
-    assert published == {pair.pair_id: pair for pair in whole_pairs}
+    assert published == {id_of(one): one for one in whole_made}
     assert table == whole_table
     assert rebuilt(table, rules).funnel(12.0) == whole.funnel(12.0)

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas.events import Experience, Feedback, PreferencePair, Trace
-from schemas.records import Answer, Joined, LogRecord, decode_log
+from schemas.events import Experience, Feedback, LabelledAnswer, PreferencePair, Trace
+from schemas.records import TICK, Answer, Joined, LogRecord, decode_log
 from schemas.settings import PairsSettings, Settings
 from streams.client import should_capture
 from streams.topics import Role
@@ -20,6 +20,7 @@ from tests.streams.offline import KeptPublisher, batch, hand_over, joined, offli
 from tests.trainers.scorer import test_retrain
 from tests.trainers.scorer.making import HELD_OUT, LEARNED, arrival_of, entry
 from trainers.pairs.rules import make_pair
+from trainers.pairs.unpaired import label
 from trainers.scorer.learner import OnlineLearner
 
 Seen = Any
@@ -211,6 +212,28 @@ def paired(settings: Settings) -> Seen:
     pairs = map(PreferencePair.from_json, kept.values("preference-pairs"))
     who = [(one.chosen_experience_id, one.rejected_experience_id) for one in pairs]
     return who, app.agents_of_ours.pairs.funnel(0, 0.0)["widget"]
+
+
+def unpaired(settings: Settings) -> Seen:
+    """Return who trains without a partner once all have waited long enough."""
+
+    async def body(app: TierstreamApp) -> None:
+        reply = answer("reply", 0.9, kind="voice", content="Yes.")
+        await app.agents_of_ours.pairs.process(batch("answers", *ANSWERS, reply))
+        await app.agents_of_ours.pairs.process(batch("answers", TICK, start=99, at=3 * settings.pairs.patience))
+
+    made = work(settings, "pairs", body)[1].values("unpaired-answers")
+    return [LabelledAnswer.from_json(value).experience_id for value in made]
+
+
+def kto_jobs(settings: Settings) -> Seen:
+    """Return the jobs that four labelled answers lead to."""
+    labelled = [label(answer(f"{n}", 0.9 if n % 2 else -0.9), PairsSettings()) for n in range(4)]
+
+    async def body(app: TierstreamApp) -> None:
+        await app.agents_of_ours.kto.process(batch("unpaired-answers", *labelled))
+
+    return work(settings, "pairs", body)[1].values("training-jobs")
 
 
 def trace(name: str, **changes: Any) -> Trace:

@@ -94,8 +94,11 @@ def test_a_broker_without_ids_is_as_good(settings: Settings, ids: dict[str, str]
 def test_what_is_read_and_kept_is_known_by_id(settings: Settings) -> None:
     assert offsets_held(settings) == {
         *(f"p-{n}" for n in ("experiences", "feedback", "scorer-log", "answers", "preference-pairs", "claude-traces")),
-        *(f"p-{n}" for n in ("eligible-traces", "training-jobs")),
-        *(f"p-app-{n}-changelog" for n in ("experiences", "judgements", "answers", "dpo-examples", "sft-examples")),
+        *(f"p-{n}" for n in ("eligible-traces", "unpaired-answers", "training-jobs")),
+        *(
+            f"p-app-{n}-changelog"
+            for n in ("experiences", "judgements", "answers", "dpo-examples", "kto-examples", "sft-examples")
+        ),
     }
 
 

@@ -37,6 +37,7 @@ PINNED = {
     "p-claude-traces": (3, KEPT | BROKER_TIME),
     "p-score-updates": (3, KEPT),
     "p-preference-pairs": (1, KEPT),
+    "p-unpaired-answers": (1, KEPT),
     "p-training-jobs": (1, FOREVER),
     "p-job-updates": (1, FOREVER),
     "p-model-versions": (1, COMPACTED),
@@ -49,6 +50,7 @@ PINNED = {
     "p-group-judgements-changelog": (3, COMPACTED),
     "p-group-answers-changelog": (3, COMPACTED),
     "p-group-dpo-examples-changelog": (1, COMPACTED),
+    "p-group-kto-examples-changelog": (1, COMPACTED),
     "p-group-sft-examples-changelog": (1, COMPACTED),
 }
 """Partitions and configs of every topic, with three partitions, a retention of 30 days and the prefix `p-`."""
@@ -56,7 +58,11 @@ PINNED = {
 AGENTS: dict[Role, dict[str, list[str]]] = {
     "join": {"join-feedback": ["p-experiences", "p-feedback", "p-join-ticks"]},
     "scorer": {"learn-from-feedback": ["p-scorer-log"]},
-    "pairs": {"pair-answers": ["p-answers"], "start-dpo-job": ["p-preference-pairs"]},
+    "pairs": {
+        "pair-answers": ["p-answers"],
+        "start-dpo-job": ["p-preference-pairs"],
+        "start-kto-job": ["p-unpaired-answers"],
+    },
     "traces": {"store-traces": ["p-claude-traces"], "start-sft-job": ["p-eligible-traces"]},
 }
 """What each role's agents read."""
@@ -64,7 +70,11 @@ AGENTS: dict[Role, dict[str, list[str]]] = {
 TABLES: dict[Role, dict[str, str]] = {
     "join": {"experiences": "p-experiences", "judgements": "p-feedback"},
     "scorer": {},
-    "pairs": {"answers": "p-answers", "dpo-examples": "p-preference-pairs"},
+    "pairs": {
+        "answers": "p-answers",
+        "dpo-examples": "p-preference-pairs",
+        "kto-examples": "p-unpaired-answers",
+    },
     "traces": {"sft-examples": "p-eligible-traces"},
 }
 """Each role's tables, with the input whose partitions they have."""
@@ -189,7 +199,7 @@ print("torch" in sys.modules)
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder, env=WITH_OUR_CODE
         )
     agents, torch = done.stdout.splitlines()
-    assert agents.split() == {"pairs": ["dpo", "pairs"], "traces": ["sft", "traces"]}.get(role, [role])
+    assert agents.split() == {"pairs": ["dpo", "kto", "pairs"], "traces": ["sft", "traces"]}.get(role, [role])
     assert torch == str(role == "scorer")
 
 

@@ -12,10 +12,9 @@ from trainers.pairs.candidates import Bucket
 from trainers.pairs.compare import close_or_same
 from trainers.pairs.entry import EVICTED, PAIRED, UNPAIRED, Entry
 from trainers.pairs.index import Candidate, Group, SideIndex
-from trainers.pairs.rules import DROP_REASONS, REJECT_REASONS, Side, devices_disagree
+from trainers.pairs.rules import DROP_REASONS, REJECT_REASONS, SIDES, Side, devices_disagree
 
 KINDS: tuple[PairKind, ...] = ("widget", "voice")
-_SIDES: tuple[Side, Side] = ("chosen", "rejected")
 
 WITHIN_PATIENCE = "within_patience"
 """Comparisons of answers to two queries that no rule rejects, one of which still waits for the same query."""
@@ -75,7 +74,7 @@ class Tally:
             counts["unpaired"] = self._outcomes[kind, UNPAIRED]
             counts["reward_changed_after_pairing"] = self._changed[kind]
             for intent_type in {bucket[1] for bucket in waiting if bucket[0] == kind}:
-                chosen, rejected = (waiting.get((kind, intent_type, side)) for side in _SIDES)
+                chosen, rejected = (waiting.get((kind, intent_type, side)) for side in SIDES)
                 _add_waiting(counts, chosen, rejected, settings, now)
             count_intents(counts)
         return funnel

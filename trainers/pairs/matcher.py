@@ -23,7 +23,7 @@ from trainers.pairs.candidates import Bucket, Candidates
 from trainers.pairs.entry import EVICTED, PAIRED, UNPAIRED, USED, WAITING, Entry, experience_of, key_of, kind_of
 from trainers.pairs.funnel import Funnel, Tally
 from trainers.pairs.index import EVER, Candidate
-from trainers.pairs.rules import drop_reason, make_pair, side_of
+from trainers.pairs.rules import SIDES, drop_reason, make_pair, side_of
 from trainers.pairs.unpaired import label
 
 Write = tuple[bytes, bytes | None]
@@ -204,14 +204,14 @@ class PairMatcher:
             yield self._pair(chosen.key, entry, entry, Answer.from_json(entry.answer or b""), rejected)
 
     def _overdue(self, now: float) -> list[bytes]:
-        """Return who has waited for a partner long enough to train alone: good and bad ones mixed, as jobs take both."""
+        """Return who has waited long enough to train alone: good and bad ones mixed, as a job takes both."""
         if not self._unpaired.enabled:
             return []
         until = now - 2 * self._settings.patience
         waited = [one for key in self._candidates if (one := self._candidates[key]).since <= until]
         waited = [one for one in waited if self._may_train_alone(one.key) and self._waits(one.key)]
         waited.sort(key=lambda one: (one.offset, one.key))
-        sides = [one for one in waited if one.reward > 0], [one for one in waited if one.reward <= 0]
+        sides = ([one for one in waited if side_of(one.reward, self._settings) == side] for side in SIDES)
         return [
             key for _, key in sorted(((n + 0.5) / len(side), one.key) for side in sides for n, one in enumerate(side))
         ]

@@ -16,6 +16,7 @@ from schemas.settings import PairsSettings
 from trainers.text import normalised
 
 Side = Literal["chosen", "rejected"]
+SIDES: tuple[Side, Side] = ("chosen", "rejected")
 
 _NOTHING: tuple[JsonValue, ...] = ("", {}, [])
 

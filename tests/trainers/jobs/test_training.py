@@ -293,14 +293,14 @@ def test_a_version_that_is_no_better_is_kept_and_rejected(tiny_base, tmp_path, t
     assert "not shown to be better" in result["metrics"]["reason"]
 
 
-def test_labels_that_a_coin_threw_make_no_better_version(tiny_base, tmp_path):
+def test_labels_that_say_the_opposite_make_no_better_version(tiny_base, tmp_path):
     """Trained on labels that say the opposite, and judged on held-out answers as they are."""
     parts = split(tiny.labelled(60), tiny.ONE_IN)
     wrong = [
         one.model_copy(update={"good": not one.good, "reward": -one.reward, "evaluation_confidence": 0.9})
         for one in parts.training
     ]
-    code, result = run(tiny.job(tmp_path, "kto", wrong + parts.held_out, tiny.settings(tiny_base)))
+    code, result = run(tiny.job(tmp_path, "kto", wrong + parts.held_out, tiny.settings(tiny_base, epochs=2)))
     assert (code, result["promoted"]) == (0, False)
     assert result["metrics"]["improvement"]["high"] < 0
 

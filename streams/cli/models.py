@@ -37,7 +37,7 @@ def models() -> None:
 def list_versions(loaded: LoadedSettings, line: ModelLine | None, as_json: bool) -> None:
     """List the versions, the oldest first, and mark those in use.
 
-    Jobs of both tiers make one line, `policy`: each continues from the version in use, whichever tier made that.
+    Jobs of all tiers make one line, `policy`: each continues from the version in use, whichever tier made that.
 
     Example: tierstream models list --line policy
     """

@@ -61,6 +61,8 @@ def read_audit(stream: Deployment, worker: Process) -> None:
         (504, "excellent"),
         (679, "limited"),
     }
+    unused = findings["labelled_answers_unused"]["text"]
+    assert unused == "453 labelled answers wait unused: 5 jobs of 80, with unpaired.enabled"
     mismatch = findings["architecture_mismatch"]
     assert mismatch["severity"] == "critical"
     assert "rank 8 (7,145 parameters)" in mismatch["text"]

@@ -14,16 +14,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf, log, sqrt
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
+from schemas.events import Candidate
 from schemas.settings import ServingSettings
+from streams.audit.outcome import settled
 from trainers.outcome import CONFIDENCE, VersionRewards, compare
 
 SEEDS = 200
 WITHIN = 400
 MEAN = 0.3
-MARGIN = ServingSettings().worse_margin
+SERVING = ServingSettings()
+MARGIN = SERVING.worse_margin
 
 Draw = Callable[[random.Random, float], float]
 
@@ -36,6 +39,10 @@ def graded(spread: float) -> Draw:
 def thumbs(rng: random.Random, mean: float) -> float:
     """Rewards of -1 or 1."""
     return 1.0 if rng.random() < (1 + mean) / 2 else -1.0
+
+
+DRAWS: dict[str, Draw] = {f"graded, spread {spread}": graded(spread) for spread in (0.3, 0.5, 0.7)}
+DRAWS["thumbs, -1 or 1"] = thumbs
 
 
 class InUse:
@@ -112,11 +119,53 @@ def found_after(method: type[InUse | BothBernstein], seed: int, draw: Draw, befo
     return None
 
 
+def trial(seed: int, draw: Draw, before: int, drop: float, share: float) -> dict[str, Any]:
+    """Return how a candidate's trial ends: `worse` or `taken`, after how many judgements, and who asked it.
+
+    Answers to new queries are judged as they come; `before` answers of the version in use were judged before it began.
+    """
+    rng, in_use, tried = random.Random(seed), VersionRewards(), VersionRewards()
+    candidate = Candidate(version=f"dpo-{seed}", path="", share=share)
+    for _ in range(before):
+        in_use.by_judges["user"].add(draw(rng, MEAN))
+    asked = 0
+    while True:
+        asked += 1
+        if not candidate.answers(f"query {asked}"):
+            in_use.by_judges["user"].add(draw(rng, MEAN))
+            continue
+        tried.by_judges["user"].add(draw(rng, MEAN - drop))
+        found = compare(tried, in_use)
+        end = found and settled(found, MARGIN, SERVING.candidate_judgements)
+        if end:
+            count = tried.by_judges["user"].count
+            return {"end": end, "judgements": count, "saw": count / asked}
+
+
+def measure_trials(seeds: int = SEEDS, share: float = 0.1) -> list[dict[str, Any]]:
+    """Return one row for each spread and drop: how trials at this share end."""
+    rows = []
+    for name, draw in DRAWS.items():
+        for drop in (0.0, 0.1, 0.2):
+            ends = [trial(seed, draw, 400, drop, share) for seed in range(seeds)]
+            rows.append(
+                {
+                    "rewards": name,
+                    "share": share,
+                    "lower by": drop,
+                    "went back": sum(one["end"] == "worse" for one in ends) / seeds,
+                    "median judgements": median(one["judgements"] for one in ends),
+                    "saw it, mean": fmean(one["saw"] for one in ends),
+                    "saw it, most": max(one["saw"] for one in ends),
+                }
+            )
+    return rows
+
+
 def measure(seeds: int = SEEDS) -> list[dict[str, Any]]:
     """Return one row for each spread, count of judgements before and method."""
-    draws = {f"graded, spread {spread}": graded(spread) for spread in (0.3, 0.5, 0.7)} | {"thumbs, -1 or 1": thumbs}
     rows = []
-    for name, draw in draws.items():
+    for name, draw in DRAWS.items():
         for before in (400, 2000):
             for method in (InUse, BothBernstein):
                 runs = {
@@ -131,4 +180,5 @@ def measure(seeds: int = SEEDS) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS), indent=1))
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS
+    print(json.dumps({"in use": measure(number), "trials": measure_trials(number)}, indent=1))

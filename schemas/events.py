@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -392,8 +393,24 @@ class JobUpdate(Event):
     """When it was so."""
 
 
+class Candidate(Part):
+    """A version that is tried before it is put into use."""
+
+    version: Identifier
+    """Which one."""
+    path: str
+    """Its folder, relative to the data directory."""
+    share: Probability
+    """It answers this share of the queries, chosen by hash; `version` of the event answers the others."""
+
+    def answers(self, query: str) -> bool:
+        """Whether it answers a query: always or never, and other queries than another candidate would."""
+        drawn = hashlib.blake2b(f"{self.version}\0{query}".encode(), digest_size=8).digest()
+        return int.from_bytes(drawn, "big") < self.share * 2**64
+
+
 class ModelVersion(Event):
-    """A model that was promoted or rolled back to."""
+    """A model that was promoted or rolled back to, or that stays in use while another one is tried."""
 
     tier: ModelTier | None = None
     """Which training made the version; none for the base model itself."""
@@ -409,6 +426,12 @@ class ModelVersion(Event):
     """The version that it continues from."""
     reason: str
     """Why it is in use."""
+    candidate: Candidate | None = None
+    """The version that is tried beside it, where one is."""
+
+    def answering(self, query: str) -> str:
+        """Return the version that answers a query."""
+        return self.candidate.version if self.candidate and self.candidate.answers(query) else self.version
 
 
 class DeadLetter(Event):

@@ -45,5 +45,11 @@ class ServingSettings(StrictModel):
     """Port of `tierstream serve`, which listens on this machine alone; 0 picks a free one."""
     rollback_when_worse: bool = False
     """Whether a version in use that is judged worse than the one before it is rolled back, once, by a worker."""
+    candidate_share: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of the queries that a version which has passed its gate answers first, chosen by the query's hash; it is
+    put into use, or not, by what people say of it. 0 puts it into use at once."""
+    candidate_judgements: int = Field(default=400, ge=30)
+    """Judged answers after which such a version is put into use, or goes where it is worse; it goes earlier where that
+    is clear."""
     worse_margin: float = Field(default=0.02, ge=0, le=2)
     """A version is worse where its mean reward is lower by more than this with 95 % confidence, at every look."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, StringConstraints
 
-from schemas.base import Event, Identifier, Part, Timestamp
+from schemas.base import Event, Identifier, Part, Probability, Timestamp
 from schemas.events import ModelLine, ModelTier
 
 VersionStatus = Literal["candidate", "promoted", "rejected"]
@@ -72,14 +72,16 @@ class Selection(Part):
 
     version: VersionName
     """In use from then on; one of `BASES` for the base model itself."""
-    action: Literal["promoted", "rolled back"]
-    """What was done."""
+    action: Literal["promoted", "rolled back", "tried"]
+    """What was done; one that is tried answers a share of the queries, and what is in use the others."""
     previous: VersionName | None = None
     """In use until then; None for the base model, or a scorer that no version had been made of."""
     reason: str
     """Why."""
     at: Timestamp
     """When."""
+    share: Probability | None = None
+    """Of one that is tried: the share of the queries that it answers."""
 
 
 class NotServed(Event):
@@ -102,8 +104,18 @@ class InUse(Event):
     @property
     def version(self) -> str | None:
         """The version in use; None before the first promotion, and where it is the base model again."""
-        newest = self.history[-1].version if self.history else None
-        return None if newest in BASES.values() else newest
+        newest = self.selection
+        return None if newest is None or newest.version in BASES.values() else newest.version
+
+    @property
+    def selection(self) -> Selection | None:
+        """The change that made it so; None before the first."""
+        return next((one for one in reversed(self.history) if one.action != "tried"), None)
+
+    @property
+    def candidate(self) -> Selection | None:
+        """The version that is being tried; None where none is."""
+        return self.history[-1] if self.history and self.history[-1].action == "tried" else None
 
     def then(self, selection: Selection) -> Self:
         """Return the history with one more change."""

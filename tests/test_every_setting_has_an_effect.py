@@ -193,6 +193,8 @@ EFFECTS = {
     "retention.job_checkpoints": Effect("90d", retention.superfluous_folders, {"retention.job_checkpoints": "1d"}),
     "retention.jobs": Effect("2d", retention.superfluous_folders),
     "retention.versions": Effect("1", retention.superfluous_folders),
+    "serving.candidate_share": Effect("0.2", outcome.tried),
+    "serving.candidate_judgements": Effect("100", outcome.tried, {"serving.candidate_share": "0.2"}),
     "serving.rollback_when_worse": Effect("true", outcome.rolled_back),
     "serving.worse_margin": Effect("0.5", outcome.rolled_back, {"serving.rollback_when_worse": "true"}),
     "demo.dpo_steps": Effect("3", running.demo_steps),

@@ -11,13 +11,15 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import inf, log, sqrt
-from statistics import fmean
+from statistics import NormalDist, fmean
 from typing import Any, NamedTuple
 
 from schemas.events import FeedbackSource
 from schemas.records import Answer
 
 CONFIDENCE = 0.95
+ONE_LOOK = NormalDist().inv_cdf(CONFIDENCE)
+"""Standard errors between an estimate and its one-sided bound, where nobody looks but once."""
 TYPICAL_DIFFERENCE = 0.1
 """Size of the differences that intervals are tightest for."""
 ENOUGH_ANSWERS = 30
@@ -139,6 +141,8 @@ class Comparison:
     high: float
     answers: int
     answers_before: int
+    error: float
+    """Standard error of the difference."""
 
     def is_worse(self, margin: float) -> bool:
         """Whether the version is worse by more than a margin, whatever within the interval is true."""
@@ -158,7 +162,7 @@ def compare(version: VersionRewards, before: VersionRewards) -> Comparison | Non
     weights = [1 / (1 / mine.information + 1 / theirs.information) for mine, theirs in shared]
     weighted = sum(w * (mine.mean - theirs.mean) for w, (mine, theirs) in zip(weights, shared, strict=True))
     difference, far = weighted / sum(weights), half_width(sum(weights))
-    return Comparison(difference, difference - far, difference + far, answers, answers_before)
+    return Comparison(difference, difference - far, difference + far, answers, answers_before, 1 / sqrt(sum(weights)))
 
 
 class OutcomeMonitor:

@@ -56,6 +56,15 @@ def take_up(settings: ServingSettings, store: VersionStore, version: str) -> Non
     note.unlink(missing_ok=True)
 
 
+def put_into_use(settings: ServingSettings, store: VersionStore, version: str, reason: str) -> None:
+    """Put a version that has passed its gate into use, or have it tried first; errors as of `take_up`."""
+    take_up(settings, store, version)
+    if settings.candidate_share:
+        store.try_out(version, reason, settings.candidate_share)
+    else:
+        store.promote(version, reason)
+
+
 def _note(store: VersionStore, line: ModelLine) -> Path:
     return store.folder(BASES[line]).parent / NOT_SERVED
 
@@ -85,7 +94,7 @@ def _load_and_ask(server: Server, store: VersionStore, version: str) -> None:
 
 
 def keep_up(settings: ServingSettings, store: VersionStore) -> None:
-    """Have the server take up what is in use where it has lost it, as one has that was started again.
+    """Have the server take up what is in use or tried where it has lost it, as one has that was started again.
 
     Raises:
         ServingError: it does not.
@@ -94,15 +103,13 @@ def keep_up(settings: ServingSettings, store: VersionStore) -> None:
     """
     server = Server(settings)
     for line in BASES:
-        version = store.in_use(line).version
-        if version is None:
-            continue
-        note = _note(store, line)
-        with _noting(note, version):
-            if version not in server.models():
-                _load_and_ask(server, store, version)
-        if (known := _read(note)) and known.version == version:
-            note.unlink(missing_ok=True)
+        history, note = store.in_use(line), _note(store, line)
+        for version in filter(None, (history.version, history.candidate and history.candidate.version)):
+            with _noting(note, version):
+                if version not in server.models():
+                    _load_and_ask(server, store, version)
+            if (known := _read(note)) and known.version == version:
+                note.unlink(missing_ok=True)
 
 
 def refusals(data_dir: Path | str) -> dict[ModelLine, NotServed]:
@@ -129,7 +136,7 @@ def in_use(store: VersionStore) -> str:
 
 def job_variables(settings: ServingSettings) -> dict[str, str]:
     """Return the variables that `settings_of` reads the settings from."""
-    values = settings.model_dump(include={"url", "timeout"}) | {
+    values = settings.model_dump(include={"url", "timeout", "candidate_share"}) | {
         "api_key": settings.api_key.get_secret_value() if settings.api_key else None
     }
     return {VARIABLES + name.upper(): "" if value is None else str(value) for name, value in values.items()}

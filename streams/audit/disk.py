@@ -104,8 +104,8 @@ def _versions(store: VersionStore, line: ModelLine) -> Iterator[dict[str, Any]]:
 
 
 def _in_use(store: VersionStore, line: ModelLine) -> dict[str, Any] | None:
-    history = store.in_use(line).history
-    return history[-1].model_dump(mode="json") if history else None
+    newest = store.in_use(line).selection
+    return None if newest is None else newest.model_dump(mode="json")
 
 
 def _artefacts(folder: Path) -> Iterator[Artefact]:

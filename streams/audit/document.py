@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.audit.blocks import Bar, Bars, Block, Note, Section, Table, text
-from streams.audit.outcome import in_words
+from streams.audit.outcome import in_words, trial_in_words
 from streams.audit.report import Finding, Forecast, Report, Tier, unused_in_words
 from trainers.pairs.cost import KindCost, RuleCost
 
@@ -298,6 +298,7 @@ def _outcome(report: Report) -> Iterator[Block]:
     versions = report.outcome["versions"]
     told = ", ".join(f"{version['version']}: {in_words(version)}" for version in versions)
     yield Note(f"{told}." if told else "No judged answer names its version (`model_version`).")
+    yield from (Note(f"{trial_in_words(line)}.") for line in report.outcome["lines"] if line["candidate"])
     rows = tuple(
         (
             version["version"],

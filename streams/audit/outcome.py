@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from schemas.events import ModelLine
 from schemas.settings import Settings
 from schemas.versions import BASES
-from trainers.outcome import OutcomeMonitor, as_dict
+from trainers.outcome import ONE_LOOK, Comparison, OutcomeMonitor, as_dict
 from trainers.versions import VersionStore
 
 SHOWN = 10
@@ -30,7 +30,8 @@ def outcome_of(settings: Settings, monitor: OutcomeMonitor) -> dict[str, Any]:
     """
     store = VersionStore(settings.data_dir)
     lines = [_line(settings, store, monitor, name, base) for name, base in BASES.items()]
-    in_use, before = {line["version"] for line in lines}, {line["before"] for line in lines} - {None}
+    in_use = {line["version"] for line in lines}
+    before = {line[name] for line in lines for name in ("before", "candidate")} - {None}
     monitor.kept = frozenset(in_use | before)
     known = {version for name in BASES for version in store.names(name)}.union(BASES.values())
     newest = [name for name in monitor.kept if name in monitor.versions]
@@ -51,13 +52,20 @@ def _line(
     used, before = store.in_use(name), store.one_before(name)
     version = used.version or base
     comparison = None if before is None else monitor.compare(version, before)
+    tried = used.candidate
+    trial = None if tried is None else monitor.compare(tried.version, version)
+    margin = settings.serving.worse_margin
     return {
         "line": name,
         "version": version,
         "before": before,
         "comparison": as_dict(comparison),
-        "worse": comparison is not None and comparison.is_worse(settings.serving.worse_margin),
+        "worse": comparison is not None and comparison.is_worse(margin),
         "returned": any(one.action == "rolled back" and one.previous == version for one in used.history),
+        "candidate": None if tried is None else tried.version,
+        "share": None if tried is None else tried.share,
+        "trial": as_dict(trial),
+        "settled": trial and settled(trial, margin, settings.serving.candidate_judgements),
     }
 
 
@@ -67,6 +75,31 @@ def in_words(rewards: Mapping[str, Any]) -> str:
         return "no answer judged"
     count = f"{rewards['answers']:,} answer{'s' * (rewards['answers'] != 1)}"
     return f"{rewards['reward']:+.2f} [{rewards['low']:+.2f}, {rewards['high']:+.2f}] of {count}"
+
+
+def settled(trial: Comparison, margin: float, enough: int) -> Literal["worse", "taken"] | None:
+    """Return how a trial ends, None where it goes on.
+
+    Before `enough` judged answers a candidate goes where the interval that holds at every look shows that it is worse;
+    then there is one more look, whose bound may be nearer, as it is the last.
+    """
+    if trial.is_worse(margin):
+        return "worse"
+    if trial.answers < enough:
+        return None
+    return "worse" if trial.difference + ONE_LOOK * trial.error < -margin else "taken"
+
+
+def trial_in_words(line: Mapping[str, Any]) -> str:
+    """Return how a candidate compares with the version in use."""
+    found = line["trial"]
+    beside = f"{line['candidate']}, tried on {line['share']:.0%} of the queries beside {line['version']}"
+    if found is None:
+        return f"{beside}: too few judged answers to compare"
+    return (
+        f"{beside}: {found['difference']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}], {found['answers']:,} "
+        f"answers against {found['answers_before']:,} that the same sources judged"
+    )
 
 
 def verdict(line: Mapping[str, Any]) -> str:

@@ -149,8 +149,11 @@ class AsyncClient:
         ):
             yield version
 
-    async def version_in_use(self) -> str:
+    async def version_in_use(self, query: str | None = None) -> str:
         """Return the version in use, for `Experience.model_version` where that is what answers.
+
+        With the query, that is the version to ask: while one is tried, it answers a share of the queries
+        (`serving.candidate_share`), the same ones each time.
 
         Ask as the answer is given, not as it is published: a version may be put into use in between. The first call
         reads `model-versions` and follows it from then on; later ones return at once.
@@ -159,7 +162,7 @@ class AsyncClient:
             TopicsError: the topic is not there.
             ConnectionFailedError: the broker cannot be reached.
         """
-        return await self._version.name()
+        return await self._version.name(query)
 
     async def _confirmed(self, delivery: Any) -> Receipt:
         with broker_errors(self.settings):

@@ -88,9 +88,9 @@ class Client:
         """Yield the version in use of each line, then every change; see `AsyncClient.model_versions`."""
         return self._iterate(self._client.model_versions(start=start, idle_seconds=idle_seconds))
 
-    def version_in_use(self) -> str:
+    def version_in_use(self, query: str | None = None) -> str:
         """Return the version in use, for `Experience.model_version`; see `AsyncClient.version_in_use`."""
-        return self._call(self._client.version_in_use())
+        return self._call(self._client.version_in_use(query))
 
     async def _open(self) -> AsyncClient:
         settings, max_in_flight, redact = self._arguments

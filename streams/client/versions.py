@@ -25,13 +25,17 @@ class VersionInUse:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._name = next(iter(BASES.values()))
+        base = next(iter(BASES.values()))
+        self._event = ModelVersion(line="policy", version=base, path="", reason="no version was put into use yet")
         self._consumer: Consumer | None = None
         self._following: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
 
-    async def name(self) -> str:
+    async def name(self, query: str | None = None) -> str:
         """Return the version in use; before any was, and after a way back to it, that is the base model's name.
+
+        Args:
+            query: what is to be answered; where a version is tried, it answers a share of the queries.
 
         Raises:
             TopicsError: the topic is not there.
@@ -43,7 +47,7 @@ class VersionInUse:
         if self._following.done():
             with broker_errors(self._settings):
                 self._following.result()
-        return self._name
+        return self._event.version if query is None else self._event.answering(query)
 
     async def stop(self) -> None:
         """Follow it no longer."""
@@ -72,4 +76,4 @@ class VersionInUse:
     def _take(self, record: ConsumerRecord[bytes, bytes]) -> None:
         event = decode(record, ModelVersion)
         if event is not None and event.line != "scorer":
-            self._name = event.version
+            self._event = event

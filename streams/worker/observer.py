@@ -18,7 +18,7 @@ from streams.kafka.lag import PartitionLag, group_members, measure_lag, of_the_s
 from streams.state.belonging import check_belonging, note_committed
 from streams.topics import topic_specs
 from streams.training.jobs_on_disk import jobs_seen
-from streams.worker.rollback import roll_back_worse
+from streams.worker.rollback import roll_back_worse, settle_trials
 from trainers.scorer.reading import newest_first
 
 log = logging.getLogger("tierstream.observer")
@@ -77,6 +77,7 @@ class Observer:
             while True:
                 try:
                     self.seen = await observe(self._settings, judged)
+                    await settle_trials(self._settings, self.seen.outcome)
                     await roll_back_worse(self._settings, self.seen.outcome)
                 except (StateError, TopicsError) as error:
                     self.refusal = str(error)

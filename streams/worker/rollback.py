@@ -1,4 +1,4 @@
-"""Takes a version out of use that people judge worse than the one before it, where the settings allow it."""
+"""Takes out of use what people judge worse than the version before, where the settings allow it, and ends trials."""
 
 from __future__ import annotations
 
@@ -9,11 +9,30 @@ from typing import Any
 
 from schemas.errors import TierstreamError
 from schemas.settings import Settings
-from streams.audit.outcome import verdict
+from streams.audit.outcome import trial_in_words, verdict
 from streams.training.model_versions import publish_now
 from trainers import promotion
+from trainers.versions import VersionStore
 
 log = logging.getLogger("tierstream.rollback")
+
+
+async def settle_trials(settings: Settings, outcome: Mapping[str, Any]) -> None:
+    """Put a version that is tried into use, or end its trial, once it is known which, and tell consumers.
+
+    Every worker may try: only the first one finds the trial still open. Arguments and errors as of `roll_back_worse`.
+    """
+    for line in outcome["lines"]:
+        if line["settled"]:
+            taken = line["settled"] == "taken"
+            reason = f"{'not worse' if taken else 'judged worse'}: {trial_in_words(line)}"
+            settle = VersionStore(settings.data_dir).settle
+            try:
+                event = await asyncio.to_thread(settle, line["line"], line["candidate"], reason, take=taken)
+                log.warning("the trial of %s has ended, %s is in use: %s", line["candidate"], event.version, reason)
+            except TierstreamError as error:
+                log.info("the trial of %s is not ended here: %s", line["candidate"], error)
+    await publish_now(settings)
 
 
 async def roll_back_worse(settings: Settings, outcome: Mapping[str, Any]) -> None:

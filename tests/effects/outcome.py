@@ -15,6 +15,7 @@ from streams.audit.outcome import outcome_of
 from streams.worker import rollback
 from tests.trainers.test_outcome import answer
 from trainers.outcome import OutcomeMonitor
+from trainers.serving import put_into_use
 from trainers.versions import VersionStore
 
 Seen = Any
@@ -32,11 +33,16 @@ def registry(data_dir: Path | str) -> VersionStore:
 
 def add(store: VersionStore, version: str) -> None:
     """Add a version and put it into use."""
+    made(store, version)
+    store.promote(version, "passed")
+
+
+def made(store: VersionStore, version: str) -> None:
+    """Add a version that is not in use."""
     record = VersionRecord(tier="dpo", version=version, created_at=datetime.now(UTC), reason="a test")
     with store.staging(version) as folder:
         (folder / "weights").write_text(version)
         store.add(record, folder)
-    store.promote(version, "passed")
 
 
 def judged(rewards: dict[str, float], count: int = 200) -> OutcomeMonitor:
@@ -46,6 +52,17 @@ def judged(rewards: dict[str, float], count: int = 200) -> OutcomeMonitor:
         for _ in range(count):
             monitor.answered(answer(next(numbers), version, reward))
     return monitor
+
+
+def tried(settings: Settings) -> Seen:
+    """Return what becomes of a version that passed its gate, before and after a look at how it is judged."""
+    store = registry(settings.data_dir)
+    made(store, "dpo-c3")
+    put_into_use(settings.serving, store, "dpo-c3", "passed")
+    begun, monitor = store.in_use(LINE), judged({IN_USE: 0.4, "dpo-c3": 0.4})
+    with patch.object(rollback, "publish_now", AsyncMock()):
+        asyncio.run(rollback.settle_trials(settings, outcome_of(settings, monitor)))
+    return begun.candidate and begun.candidate.share, store.in_use(LINE).version
 
 
 def rolled_back(settings: Settings) -> Seen:

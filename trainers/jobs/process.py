@@ -43,7 +43,7 @@ from trainers.jobs.received import Received
 from trainers.jobs.room import DISK, want_of_room
 from trainers.jobs.snapshot import CHECKPOINTS, RESULT_NAME, RETRY
 from trainers.jobs.work import Work, trained_prompts
-from trainers.serving import settings_of, take_up
+from trainers.serving import put_into_use, settings_of
 from trainers.versions import library_versions
 from trainers.versions.store import LINEAGE
 
@@ -93,8 +93,7 @@ def run(tier: Tier, folder: Path) -> dict[str, JsonValue]:
     promoted = record.status != "rejected"
     if record.status == "candidate":
         try:
-            take_up(settings_of(os.environ), work.store, record.version)
-            work.store.promote(record.version, record.reason)
+            put_into_use(settings_of(os.environ), work.store, record.version, record.reason)
         except ServingError as error:
             promoted, metrics["reason"] = False, f"{record.reason}; not put into use: {error}"
             print(f"error: {record.version} is not put into use: {error}", file=sys.stderr)

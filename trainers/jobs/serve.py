@@ -7,16 +7,18 @@ use when a request begins, which the request then ends with.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
 from transformers import PreTrainedModel
@@ -30,6 +32,7 @@ from transformers.cli.serving.utils import GenerationState
 from transformers.utils import logging as transformers_logging
 
 from schemas.errors import ServingError, TierstreamError, VersionError
+from schemas.events import Candidate
 from schemas.settings import Settings
 from schemas.versions import BASES
 from trainers.jobs.base_model import BaseModel, ensure_base_model
@@ -40,6 +43,9 @@ from trainers.versions import VersionStore
 
 ALIAS = "tierstream"
 """Name of whatever is in use."""
+
+_QUERY: ContextVar[str] = ContextVar("query", default="")
+"""Of the request that is being answered."""
 
 HOST = "127.0.0.1"
 FOLLOW_SECONDS = 1.0
@@ -57,7 +63,8 @@ class Versions(ModelManager):
         self._base_model = base_model
         self._store = VersionStore(data_dir)
         self.serving: str | None = None
-        """What `ALIAS` stands for."""
+        """What `ALIAS` stands for, but for the queries that `candidate` answers."""
+        self.candidate: Candidate | None = None
 
     def follow(self) -> bool:
         """Serve what is in use, once it is loaded; return whether that is another one than before.
@@ -69,8 +76,19 @@ class Versions(ModelManager):
         name = in_use(self._store)
         # One that is loaded already is kept from being dropped.
         self.load_model_and_processor(name)
-        changed, self.serving = name != self.serving, name
-        return changed
+        tried = self._store.in_use("policy").candidate
+        candidate = tried and Candidate(version=tried.version, path="", share=tried.share or 0.0)
+        if candidate:
+            self.load_model_and_processor(candidate.version)
+        before, self.serving, self.candidate = (self.serving, self.candidate), name, candidate
+        return before != (self.serving, self.candidate)
+
+    def stands_for(self) -> str:
+        """Say what `ALIAS` stands for."""
+        beside = (
+            f", and {self.candidate.version} for {self.candidate.share:.0%} of the queries" if self.candidate else ""
+        )
+        return f"{self.serving}{beside}"
 
     def names(self) -> list[str]:
         """Return the names that may be asked for, besides `ALIAS`."""
@@ -82,10 +100,14 @@ class Versions(ModelManager):
         Raises:
             HTTPException: there is no such version.
         """
-        name = self.serving if model_id == ALIAS else model_id
+        name = self._answering(_QUERY.get()) if model_id == ALIAS else model_id
         if name is None or name not in {*BASES.values(), *self._store.names("policy")}:
             raise HTTPException(404, f"there is no model {model_id}: ask for {ALIAS}, or for one that /v1/models has")
         return name
+
+    def _answering(self, query: str) -> str | None:
+        tried = self.candidate
+        return tried.version if tried and tried.answers(query) else self.serving
 
     def get_gen_models(self, cache_dir: str | None = None) -> list[dict[str, Any]]:  # type: ignore[override]
         """Return the answer of `/v1/models`; the root of `ALIAS` is what it stands for."""
@@ -132,6 +154,11 @@ def app_of(models: Versions) -> FastAPI:
         state,
     )
 
+    @app.middleware("http")
+    async def note_query(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        _QUERY.set(query_of(await request.body()))
+        return await call_next(request)
+
     # No page elsewhere may read through the browser of whoever is on this machine.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
 
@@ -146,6 +173,16 @@ def app_of(models: Versions) -> FastAPI:
         return JSONResponse({"error": {"message": str(error)}}, status_code=503)
 
     return app
+
+
+def query_of(body: bytes) -> str:
+    """Return what a request asks: its last message of a user, or its prompt; empty where it has none."""
+    try:
+        asked = json.loads(body)
+        turns = [turn["content"] for turn in asked.get("messages", ()) if turn["role"] == "user"]
+        return str(turns[-1] if turns else asked.get("prompt", ""))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""  # the handler says what is wrong with it
 
 
 def run(settings: Settings, say: Say, complain: Say) -> None:
@@ -194,13 +231,13 @@ def _follow(models: Versions, server: uvicorn.Server, stopping: threading.Event,
     while not server.started:
         if stopping.wait(0.1):
             return
-    say(f"model {ALIAS}: {models.serving}")
+    say(f"model {ALIAS}: {models.stands_for()}")
     say("ready")
     told = ""
     while not stopping.wait(FOLLOW_SECONDS):
         try:
             if models.follow():
-                say(f"model {ALIAS}: {models.serving}")
+                say(f"model {ALIAS}: {models.stands_for()}")
             told = ""
         except (TierstreamError, OSError) as error:
             if str(error) != told:

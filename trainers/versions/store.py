@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.errors import VersionError
-from schemas.events import ModelLine, ModelTier, ModelVersion
+from schemas.events import Candidate, ModelLine, ModelTier, ModelVersion
 from schemas.versions import BASES, TIERS, InUse, Selection, VersionName, VersionRecord, line_of
 from trainers.files import sync_folder, write_atomically
 
@@ -195,10 +195,45 @@ class VersionStore:
             self.verified(version)
         with self.locked(line):
             history = self.in_use(line)
-            if not history.history or history.history[-1].version != version:
+            if history.candidate is not None or history.selection is None or history.selection.version != version:
                 if instead_of is not None and history.version != instead_of:
                     history = _then(history, instead_of, "promoted", "as it was in use until then")
                 history = self._write(line, _then(history, version, "promoted", reason))
+        return self.event(history.history[-1])
+
+    def try_out(self, version: str, reason: str, share: float) -> ModelVersion:
+        """Let a version answer a share of the queries, instead of one that is tried already; what is in use stays.
+
+        One that is in use, or tried, stays so. Errors as of `promote`.
+        """
+        line = line_of(version)
+        self.verified(version)
+        with self.locked(line):
+            history = self.in_use(line)
+            newest = history.candidate or history.selection
+            if newest is None or newest.version != version:
+                history = self._write(line, _then(history, version, "tried", reason, share))
+        return self.event(history.history[-1])
+
+    def settle(self, line: ModelLine, candidate: str, reason: str, *, take: bool) -> ModelVersion:
+        """End a trial, once: put the candidate into use, or leave what is in use so.
+
+        Raises:
+            VersionError: another version, or none, is tried by now; or its files are not as they were added.
+            OSError: the history cannot be written; nothing has changed.
+        """
+        if take:
+            self.verified(candidate)
+        with self.locked(line):
+            history = self.in_use(line)
+            if history.candidate is None or history.candidate.version != candidate:
+                raise VersionError(f"{candidate} is not tried by now", "nothing was changed")
+            if take:
+                history = _then(history, candidate, "promoted", reason)
+            else:
+                stays = history.version or BASES[line]
+                history = _then(history, stays, "rolled back", reason, previous=candidate)
+            self._write(line, history)
         return self.event(history.history[-1])
 
     def rollback(
@@ -215,8 +250,8 @@ class VersionStore:
         """
         with self.locked(line):
             history = self.in_use(line)
-            newest = history.history[-1].version if history.history else BASES.get(line)
-            target = to or self.one_before(line)
+            newest = history.selection.version if history.selection else BASES.get(line)
+            target = to or (newest if history.candidate else self.one_before(line))
             if only_from not in (None, newest):
                 raise VersionError(f"{newest} is in use by now, not {only_from}", "nothing was changed")
             if target is None or not history.history:
@@ -227,14 +262,17 @@ class VersionStore:
                         f"{target} has never been in use", f"put it into use with `tierstream models promote {target}`"
                     )
                 self.verified(target)
-            if newest != target:
-                history = self._write(line, _then(history, target, "rolled back", reason or f"back from {newest}"))
+            if newest != target or history.candidate:
+                left = history.candidate.version if history.candidate else newest
+                history = self._write(line, _then(history, target, "rolled back", reason or f"back from {left}"))
         return self.event(history.history[-1])
 
     def one_before(self, line: ModelLine) -> str | None:
         """Return what a rollback goes back to: a second one goes further back, not forth again."""
         trail = [BASES[line]] if line in BASES else []
         for selection in self.in_use(line).history:
+            if selection.action == "tried":
+                continue
             if selection.action == "rolled back" and selection.version in trail:
                 trail = trail[: trail.index(selection.version) + 1]
             elif trail[-1:] != [selection.version]:
@@ -244,6 +282,12 @@ class VersionStore:
     def event(self, selection: Selection) -> ModelVersion:
         """Return the public event of a change of the version in use."""
         line, reason = line_of(selection.version), f"{selection.action}: {selection.reason}"
+        if selection.action == "tried":
+            candidate = Candidate(
+                version=selection.version, path=self._path(selection.version), share=selection.share or 0.0
+            )
+            stays = selection.model_copy(update={"version": selection.previous or BASES[line], "action": "promoted"})
+            return self.event(stays).model_copy(update={"reason": reason, "candidate": candidate})
         if selection.version == BASES.get(line):
             return ModelVersion(line=line, version=selection.version, path="", reason=reason)
         record = self.get(selection.version)
@@ -251,7 +295,7 @@ class VersionStore:
             line=line,
             tier=record.tier,
             version=record.version,
-            path=self.folder(record.version).relative_to(self._data_dir).as_posix(),
+            path=self._path(record.version),
             metrics=record.metrics,
             parent_version=record.parent_version,
             reason=reason,
@@ -269,13 +313,24 @@ class VersionStore:
         write_atomically(self._models(line) / IN_USE, history.to_json())
         return history
 
+    def _path(self, version: str) -> str:
+        return self.folder(version).relative_to(self._data_dir).as_posix()
+
     def _models(self, name: str) -> Path:
         return self._data_dir / "models" / name
 
 
-def _then(history: InUse, version: str, action: Literal["promoted", "rolled back"], reason: str) -> InUse:
+def _then(
+    history: InUse,
+    version: str,
+    action: Literal["promoted", "rolled back", "tried"],
+    reason: str,
+    share: float | None = None,
+    previous: str | None = None,
+) -> InUse:
+    before = previous or history.version
     return history.then(
-        Selection(version=version, action=action, previous=history.version, reason=reason, at=datetime.now(UTC))
+        Selection(version=version, action=action, previous=before, reason=reason, at=datetime.now(UTC), share=share)
     )
 
 

@@ -126,6 +126,7 @@ def test_without_a_cause_there_is_nothing_critical(tmp_path: Path) -> None:
     assert {one.code for one in report.findings} == {
         "low_confidence_coverage",
         "more_pairs_needed",
+        "labelled_answers_unused",
         "costliest_rule",
         "traces_not_eligible",
         "more_traces_needed",

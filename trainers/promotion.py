@@ -86,7 +86,7 @@ def rollback_target(settings: Settings, line: ModelLine, to: str | None = None) 
     Raises:
         VersionError: there is nothing to go back to.
     """
-    target = to or VersionStore(settings.data_dir).one_before(line)
+    target = to or VersionStore(settings.data_dir).back_to(line)
     if target is None:
         raise VersionError(f"no version of {line} was in use before", "nothing was changed")
     return target

@@ -104,7 +104,8 @@ def keep_up(settings: ServingSettings, store: VersionStore) -> None:
     server = Server(settings)
     for line in BASES:
         history, note = store.in_use(line), _note(store, line)
-        for version in filter(None, (history.version, history.candidate and history.candidate.version)):
+        tried = history.candidate and history.candidate.version
+        for version in (one for one in (history.version, tried) if one is not None):
             with _noting(note, version):
                 if version not in server.models():
                     _load_and_ask(server, store, version)

@@ -92,7 +92,7 @@ def test_one_that_is_not_worse_after_enough_judgements_is_put_into_use_once(
     look(settings, {IN_USE: 0.3, NEXT: 0.3}, count=100)
     assert history(store) == [("tried", NEXT), ("promoted", NEXT)]
     assert store.in_use(LINE).history[-1].reason == (
-        f"not worse: {NEXT}, tried on 10% of the queries beside {IN_USE}: +0.00 [-0.08, +0.08], "
+        f"not worse: {NEXT}, tried on 10% of the queries beside {IN_USE}: +0.00 [-0.04, +0.04], "
         "100 answers against 100 that the same sources judged"
     )
     assert store.one_before(LINE) == IN_USE

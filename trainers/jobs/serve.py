@@ -77,7 +77,7 @@ class Versions(ModelManager):
         # One that is loaded already is kept from being dropped.
         self.load_model_and_processor(name)
         tried = self._store.in_use("policy").candidate
-        candidate = tried and Candidate(version=tried.version, path="", share=tried.share or 0.0)
+        candidate = None if tried is None else Candidate(version=tried.version, path="", share=tried.share or 0.0)
         if candidate:
             self.load_model_and_processor(candidate.version)
         before, self.serving, self.candidate = (self.serving, self.candidate), name, candidate

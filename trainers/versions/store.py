@@ -251,7 +251,7 @@ class VersionStore:
         with self.locked(line):
             history = self.in_use(line)
             newest = history.selection.version if history.selection else BASES.get(line)
-            target = to or (newest if history.candidate else self.one_before(line))
+            target = to or self.back_to(line)
             if only_from not in (None, newest):
                 raise VersionError(f"{newest} is in use by now, not {only_from}", "nothing was changed")
             if target is None or not history.history:
@@ -267,8 +267,13 @@ class VersionStore:
                 history = self._write(line, _then(history, target, "rolled back", reason or f"back from {left}"))
         return self.event(history.history[-1])
 
+    def back_to(self, line: ModelLine) -> str | None:
+        """Return what a rollback goes back to: from one that is tried, to what is in use."""
+        history = self.in_use(line)
+        return history.version or BASES[line] if history.candidate else self.one_before(line)
+
     def one_before(self, line: ModelLine) -> str | None:
-        """Return what a rollback goes back to: a second one goes further back, not forth again."""
+        """Return what was in use before what is: after a rollback that is one further back, not forth again."""
         trail = [BASES[line]] if line in BASES else []
         for selection in self.in_use(line).history:
             if selection.action == "tried":

@@ -104,7 +104,7 @@ def keep_up(settings: ServingSettings, store: VersionStore) -> None:
     server = Server(settings)
     for line in BASES:
         history, note = store.in_use(line), _note(store, line)
-        tried = history.candidate and history.candidate.version
+        tried = None if history.candidate is None else history.candidate.version
         for version in (one for one in (history.version, tried) if one is not None):
             with _noting(note, version):
                 if version not in server.models():

@@ -11,7 +11,8 @@ from schemas.records import Answer
 from schemas.settings import Settings
 from streams.audit.explain import _where, compose
 from streams.audit.story import Gathered, Place, jobs_with
-from trainers.pairs.entry import PAIRED, WAITING, Entry
+from trainers.pairs.entry import PAIRED, UNPAIRED, WAITING, Entry
+from trainers.pairs.rules import example_id
 
 SETTINGS = Settings()
 EXPERIENCE = Experience.model_validate(
@@ -164,6 +165,34 @@ def test_a_waiting_answer_is_told_why_none_of_the_others_fits() -> None:
     impatient = Settings.model_validate({"pairs": {"patience": 0}})
     told = [line for chapter in compose(found, impatient).chapters for line in chapter.lines]
     assert not any("pairs.patience" in line for line in told)
+
+
+def test_an_answer_without_a_partner_is_told_that_it_trains_by_itself_and_in_which_job() -> None:
+    name = example_id("widget", "e1")
+    job = {"job_id": "kto-1", "state": "finished", "version": "kto-v", "promoted": True, "use": "training"}
+    found = gathered(
+        entries={"widget": Entry(4, UNPAIRED, -0.7)},
+        answers={"widget": answer("e1", -0.7)},
+        places={name: Place(name, 2, 0, ())},
+    )
+    assert lines(found, "widget") == [
+        "not paired in time: it trains by itself as a bad answer, with a reward of -0.7",
+        "  3. of the 80 answers of the next job",
+    ]
+    found.places[name] = Place(name, 2, 0, (job,))
+    assert lines(found, "widget")[1] == "  in job kto-1 (finished), trained in version kto-v, promoted"
+
+
+def test_an_answer_that_waits_is_told_when_it_will_train_by_itself() -> None:
+    found = gathered(
+        entries={"widget": Entry(4, WAITING, 0.7, since=1769904000.0)},
+        answers={"widget": answer("e1", 0.7)},
+        others={"widget": []},
+    )
+    on = Settings.model_validate({"unpaired": {"enabled": True}})
+    told = [line for chapter in compose(found, on).chapters for line in chapter.lines]
+    assert "from 2026-02-01T02:00:00+00:00 on it trains by itself (unpaired.enabled)" in told
+    assert not any("by itself" in line for chapter in compose(found, Settings()).chapters for line in chapter.lines)
 
 
 def test_a_dropped_answer_is_told_its_rule() -> None:

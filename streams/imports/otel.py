@@ -25,7 +25,9 @@ def _each(record: Record, value: Mapping[str, Any]) -> Iterator[Found]:
             for scope in _array(resource, middle):
                 for one in _array(scope, inner):
                     yield from _told(record, one, about, of_one)
-    if not value.keys() & {"resourceSpans", "resourceLogs", "resourceMetrics"}:
+    if "resourceMetrics" in value:
+        yield LeftOut(record.where, "metrics")
+    elif not value.keys() & {"resourceSpans", "resourceLogs"}:
         yield Bad(record.where, "no OTLP: resourceSpans or resourceLogs is needed")
 
 

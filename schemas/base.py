@@ -57,6 +57,7 @@ Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)]
 LongText = Annotated[str, StringConstraints(max_length=MAX_LONG_TEXT_CHARACTERS)]
 """A prompt, a thinking block or a response of a trace: at most 512 Ki characters."""
 
+
 def _number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("must be a number")

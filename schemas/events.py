@@ -208,7 +208,7 @@ class Trace(Event):
     """The system prompt."""
     thinking: LongText | None = None
     """The reasoning, apart from the answer."""
-    thinking_omitted: bool | None = None
+    thinking_omitted: bool | None = Field(default=None, strict=True)
     """Whether there was reasoning of which the API left the text out."""
     redacted_thinking: Count | None = None
     """Blocks of the reasoning that came encrypted."""

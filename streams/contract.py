@@ -129,7 +129,7 @@ def openapi(settings: Settings) -> dict[str, Any]:
 
 
 def _list_of(name: str, item: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": {name: {"type": "array", "items": item}}}
+    return {"type": "object", "properties": {name: {"type": ["array", "null"], "items": item}}}
 
 
 _SPANS = _list_of("resourceSpans", _list_of("scopeSpans", _list_of("spans", {"type": "object"})))

@@ -1,4 +1,4 @@
-"""docs/adopt.md run as it stands: from an export of Langfuse to the first DPO job, of a tiny model, and what it used."""
+"""docs/adopt.md run as it stands: from an export of Langfuse to a DPO job, of a tiny model, and what it used."""
 
 from __future__ import annotations
 

@@ -61,6 +61,6 @@ def test_every_accepted_post_has_its_effect_once_while_the_worker_is_killed(
         scorer = worker.status()["scorer"]
         assert scorer["groups_learned"] + scorer["groups_held_out"] == POSTS
         assert stream.read("dead-letters") == []
-        assert worker.end() == 0
+        assert worker.end(120) == 0
         learner = checkpointed(stream)
         assert (learner.weights_hash(), learner.step) == folded_weights(stream)

@@ -35,4 +35,4 @@ def test_the_intake_answers_as_its_openapi_document_says(bootstrap: str, prefix:
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Tested: 4" in done.stdout
         stream.wait_until_idle()
-        assert worker.end() == 0
+        assert worker.end(120) == 0

@@ -62,12 +62,12 @@ def test_an_export_gives_another_deployment_the_same_pairs_and_the_same_weights(
             one.publish("feedback", [feedback(number) for number in numbers])
             one.publish("claude-traces", [trace(number) for number in numbers])
             one.wait_until_idle()
-        assert worker.end() == 0
+        assert worker.end(120) == 0
         files = exported(one, tmp_path / "of-a")
 
         worker = other.worker()
         imported(other, *(files / name for name in names))
-        assert worker.end() == 0
+        assert worker.end(120) == 0
         assert events(exported(other, tmp_path / "of-b")) == events(files)
         assert judged(other) == judged(one)
         assert distinct(other.read("preference-pairs"), "pair_id") == distinct(one.read("preference-pairs"), "pair_id")
@@ -78,6 +78,6 @@ def test_an_export_gives_another_deployment_the_same_pairs_and_the_same_weights(
         # All at once into one as it comes: the same is learned, in another order.
         worker = default.worker()
         imported(default, files)
-        assert worker.end() == 0
+        assert worker.end(120) == 0
         assert events(exported(default, tmp_path / "of-c")) == events(files)
         assert judged(default) == judged(one)

@@ -155,6 +155,15 @@ def test_beyond_the_rate_is_refused_until_time_has_passed(monkeypatch: pytest.Mo
     assert [rate.allows(1), rate.allows(1)] == [True, False]
 
 
+def test_a_post_beyond_the_rate_says_when_to_come_again(tmp_path: Path) -> None:
+    values = {**settings_of(tmp_path).model_dump(), "intake": {"events_per_second": 0.1}}
+    one, broker = ("/v1/feedback", json.dumps(GOOD), JSON), Broker()
+    (first, _, _), (status, headers, told) = post(Settings.model_validate(values), broker, one, one)
+    assert (first, status, headers["Retry-After"]) == (202, 429, "1")
+    assert told == {"error": "more than intake.events_per_second: send them again later"}
+    assert len(broker.kept) == 1
+
+
 def test_spans_become_experiences_and_traces(tmp_path: Path) -> None:
     broker = Broker()
     body = (DATA / "otel-spans.json").read_bytes()
@@ -190,3 +199,7 @@ def test_the_served_document_names_every_path(tmp_path: Path) -> None:
     [(status, _, told)] = post(settings_of(tmp_path), Broker(), ("/v1/openapi.json", b"", {}), method="GET")
     assert (status, told["openapi"]) == (200, "3.1.0")
     assert set(told["paths"]) == {*INTAKE_PATHS, "/v1/otlp/traces"}
+    assert told["security"] == [{}, {"bearer": []}]
+    asked = ("/v1/openapi.json", b"", bearer(TOKEN))
+    [(status, _, told)] = post(settings_of(tmp_path, token=TOKEN), Broker(), asked, method="GET")
+    assert (status, told["security"]) == (200, [{"bearer": []}])

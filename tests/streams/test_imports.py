@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -267,3 +269,18 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"conversations": []}\n' * 50)[:-9])
     with pytest.raises(InputError, match="cannot be read"):
         found(tmp_path / "cut.jsonl.gz", form="sharegpt")
+
+
+def test_standard_input_is_read_packed_or_not_and_a_bad_line_ends_with_1(tmp_path: Path) -> None:
+    data = b"\n".join([*lines_of("anthropic"), b"{"])
+    for given in (data, gzip.compress(data)):
+        done = subprocess.run(
+            [sys.executable, "-m", "streams.cli", "import", "auto", "-", "--dry-run"],
+            input=given,
+            capture_output=True,
+            cwd=Path(__file__).parents[2],
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, done.stderr.splitlines()[0].partition(b":")[0]) == (1, b"line 7")
+        assert b"anthropic: 7 records read = 6 with events + 0 left out + 1 bad" in done.stdout

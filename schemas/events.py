@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.config import JsonDict
 
 from schemas.base import (
     Count,
@@ -144,7 +145,11 @@ class WidgetFeedback(Part):
     """From -1 (bad) to 1 (good)."""
 
 
-_REWARDS = {"reward": {"type": "number"}, "voice_reward": {"type": "number"}, "per_widget_feedback": {"minItems": 1}}
+_REWARDS: dict[str, JsonDict] = {
+    "reward": {"type": "number"},
+    "voice_reward": {"type": "number"},
+    "per_widget_feedback": {"minItems": 1},
+}
 
 
 class Feedback(Event):

@@ -48,11 +48,13 @@ def imported(stream: Deployment, *files: Path) -> None:
 def test_an_export_gives_another_deployment_the_same_pairs_and_the_same_weights(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
     names = ("experiences.jsonl", "feedback.jsonl", "claude-traces.jsonl")
     with (
-        Deployment(bootstrap, f"{prefix}a-", tmp_path / "a", **IN_ORDER) as one,
-        Deployment(bootstrap, f"{prefix}b-", tmp_path / "b", **IN_ORDER) as other,
-        Deployment(bootstrap, f"{prefix}c-", tmp_path / "c") as default,
+        Deployment(bootstrap, f"{prefix}a-", tmp_path / "a" / "d", **IN_ORDER) as one,
+        Deployment(bootstrap, f"{prefix}b-", tmp_path / "b" / "d", **IN_ORDER) as other,
+        Deployment(bootstrap, f"{prefix}c-", tmp_path / "c" / "d") as default,
     ):
         worker = one.worker()
         for first in range(0, ROUNDS * OF_A_ROUND, OF_A_ROUND):

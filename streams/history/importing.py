@@ -34,7 +34,7 @@ class Imported:
     """By reason."""
     bad: int = 0
     places: dict[str, str] = field(default_factory=dict)
-    """What became of each record, or part of one that stands for itself (a span): `with events`, `bad` or `left out`."""
+    """What became of each record, or of each span of one: `with events`, `bad` or `left out`."""
     preview: Preview | None = None
     """With a dry run: what the events would give each tier."""
 

@@ -57,6 +57,13 @@ Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARACTERS)]
 LongText = Annotated[str, StringConstraints(max_length=MAX_LONG_TEXT_CHARACTERS)]
 """A prompt, a thinking block or a response of a trace: at most 512 Ki characters."""
 
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
 _TIMESTAMP_SCHEMA = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}
 
 Timestamp = Annotated[datetime, AfterValidator(_as_utc), WithJsonSchema(_TIMESTAMP_SCHEMA, mode="validation")]
@@ -68,17 +75,17 @@ Reward = Annotated[float, Field(ge=-1.0, le=1.0, strict=True)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0, strict=True)]
 """From 0 to 1."""
 
+Count = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+"""From 0 on."""
+
+Seconds = Annotated[float, BeforeValidator(_number), Field(ge=0)]
+"""A duration."""
+
 FreeJson = Annotated[JsonValue, AfterValidator(_finite)]
 """JSON of any form; NaN and infinity, which are no JSON though parsers take them, become null, as they are written."""
 
 GivenJson = Annotated[FreeJson, AfterValidator(_given)]
 """JSON of any form but null, which would be left out in writing."""
-
-
-def _number(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return value
 
 
 class Part(BaseModel):

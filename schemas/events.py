@@ -6,9 +6,23 @@ import hashlib
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.config import JsonDict
 
-from schemas.base import Event, FreeJson, GivenJson, Identifier, LongText, Part, Probability, Reward, Text, Timestamp
+from schemas.base import (
+    Count,
+    Event,
+    FreeJson,
+    GivenJson,
+    Identifier,
+    LongText,
+    Part,
+    Probability,
+    Reward,
+    Seconds,
+    Text,
+    Timestamp,
+)
 from schemas.vectors import Embedding
 
 VOICE_ITEM_ID = "voice"
@@ -132,8 +146,21 @@ class WidgetFeedback(Part):
     """From -1 (bad) to 1 (good)."""
 
 
+_REWARDS: dict[str, JsonDict] = {
+    "reward": {"type": "number"},
+    "voice_reward": {"type": "number"},
+    "per_widget_feedback": {"minItems": 1},
+}
+
+
 class Feedback(Event):
     """A judgement of an experience, by a user, an evaluator, or drawn from behaviour."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [{"anyOf": [{"required": [name], "properties": {name: of}} for name, of in _REWARDS.items()]}]
+        }
+    )
 
     feedback_id: Identifier
     """Identifies the judgement of its experience; a second one of it with the same id changes nothing."""
@@ -157,7 +184,7 @@ class Feedback(Event):
     @model_validator(mode="after")
     def _some_reward_is_there(self) -> Self:
         if self.reward is None and self.voice_reward is None and not self.per_widget_feedback:
-            raise ValueError("no reward: one of reward, voice_reward, per_widget_feedback is needed")
+            raise ValueError(f"no reward: one of {', '.join(_REWARDS)} is needed")
         return self
 
 
@@ -187,19 +214,19 @@ class Trace(Event):
     """The system prompt."""
     thinking: LongText | None = None
     """The reasoning, apart from the answer."""
-    thinking_omitted: bool | None = None
+    thinking_omitted: bool | None = Field(default=None, strict=True)
     """Whether there was reasoning of which the API left the text out."""
-    redacted_thinking: int | None = Field(default=None, ge=0)
+    redacted_thinking: Count | None = None
     """Blocks of the reasoning that came encrypted."""
     response: LongText
     """The answer."""
     model: str = Field(max_length=256)
     """The model that was called."""
-    input_tokens: int | None = Field(default=None, ge=0)
+    input_tokens: Count | None = None
     """Tokens of the prompt."""
-    output_tokens: int | None = Field(default=None, ge=0)
+    output_tokens: Count | None = None
     """Tokens of thinking and answer."""
-    latency_seconds: float | None = Field(default=None, ge=0)
+    latency_seconds: Seconds | None = None
     """Duration of the call."""
     confidence: Probability | None = None
     """The model's own confidence."""

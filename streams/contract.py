@@ -108,25 +108,32 @@ def openapi(settings: Settings) -> dict[str, Any]:
     sent = [(CONTRACTS[topic].event, "validation") for topic in INTAKE_PATHS.values()]
     _, schemas = models_json_schema(sent, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     paths = {path: {"post": _post(CONTRACTS[topic].event)} for path, topic in INTAKE_PATHS.items()}
-    spans = {"type": "object", "properties": {"resourceSpans": {"type": "array", "items": {"type": "object"}}}}
     paths[OTLP_PATH] = {
         "post": {
             "operationId": "take-otlp",
             "summary": "Take an OTLP export in JSON: calls of models by the GenAI semantic conventions",
-            "requestBody": {"required": True, "content": {"application/json": {"schema": spans}}},
+            "requestBody": {"required": True, "content": {"application/json": {"schema": _SPANS}}},
             "responses": {"200": _answer("Acknowledged by the broker", {"type": "object"}), **_refusals()},
         }
     }
     refused = {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}
     bearer = {"type": "http", "scheme": "bearer", "description": "web.token, where one is set"}
+    guarded = settings.web.token is not None or settings.web.token_file is not None
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tierstream intake", "version": "1", "license": {"name": "Apache-2.0"}},
         "servers": [{"url": f"http://{settings.web.host}:{settings.web.port}"}],
-        "security": [{}, {"bearer": []}],
+        "security": [{"bearer": []}] if guarded else [{}, {"bearer": []}],
         "paths": paths,
         "components": {"schemas": {**schemas["$defs"], "Refused": refused}, "securitySchemes": {"bearer": bearer}},
     }
+
+
+def _list_of(name: str, item: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": ["array", "null"], "items": item}}}
+
+
+_SPANS = _list_of("resourceSpans", _list_of("scopeSpans", _list_of("spans", {"type": "object"})))
 
 
 def _post(event: type[Event]) -> dict[str, Any]:

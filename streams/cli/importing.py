@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,10 @@ def import_(
 
 def _print(done: Imported) -> None:
     verb = "would be delivered" if done.preview is not None else "delivered"
-    click.echo(f"{done.format}: {done.records} records read")
+    parts, became = len(done.places), Counter(done.places.values())
+    read = f"{done.records} records read" + (f", {parts} parts" if parts != done.records else "")
+    told = " + ".join(f"{became[name]} {name}" for name in ("with events", "left out", "bad"))
+    click.echo(f"{done.format}: {read} = {told}")
     print_table(
         [{"what": topic, "count": number, "": verb} for topic, number in sorted(done.events.items())]
         + [{"what": reason, "count": number, "": "left out"} for reason, number in done.left_out.most_common()]
@@ -102,6 +106,10 @@ def _print(done: Imported) -> None:
         click.echo("by themselves:")
         for tier, line in done.preview.lines():
             click.echo(f"  {tier}: {line}")
+        if done.preview.unsure:
+            click.echo(
+                f"{done.preview.unsure} good answers wait for a confidence: --confidence, or pairs.user_confidence"
+            )
 
 
 def _print_json(done: Imported) -> None:

@@ -33,6 +33,8 @@ class Imported:
     left_out: Counter[str] = field(default_factory=Counter)
     """By reason."""
     bad: int = 0
+    places: dict[str, str] = field(default_factory=dict)
+    """What became of each record, or of each span of one: `with events`, `bad` or `left out`."""
     preview: Preview | None = None
     """With a dry run: what the events would give each tier."""
 
@@ -79,11 +81,14 @@ async def _recorded(files: Files, form: Format | None, making: Making, result: I
     for one in found_in(files, form, making, result):
         if isinstance(one, LeftOut):
             result.left_out[one.reason] += 1
+            result.places.setdefault(one.where, "left out")
         elif isinstance(one, Bad):
             result.bad += 1
+            result.places[one.where] = "bad"
             yield Recorded(one.where, None, one.reason, files.done, files.total)
         else:
             result.events[topic_of(one.event)] += 1
+            result.places[one.where] = "with events"
             if result.preview is not None:
                 result.preview.take(one.event)
             yield Recorded(one.where, one.event, "", files.done, files.total)

@@ -57,7 +57,7 @@ class Files:
                 raise InputError(f"{path} cannot be read: {said}", "name a file or folder of JSON, or -") from error
 
     def _read(self, path: Path) -> Iterator[Record | Bad]:
-        named = f"{path.name}: " if len(self._paths) > 1 else ""
+        named = f"{path}: " if len(self._paths) > 1 else ""
         is_file, before = str(path) != "-", self.done
         written_at = datetime.fromtimestamp(path.stat().st_mtime if is_file else time.time(), UTC)
         with ExitStack() as stack:

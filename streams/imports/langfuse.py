@@ -23,7 +23,10 @@ def _each(record: Record, value: Mapping[str, Any]) -> Iterable[Found]:
     if isinstance(value.get("observations"), list):
         parts = [*value["observations"], *(value.get("scores") or ())]
         name = value.get("name")
-        return [found for one in parts if isinstance(one, dict) for found in _each(record, {"trace_name": name, **one})]
+        found = [
+            found for one in parts if isinstance(one, dict) for found in _each(record, {"trace_name": name, **one})
+        ]
+        return found or [LeftOut(record.where, "trace_without_observations")]
     if "data_type" in value and ("value" in value or "string_value" in value):
         return _score(record, value)
     if "type" in value and ("start_time" in value or "trace_id" in value):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from streams.imports.found import Bad, Call, Format, Found, LeftOut, Record, Score, reading
+from streams.imports.found import Bad, Call, Format, Found, LeftOut, Record, Score, guarded, reading
 from streams.imports.messages import content_text, prompt_fields, said, turns_of, without_system
 from streams.imports.values import first, nanoseconds
 
@@ -20,21 +20,27 @@ def _each(record: Record, value: Mapping[str, Any]) -> Iterator[Found]:
         ("resourceSpans", "scopeSpans", "spans", _of_span),
         ("resourceLogs", "scopeLogs", "logRecords", _of_log),
     ):
-        for resource in value.get(outer) or ():
+        for resource in _array(value, outer):
             about = attributes((resource.get("resource") or {}).get("attributes"))
-            for scope in resource.get(middle) or ():
-                for one in scope.get(inner) or ():
+            for scope in _array(resource, middle):
+                for one in _array(scope, inner):
                     yield from _told(record, one, about, of_one)
-    if not value.keys() & {"resourceSpans", "resourceLogs", "resourceMetrics"}:
+    if "resourceMetrics" in value:
+        yield LeftOut(record.where, "metrics")
+    elif not value.keys() & {"resourceSpans", "resourceLogs"}:
         yield Bad(record.where, "no OTLP: resourceSpans or resourceLogs is needed")
 
 
-def _told(record: Record, one: Mapping[str, Any], about: dict[str, Any], of_one: Any) -> Iterable[Found]:
-    where = f"{record.where} span {one.get('spanId') or '?'}"
-    try:
-        return list(of_one(where, one, about | attributes(one.get("attributes"))))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return [Bad(where, " ".join(f"{type(error).__name__}: {error}".split())[:300])]
+def _array(value: Mapping[str, Any], name: str) -> list[Any]:
+    found = value.get(name)
+    if not isinstance(found, list | None):
+        raise ValueError(f"{name} is no array")
+    return found or []
+
+
+def _told(record: Record, one: Any, about: dict[str, Any], of_one: Any) -> Iterable[Found]:
+    span = Record(f"{record.where} span {first(one, 'spanId') or '?'}", one, record.written_at)
+    return guarded(span, lambda _, told: of_one(span.where, told, about | attributes(told.get("attributes"))))
 
 
 def _of_span(where: str, span: Mapping[str, Any], told: Mapping[str, Any]) -> Iterator[Found]:

@@ -25,6 +25,8 @@ class Preview:
         self._experiences: dict[str, Experience] = {}
         self._feedback: list[Feedback] = []
         self._traces: Counter[str] = Counter()
+        self.unsure = 0
+        """Good answers that no confidence lets be chosen; known once `lines` were read."""
 
     def take(self, event: Event) -> None:
         """Take an event."""
@@ -45,6 +47,7 @@ class Preview:
             f"{len(joined)} feedback to learn from" + (f", {missing} of answers not here" if missing else ""),
         )
         pairs, funnel = self._pairs(joined)
+        self.unsure = funnel["chosen_no_confidence"]
         threshold = self._settings.pairs.threshold
         yield "tier 2", f"{pairs} pairs{_to_a_job(pairs, threshold)}{_reasons(funnel)}"
         eligible = self._traces["eligible"]

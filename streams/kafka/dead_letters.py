@@ -82,7 +82,8 @@ def explain(error: ValidationError) -> tuple[str, str]:
     """Return a reason in one word and one line that names the field, without the offending value."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    line = f"{place}: {first['msg']}" if place else first["msg"]
+    said = first["msg"].removeprefix("Value error, ")
+    line = f"{place}: {said}" if place else said
     if first["type"] == "json_invalid":
         half = _HALF_CHARACTER.search(line)
         return "invalid_json", line if half is None else f"half of a surrogate pair is no character:{half[1]}"

@@ -101,15 +101,15 @@ class Node:
 class Cluster:
     """The nodes, and the proxies between them and the workers; a context manager."""
 
-    def __init__(self, folder: Path, count: int = 1) -> None:
+    def __init__(self, folder: Path, count: int = 1, links: int = LINKS) -> None:
         self._loop = Loop()
         cluster_id = new_cluster_id()
         ports = [
-            Ports(free_port(), free_port(), *(tuple(free_port() for _ in range(LINKS)) for _ in range(2)))
+            Ports(free_port(), free_port(), *(tuple(free_port() for _ in range(links)) for _ in range(2)))
             for _ in range(count)
         ]
         self.nodes = [Node(folder, n, own, ports, cluster_id) for n, own in enumerate(ports, start=1)]
-        self.links = [[Proxy(self._loop, own.proxies[link], own.links[link]) for own in ports] for link in range(LINKS)]
+        self.links = [[Proxy(self._loop, own.proxies[link], own.links[link]) for own in ports] for link in range(links)]
 
     def __enter__(self) -> Cluster:
         for node in self.nodes:

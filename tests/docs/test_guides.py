@@ -70,6 +70,7 @@ def environment(deployment: Deployment) -> dict[str, str]:
         "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(DOCS.parent),
         "ENABLE_TIER3_CAPTURE": "true",
+        "WEB": deployment.processes[0].url,
     }
 
 

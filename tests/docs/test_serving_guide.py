@@ -54,12 +54,14 @@ def test_the_guide_to_serving_runs_as_it_stands(bootstrap: str, prefix: str, tmp
     assert (tmp_path / "my-model" / "model.safetensors").exists()
 
 
-def as_it_stands(command: str, expected: str, code: int, environment: dict[str, str], folder: Path) -> str:
+def as_it_stands(
+    command: str, expected: str, code: int, environment: dict[str, str], folder: Path, seconds: float = WAIT_SECONDS
+) -> str:
     """Run a command; where a reader is told to wait a few seconds, what should then be there is waited for."""
     waits, began = SLEEP.match(command), time.monotonic()
     command = command[waits.end() :] if waits else command
     while not behaves(said := shell(["bash", "-c", command], environment, folder), expected, code):
         assert waits, (command, expected, said)
-        assert time.monotonic() - began < WAIT_SECONDS, (command, expected, said)
+        assert time.monotonic() - began < seconds, (command, expected, said)
         time.sleep(0.5)
     return said.stdout

@@ -38,8 +38,7 @@ def test_a_vector_beyond_the_bound_is_refused_by_its_line() -> None:
     assert good.event is not None
     assert (bad.where, bad.event) == ("line 2", None)
     assert bad.reason == (
-        "query_embedding: Value error, embedding has length 1,445, 1,000 at most can be used: "
-        "is it float32, little-endian?"
+        "query_embedding: embedding has length 1,445, 1,000 at most can be used: is it float32, little-endian?"
     )
 
 

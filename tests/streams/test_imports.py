@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,9 @@ import pytest
 
 from schemas.base import Event
 from schemas.errors import InputError
-from schemas.events import Experience, Feedback, Trace
+from schemas.events import Experience, Trace
 from schemas.settings import Settings, TracesSettings
-from streams.history.importing import Imported, found_in
+from streams.history.importing import Imported, found_in, import_files
 from streams.imports.events import Making, reward_of
 from streams.imports.files import Files
 from streams.imports.found import Bad, LeftOut, Ready
@@ -69,6 +72,7 @@ def counted(events: list[Event]) -> dict[str, int]:
             {"turn": 5, "line_summary": 1, "line_system": 1},
         ),
         (["sharegpt-toolcall.json"], {"Experience": 2}, {}),
+        (["tierstream-export"], {"Experience": 3, "Feedback": 3, "Trace": 1}, {}),
     ],
 )
 def test_a_sample_is_recognised_and_accounted_for(
@@ -115,21 +119,72 @@ def test_turns_stay_turns_with_calls_and_results() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["anthropic-pairs.jsonl", "openai-fine-tuning.jsonl", "langfuse-blob/scores.jsonl"])
-@pytest.mark.parametrize("broken", [b'{"half', b'{"unknown": 1}', b"[]", b"\xff\xfe"])
-def test_a_broken_line_is_named_and_costs_nothing_else(tmp_path: Path, name: str, broken: bytes) -> None:
-    first, *rest = (DATA / name).read_bytes().splitlines()
-    path = tmp_path / "lines.jsonl"
-    path.write_bytes(b"\n".join([first, broken, *rest]))
-    form = name.partition("-")[0]
+SAMPLES = {
+    "anthropic": ["anthropic-pairs.jsonl"],
+    "openai": ["openai-fine-tuning.jsonl", "openai-stored.json", "openai-preferences.jsonl"],
+    "otel": ["otel-spans.json"],
+    "langfuse": ["langfuse-blob"],
+    "claude-code": ["claude-code-thinking.jsonl"],
+    "sharegpt": ["sharegpt-toolcall.json"],
+    "tierstream": ["tierstream-export"],
+}
+"""Of each format."""
+
+
+def lines_of(form: str) -> list[bytes]:
+    """Return a format's samples as lines; an export of spans as one of each span."""
+    records = [one for one in Files([DATA / name for name in SAMPLES[form]]).read() if not isinstance(one, Bad)]
+    values: list[Any] = [record.value for record in records]
+    if form == "otel":
+        resources = [resource for value in values for resource in value["resourceSpans"]]
+        parts = [
+            (resource, scope, span)
+            for resource in resources
+            for scope in resource["scopeSpans"]
+            for span in scope["spans"]
+        ]
+        values = [{"resourceSpans": [{**r, "scopeSpans": [{**s, "spans": [span]}]}]} for r, s, span in parts]
+    return [json.dumps(value).encode() for value in values]
+
+
+def test_every_format_has_a_sample() -> None:
+    assert SAMPLES.keys() == formats().keys()
+
+
+@pytest.mark.parametrize("form", SAMPLES)
+@pytest.mark.parametrize("broken", [b'{"half', b'{"unknown": 1}', b"5", b"\xff\xfe"])
+def test_a_broken_line_in_the_middle_is_named_and_costs_nothing_else(tmp_path: Path, form: str, broken: bytes) -> None:
+    lines, path = lines_of(form), tmp_path / "lines.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    whole, all_reasons, none = found(path, form=form)
+    middle = len(lines) // 2
+    path.write_bytes(b"\n".join([*lines[:middle], broken, *lines[middle:]]))
     events, reasons, bad = found(path, form=form)
-    if broken == b"[]":
-        assert bad == []
-    else:
-        assert [one.where for one in bad] == ["line 2"]
-    whole, all_reasons, _ = found(name, form=form)
-    assert len(events) == len(whole)
-    assert reasons == all_reasons
+    assert (none, [one.where for one in bad]) == ([], [f"line {middle + 1}"])
+    assert (len(events), reasons) == (len(whole), all_reasons)
+    assert len(whole) >= 2
+
+
+@pytest.mark.parametrize("form", SAMPLES)
+def test_the_account_of_a_sample_adds_up_by_record(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b"\n".join([*lines_of(form), b"{"]))
+    done = asyncio.run(
+        import_files([path], None, Making(), Settings(), dry_run=True, on_bad=lambda *_: None, progress=lambda *_: None)
+    )
+    assert done.format == form
+    assert done.records == len(done.places) == len(lines_of(form)) + 1
+    became = Counter(done.places.values())
+    assert became["bad"] == done.bad == 1
+    assert became["with events"] >= 1
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("monday", "tuesday"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "log.jsonl").write_bytes(b"\n".join([*lines_of("anthropic"), b"{"]))
+    _, _, bad = found(tmp_path, form="anthropic")
+    assert [one.where for one in bad] == [f"{tmp_path}/{day}/log.jsonl: line 7" for day in ("monday", "tuesday")]
 
 
 def test_packed_bom_crlf_and_folders_are_read_alike(tmp_path: Path) -> None:
@@ -196,13 +251,11 @@ def test_the_preview_counts_pairs_by_the_real_rules() -> None:
     assert told()["tier 3"] == "1 traces, 99 missing to the next job"
 
 
-def test_our_own_export_comes_back_as_it_was(tmp_path: Path) -> None:
-    events = found("langfuse-blob")[0]
-    path = tmp_path / "export.jsonl"
-    path.write_bytes(b"\n".join(event.to_json() for event in events))
-    again, _, bad = found(path, form="tierstream")
-    assert (again, bad) == (events, [])
-    assert any(isinstance(event, Feedback) for event in again)
+def test_our_own_export_comes_back_as_it_was() -> None:
+    lines = lines_of("tierstream")
+    events, _, bad = found("tierstream-export", form="tierstream")
+    assert ([json.loads(event.to_json()) for event in events], bad) == ([json.loads(line) for line in lines], [])
+    assert counted(events) == {"Experience": 3, "Feedback": 3, "Trace": 1}
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
@@ -216,3 +269,18 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"conversations": []}\n' * 50)[:-9])
     with pytest.raises(InputError, match="cannot be read"):
         found(tmp_path / "cut.jsonl.gz", form="sharegpt")
+
+
+def test_standard_input_is_read_packed_or_not_and_a_bad_line_ends_with_1(tmp_path: Path) -> None:
+    data = b"\n".join([*lines_of("anthropic"), b"{"])
+    for given in (data, gzip.compress(data)):
+        done = subprocess.run(
+            [sys.executable, "-m", "streams.cli", "import", "auto", "-", "--dry-run"],
+            input=given,
+            capture_output=True,
+            cwd=Path(__file__).parents[2],
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, done.stderr.splitlines()[0].partition(b":")[0]) == (1, b"line 7")
+        assert b"anthropic: 7 records read = 6 with events + 0 left out + 1 bad" in done.stdout

@@ -105,7 +105,7 @@ def test_what_is_refused_says_why_and_publishes_nothing(tmp_path: Path) -> None:
         ("/v1/feedback", json.dumps(GOOD), {"Content-Type": "text/plain"}),
         ("/v1/feedback", b"x" * (4096 * 1024 + 1), JSON),
         ("/v1/otlp/traces", "x", JSON),
-        ("/v1/otlp/traces", "{}", JSON),
+        ("/v1/otlp/traces", '{"resourceSpans": {}}', JSON),
         ("/v1/otlp/traces", b"", {"Content-Type": "application/x-protobuf"}),
     )
     assert [status for status, _, _ in answers] == [400, 400, 400, 415, 413, 400, 400, 415]
@@ -155,6 +155,15 @@ def test_beyond_the_rate_is_refused_until_time_has_passed(monkeypatch: pytest.Mo
     assert [rate.allows(1), rate.allows(1)] == [True, False]
 
 
+def test_a_post_beyond_the_rate_says_when_to_come_again(tmp_path: Path) -> None:
+    values = {**settings_of(tmp_path).model_dump(), "intake": {"events_per_second": 0.1}}
+    one, broker = ("/v1/feedback", json.dumps(GOOD), JSON), Broker()
+    (first, _, _), (status, headers, told) = post(Settings.model_validate(values), broker, one, one)
+    assert (first, status, headers["Retry-After"]) == (202, 429, "1")
+    assert told == {"error": "more than intake.events_per_second: send them again later"}
+    assert len(broker.kept) == 1
+
+
 def test_spans_become_experiences_and_traces(tmp_path: Path) -> None:
     broker = Broker()
     body = (DATA / "otel-spans.json").read_bytes()
@@ -168,11 +177,17 @@ def test_spans_become_experiences_and_traces(tmp_path: Path) -> None:
 def test_a_bad_span_is_told_and_the_others_go_in(tmp_path: Path) -> None:
     broker = Broker()
     body = json.loads((DATA / "otel-spans.json").read_bytes())
-    body["resourceSpans"][0]["scopeSpans"][0]["spans"].append({"spanId": "broken"})
+    body["resourceSpans"][0]["scopeSpans"][0]["spans"] += [{"spanId": "broken"}, 5]
     [(status, _, told)] = post(settings_of(tmp_path), broker, ("/v1/otlp/traces", json.dumps(body), JSON))
-    assert (status, told["partialSuccess"]["rejectedSpans"]) == (200, "1")
-    assert "span broken" in told["partialSuccess"]["errorMessage"]
+    assert (status, told["partialSuccess"]["rejectedSpans"]) == (200, "2")
+    assert told["partialSuccess"]["errorMessage"] == "body span broken: startTimeUnixNano is missing"
     assert len(broker.kept) == 4
+
+
+@pytest.mark.parametrize("body", ["{}", '{"resourceSpans": []}', '{"of a later version": 1}'])
+def test_an_export_without_spans_is_a_success_as_otlp_has_it(tmp_path: Path, body: str) -> None:
+    [(status, _, told)] = post(settings_of(tmp_path), Broker(), ("/v1/otlp/traces", body, JSON))
+    assert (status, told) == (200, {"partialSuccess": {}})
 
 
 def test_kept_openapi_document_is_the_models() -> None:
@@ -184,3 +199,7 @@ def test_the_served_document_names_every_path(tmp_path: Path) -> None:
     [(status, _, told)] = post(settings_of(tmp_path), Broker(), ("/v1/openapi.json", b"", {}), method="GET")
     assert (status, told["openapi"]) == (200, "3.1.0")
     assert set(told["paths"]) == {*INTAKE_PATHS, "/v1/otlp/traces"}
+    assert told["security"] == [{}, {"bearer": []}]
+    asked = ("/v1/openapi.json", b"", bearer(TOKEN))
+    [(status, _, told)] = post(settings_of(tmp_path, token=TOKEN), Broker(), asked, method="GET")
+    assert (status, told["security"]) == (200, [{"bearer": []}])

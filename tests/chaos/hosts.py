@@ -40,7 +40,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "kafka": {"session_timeout": SESSION_SECONDS},
     "scorer": {"checkpoint_every_steps": 50, "groups_per_step": 8},
     "jobs": {"base_model": "/nowhere"},
-    "pairs": {"patience": 10.0},
+    # Nobody trains here: no jobs.
+    "pairs": {"patience": 10.0, "threshold": 1_000_000},
+    "traces": {"threshold": 1_000_000},
     "join": {"tick_interval": 2.0},
 }
 

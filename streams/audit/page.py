@@ -14,12 +14,13 @@ from streams.audit.report import Finding
 _NUMERIC = frozenset("0123456789.,+-%/() e")
 
 
-def to_html(document: Document) -> str:
-    """Return the document as a page; everything that was read is escaped."""
+def to_html(document: Document, above: str = "") -> str:
+    """Return the document as a page, with more HTML above it; everything that was read is escaped."""
     return page(
         document.title,
         document.subtitle,
         (
+            above,
             '<section class="cards" aria-label="Tiers">',
             *map(_card, document.cards),
             "</section>",
@@ -106,11 +107,12 @@ def _block(block: Block) -> Iterator[str]:
     elif isinstance(block, Bars):
         yield f"<h3>{escape(block.title)}</h3><div class='bars'>"
         for bar in block.bars:
-            kind = "kept" if bar.kept else "lost"
-            width = f"{max(bar.share, 0.004 if bar.share else 0.0):.2%}"
+            kind, label = "kept" if bar.kept else "lost", escape(bar.label)
+            share = f"{max(bar.share, 0.004 if bar.share else 0.0):.4f}"
             yield (
-                f'<div class="bar {kind}"><span>{escape(bar.label)}</span>'
-                f'<i><b style="width:{width}"></b></i><span>{escape(bar.text)}</span></div>'
+                f'<div class="bar {kind}"><span>{label}</span>'
+                f'<progress max="1" value="{share}" aria-label="{label}"></progress>'
+                f"<span>{escape(bar.text)}</span></div>"
             )
         yield "</div>"
     else:

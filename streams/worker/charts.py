@@ -28,7 +28,7 @@ Lines = Mapping[str, Sequence[tuple[float, float | None]]]
 _LAST_LABEL = 16
 """Room for the last time of day, which reaches out to the right."""
 _COLOURS = ("#2563a8", "#c2410c", "#1d7f4e", "#8b5cf6", "#b08900")
-_STYLE = (
+STYLE = (
     "<style>text{font-family:system-ui,sans-serif;fill:#5c6b7a}svg>g>rect{fill:none}.tick line{stroke:#dfe5ea}"
     "@media(prefers-color-scheme:dark){text{fill:#9aa8b5}.tick line{stroke:#2b3742}}</style>"
 )
@@ -162,7 +162,7 @@ def draw(title: str, lines: Lines, *, top: float | None = None, over_time: bool 
     svg: str = chart.to_svg(width=WIDTH, height=HEIGHT)
     return svg.replace(
         f'width="{WIDTH}" height="{HEIGHT}"', f'viewBox="0 0 {WIDTH + _LAST_LABEL} {HEIGHT}"', 1
-    ).replace(">", f">{_STYLE}", 1)
+    ).replace(">", f">{STYLE}", 1)
 
 
 def _time(at: float) -> datetime:
@@ -178,6 +178,6 @@ def draw_history(name: str, samples: Sequence[Mapping[str, Any]]) -> str:
 
 def _empty(title: str, why: str) -> str:
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" xmlns="http://www.w3.org/2000/svg">{_STYLE}'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" xmlns="http://www.w3.org/2000/svg">{STYLE}'
         f'<text x="24" y="34">{title}</text><text x="24" y="70">{why}</text></svg>'
     )

@@ -45,10 +45,10 @@ function showFunnel(funnel) {
       ...Object.entries(counts.dropped).map(([reason, n]) => [`dropped: ${reason}`, n, false])];
     const bars = make("div", undefined, "bars");
     parts.filter(([, n]) => n).forEach(([label, n, kept]) => {
-      const bar = make("div", undefined, `bar ${kept ? "kept" : "lost"}`), track = make("i"), share = make("b");
-      share.style.width = `${(100 * n / Math.max(1, counts.answers)).toFixed(2)}%`;
-      track.append(share);
-      bar.append(make("span", label), track, make("span", number(n)));
+      const bar = make("div", undefined, `bar ${kept ? "kept" : "lost"}`), share = make("progress");
+      share.value = n / Math.max(1, counts.answers);
+      share.ariaLabel = label;
+      bar.append(make("span", label), share, make("span", number(n)));
       bars.append(bar);
     });
     return [make("h3", `${kind}: ${number(counts.answers)} judged answers, ${number(counts.pairs)} pairs`), bars];
@@ -80,6 +80,7 @@ function showRoles(status) {
   const observed = status.observed;
   if (!observed) return;
   say("observed", `lag as of ${age(status.at - observed.at)} ago`);
+  showNotServed(observed.not_served);
   fill("roles", Object.entries(observed.members).flatMap(([group, consumers]) => {
     const role = roleOf(group), rows = observed.lag.filter((row) => row.group === group);
     const waits = rows.length ? [number(sum(rows.map((row) => row.lag))), seconds(rows)] : ["-", "-"];
@@ -90,6 +91,11 @@ function showRoles(status) {
   }), "None.");
   fill("partitions", observed.lag.map((row) => [roleOf(row.group), `${row.topic}[${row.partition}]`, number(row.committed),
     number(row.end), number(row.lag), age(row.lag_seconds)]), "None.");
+}
+
+function showNotServed(refusals) {
+  say("not-served", Object.entries(refusals).map(([line, of]) =>
+    `${line}: ${of.version} ${of.in_use ? "is in use and not served" : "is not put into use"}: ${of.reason}.`).join(" "));
 }
 
 function showStatus(status) {
@@ -123,10 +129,17 @@ function showAudit(report) {
   }
   fill("versions", Object.values(report.versions).flatMap((of) => of.versions.map((one) =>
     [one.tier, link(one.version, `/versions/${one.version}`), one.status,
-      of.in_use && of.in_use.version === one.version ? "yes" : "no", one.reason || "-"])),
+      inUse(of, one.version), one.reason || "-"])),
   "No version was trained yet.");
   fill("letters", Object.entries(report.dead_letters).map(([reason, n]) =>
     [link(reason, `/dead-letters?reason=${encodeURIComponent(reason)}`), number(n)]), "None.");
+}
+
+function inUse(of, version) {
+  if (!of.in_use || of.in_use.version !== version) return "no";
+  const cell = make("span", "yes, ");
+  cell.append(link("roll back", `/versions/${version}/rollback`));
+  return cell;
 }
 
 async function audit(event) {

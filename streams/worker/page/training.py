@@ -1,4 +1,4 @@
-"""Pages of a job and of a version: they show, and change nothing."""
+"""Pages of a job and of a version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from streams.training.folder import END_STATES, find_job, read_job
 from streams.training.job_text import job_rows, log_line
 from streams.training.log import LOG_NAME, LogTail, flat, parse_progress
 from streams.worker.charts import draw
-from streams.worker.page.parts import Links, commands, experience_link, facts_table, preformatted, whole_page
+from streams.worker.page.parts import Links, button, commands, experience_link, facts_table, preformatted, whole_page
 from trainers.versions import VersionStore
 from trainers.versions.store import LINEAGE
 
@@ -112,12 +112,16 @@ def version_page(settings: Settings, name: str) -> str:
     )
     back = store.one_before(line)
     what = [f"tierstream models promote {name}"] if history.version != name else []
-    what += [f"tierstream models rollback {line}"] if back and history.version == name else []
+    can_go_back = back is not None and history.version == name
+    what += [f"tierstream models rollback {line}"] if can_go_back else []
+    offer = button(f"Roll back to {back}", f"/versions/{name}/rollback") if can_go_back else ""
     facts: dict[str, Any] = {"status": record.status, "in use": history.version == name, "job": record.job_id}
     facts |= {"made": f"{record.created_at:%Y-%m-%d %H:%M}", "why": record.reason, "base model": record.base_model}
     sections = [
         section_html(
-            Section("figures", "Gate", (facts_table({**facts, **flat(record.metrics)}.items()),)), commands(*what)
+            Section("figures", "Gate", (facts_table({**facts, **flat(record.metrics)}.items()),)),
+            offer,
+            commands(*what),
         ),
         section_html(Section("lineage", "Lineage", ()), _picture(trail, name, children, history.version)),
         section_html(_difference(record, known.get(str(record.parent_version)))),

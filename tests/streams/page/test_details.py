@@ -18,6 +18,7 @@ from schemas.settings import Settings
 from streams.audit.page import linked
 from streams.history.dead_letter_queue import Filter, Letter
 from streams.worker.page import events, training
+from streams.worker.page.answer import POLICY
 from streams.worker.page.parts import error_page
 from streams.worker.web import WorkerWeb
 from tests.streams.page.made import HOSTILE, add_job, add_version
@@ -141,11 +142,12 @@ def test_the_pages_are_sent_with_the_policy_of_the_page_and_what_is_not_there_is
         await server.stop()
         return found
 
-    found, ours = asyncio.run(run()), "default-src 'self'"
+    found, ours = asyncio.run(run()), "default-src 'none'"
     assert found["/jobs/sft-1"] == found["/versions/sft-v2"] == (200, "text/html", ours)
     assert found["/jobs/sft-9"] == (404, "text/html", ours)
     assert found["/chart/lag.svg"] == (200, "image/svg+xml", ours)
     assert (found["/chart/x.svg"][0], found["/versions/..%2f.."][0]) == (404, 404)
+    assert not re.search(r"unsafe|http|\*", POLICY)
 
 
 def test_a_name_is_a_link_as_a_whole_and_in_texts_only() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ import pytest
 from aiohttp import ClientSession
 
 from schemas.errors import JobError, VersionError
-from schemas.events import DeadLetter
 from schemas.settings import Settings
 from streams.audit.page import linked
 from streams.history.dead_letter_queue import Filter, Letter
@@ -21,7 +18,7 @@ from streams.worker.page import events, training
 from streams.worker.page.answer import POLICY
 from streams.worker.page.parts import error_page
 from streams.worker.web import WorkerWeb
-from tests.streams.page.made import HOSTILE, add_job, add_version
+from tests.streams.page.made import HOSTILE, add_job, add_version, dead_letter
 from tests.streams.test_web import READY, Told
 
 
@@ -71,19 +68,7 @@ def test_a_version_shows_where_it_comes_from_what_differs_and_the_way_back(tmp_p
 
 
 def letter(number: int, value: bytes, error_type: str = "invalid_event") -> Letter:
-    content = {
-        "topic": "feedback",
-        "partition": 0,
-        "offset": number,
-        "key": base64.b64encode(b"exp-7").decode(),
-        "value": base64.b64encode(value).decode(),
-        "value_bytes": len(value),
-        "value_sha256": hashlib.sha256(value).hexdigest(),
-        "error_type": error_type,
-        "error": HOSTILE,
-        "timestamp": "2026-01-01T00:00:00Z",
-    }
-    return Letter(number, DeadLetter.model_validate(content))
+    return Letter(number, dead_letter(number, value, error_type))
 
 
 @pytest.fixture

@@ -123,7 +123,10 @@ def _table(table: Table) -> Iterator[str]:
     numeric = [
         bool(table.rows) and all(_is_numeric(row[place]) for row in table.rows) for place in range(len(table.columns))
     ]
-    yield (f"<h3>{escape(table.title)}</h3>" if table.title else "") + "<div class='scroll'><table><thead><tr>"
+    heading = f"<h3>{escape(table.title)}</h3>" if table.title else ""
+    if table.folded:
+        heading = f"<details><summary>{escape(table.title)}</summary>"
+    yield f"{heading}<div class='scroll'><table><thead><tr>"
     for place, name in enumerate(table.columns):
         yield f"<th scope='col'{_right(numeric[place])}>{escape(name)}</th>"
     yield "</tr></thead><tbody>"
@@ -133,7 +136,7 @@ def _table(table: Table) -> Iterator[str]:
             for place, cell in enumerate(row)
         )
         yield f"<tr{' class=marked' if number in table.marked else ''}>{cells}</tr>"
-    yield "</tbody></table></div>"
+    yield f"</tbody></table></div>{'</details>' if table.folded else ''}"
 
 
 def _is_numeric(cell: str) -> bool:

@@ -44,9 +44,10 @@ def commands(*lines: str) -> str:
     return "".join(f"<p><code>{escape(line)}</code></p>" for line in lines)
 
 
-def facts_table(rows: Iterable[tuple[str, Any]]) -> Table:
-    """Return named values as a table, without those that are not there."""
-    return Table("", ("", ""), tuple((name, text(value)) for name, value in rows if value not in (None, "")))
+def facts_table(rows: Iterable[tuple[str, Any]], title: str = "", *, folded: bool = False) -> Table:
+    """Return named values as a table, without those that are not there, and without whole lists of figures."""
+    there = ((name, text(value)) for name, value in rows if value not in (None, "") and not isinstance(value, list))
+    return Table(title, ("", ""), tuple(there), folded=folded)
 
 
 def preformatted(lines: Iterable[str]) -> str:

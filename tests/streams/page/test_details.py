@@ -54,7 +54,12 @@ def test_a_version_shows_where_it_comes_from_what_differs_and_the_way_back(tmp_p
     add_version(tmp_path, "sft-v2", "sft-v1", metrics={"accuracy": 0.75}, settings={"rank": 4}, job_id="sft-job")
     html = training.version_page(settings_of(tmp_path), "sft-v2")
     picture = re.sub("<[^>]*>", "|", html[html.index('<ol class="lineage"') : html.index("</ol>")])
-    assert re.findall(r"sft-v\d|this one, in use", picture) == ["sft-v1", "sft-v2", "this one, in use"]
+    assert re.findall(r"policy-base|sft-v\d|this one, in use", picture) == [
+        "policy-base",
+        "sft-v1",
+        "sft-v2",
+        "this one, in use",
+    ]
     assert '<a href="/versions/sft-v1">' in html
     assert '<a href="/jobs/sft-job">' in html
     difference = html[html.index('id="diff"') : html.index('id="examples"')]

@@ -138,7 +138,14 @@ def _broken(points: Sequence[tuple[float, float]], gap: float) -> list[tuple[flo
     return found
 
 
-def draw(title: str, lines: Lines, *, top: float | None = None, over_time: bool = True) -> str:
+def draw(
+    title: str,
+    lines: Lines,
+    *,
+    top: float | None = None,
+    over_time: bool = True,
+    within: tuple[float, float] | None = None,
+) -> str:
     """Return a chart as SVG with axes, ticks and a legend.
 
     Args:
@@ -146,6 +153,7 @@ def draw(title: str, lines: Lines, *, top: float | None = None, over_time: bool 
         lines: what is drawn; values that are None break a line.
         top: highest value of the axis, where that is known.
         over_time: whether places are epoch seconds; steps otherwise.
+        within: first and last place of the axis, so that charts can be laid beside one another; those drawn otherwise.
     """
     values = [value for points in lines.values() for _, value in points if value is not None]
     places = {at for points in lines.values() for at, value in points if value is not None}
@@ -157,7 +165,9 @@ def draw(title: str, lines: Lines, *, top: float | None = None, over_time: bool 
         placed = [(_time(at) if over_time else at, value) for at, value in points]
         chart.add_line(placed, name=name, stroke_color=colour)
     if over_time:
-        clock = "%H:%M" if max(places) - min(places) > MINUTES_FROM else "%H:%M:%S"
+        first, last = within or (min(places), max(places))
+        clock = "%H:%M" if last - first > MINUTES_FROM else "%H:%M:%S"
+        chart.add_x_scale(_time(first), _time(last))
         chart.add_x_axis(tick_formatter=lambda at, *_: at.strftime(clock))
     svg: str = chart.to_svg(width=WIDTH, height=HEIGHT)
     return svg.replace(
@@ -173,7 +183,8 @@ def _time(at: float) -> datetime:
 def draw_history(name: str, samples: Sequence[Mapping[str, Any]]) -> str:
     """Return the chart of `CHARTS` with that name."""
     chart = CHARTS[name]
-    return draw(chart.title, lines_of(name, samples), top=chart.top)
+    within = (samples[0]["at"], samples[-1]["at"]) if samples else None
+    return draw(chart.title, lines_of(name, samples), top=chart.top, within=within)
 
 
 def _empty(title: str, why: str) -> str:

@@ -56,7 +56,7 @@ def letters_page(settings: Settings, reason: str | None) -> str:
             else "<p>None.</p>",
         ),
         section_html(
-            Section("newest", f"Newest {NEWEST}", (Table("", ("letter", "at", "from", "reason", "what"), rows),))
+            Section("newest", f"Newest {len(rows)}", (Table("", ("letter", "at", "from", "reason", "what"), rows),))
         ),
     ]
     return whole_page("Dead letters", reason or "of every reason", sections, links)

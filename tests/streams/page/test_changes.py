@@ -170,6 +170,13 @@ def test_a_version_that_the_server_does_not_take_is_not_gone_back_to(data_dir: P
     assert (history(data_dir), refusals(data_dir)["policy"].version) == (before, "sft-v1")
 
 
+def test_a_page_that_is_not_of_now_has_no_server_load_anything(data_dir: Path) -> None:
+    add_version(data_dir, "sft-v3")
+    with ServingPeer("policy-base") as peer:
+        [(status, _)] = ask(settings_of(data_dir, serving={"url": peer.url}), (BACK, {"token": TOKEN}, {}))
+    assert (status, peer.asked) == (409, [])
+
+
 def test_a_rollback_that_the_broker_does_not_hear_of_stands_and_says_so(data_dir: Path, published: AsyncMock) -> None:
     published.side_effect = ConnectionFailedError("the broker is away")
     [(status, told)] = ask(settings_of(data_dir), (BACK, {"token": TOKEN}, {}))

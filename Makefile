@@ -1,6 +1,6 @@
 # Every command of the project: `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-long test-slow chaos check format real throughput bench-peers fuzz mutants clean
+.PHONY: help demo up test test-unit test-long test-slow test-slow-third chaos check format real throughput bench-peers fuzz mutants clean
 
 # Compiled files are kept: each of the many processes of a test run would compile the sources anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,9 +44,13 @@ test-unit: $(READY) ## Run the tests that need no broker
 test-long: $(READY) ## Run the tests that take ten seconds or more each: trainings, SIGKILLs, the guides; CI runs them, too
 	$(BIN)/python -m pytest $(PARALLEL) -m 'long and not slow'
 
-test-slow: $(READY) ## Run the long tests: crash storms, and ten times the examples of each property
+test-slow: $(READY) ## Run the tests that take minutes each, and ten times the examples of each property
 	$(BIN)/python -m pytest $(PARALLEL) -m 'hypothesis and not live' --hypothesis-profile=thorough
 	$(BIN)/python -m pytest -m slow --timeout=3600
+
+# The third that it is the turn of changes by the minute.
+test-slow-third: $(READY) ## Run a third of the tests that take minutes each, another one each time
+	$(BIN)/python -m pytest -m slow --timeout=1500 --splits 3 --group $$(($$(date +%s) / 60 % 3 + 1))
 
 chaos: $(READY) ## Break a running deployment for half an hour: kills, pauses, cuts, full disks
 	$(BIN)/python -m tests.chaos --minutes 35 --train

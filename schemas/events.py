@@ -135,7 +135,7 @@ class Feedback(Event):
     """A judgement of an experience, by a user, an evaluator, or drawn from behaviour."""
 
     feedback_id: Identifier
-    """Identifies the judgement; a second one with the same id changes nothing."""
+    """Identifies the judgement of its experience; a second one of it with the same id changes nothing."""
     experience_id: Identifier
     """The experience that is judged; the record's key."""
     timestamp: Timestamp

@@ -11,6 +11,9 @@ from streams.audit.blocks import Bars, Block, Note, Section, Table, worth_showin
 from streams.audit.document import Card, Document
 from streams.audit.report import Finding
 
+STYLE = resources.files("streams.worker.page").joinpath("base.css").read_text("utf-8")
+"""Of every page, which has it within itself."""
+
 _NUMERIC = frozenset("0123456789.,+-%/() e")
 
 
@@ -41,12 +44,11 @@ def page(title: str, subtitle: str, body: Iterable[str]) -> str:
         subtitle: text.
         body: HTML.
     """
-    style = resources.files("streams.worker.page").joinpath("base.css").read_text("utf-8")
     return "\n".join(
         (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">',
-            f"<title>{escape(title)}</title><style>{style}</style></head><body>",
+            f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
             f"<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></header><main>",
             *body,
             "</main></body></html>",

@@ -7,24 +7,27 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from functools import cache
 from http import HTTPStatus
 from importlib import resources
 
 from aiohttp import web
 
 from schemas.errors import ConnectionFailedError, TierstreamError, disk_failure
+from streams.audit.page import STYLE as PAGE_STYLE
 from streams.worker.charts import STYLE
 from streams.worker.page.parts import error_page
 
 
+@cache
 def read(name: str) -> str:
-    """Return a file of this folder."""
+    """Return a file of this folder, as it was when it was first read: the policy has its hash."""
     return resources.files("streams.worker.page").joinpath(name).read_text("utf-8")
 
 
 def _allowed_styles() -> str:
     """Return the hashes of the styles that stand in pages and charts; what was read from elsewhere is none of them."""
-    own = [read("base.css"), *re.findall("<style>(.*?)</style>", read("login.html") + STYLE, re.DOTALL)]
+    own = [PAGE_STYLE, *re.findall("<style>(.*?)</style>", read("login.html") + STYLE, re.DOTALL)]
     return " ".join(f"'sha256-{b64encode(hashlib.sha256(style.encode()).digest()).decode()}'" for style in own)
 
 

@@ -16,7 +16,7 @@ from streams.topics import EXPERIENCES, FEEDBACK, TRACES
 WIDTH, HEIGHT = 480, 230
 """In the SVG's own units; it is as wide as there is room."""
 MOST_POINTS = 200
-MINUTES_FROM = 900.0
+MINUTES_FROM = 240.0
 """Over more seconds, times of day are told to the minute."""
 GAP_SECONDS = 60.0
 """A line is broken where nothing was sampled for so long, or for three points."""

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from schemas.settings import DemoSettings
 from tests.live import Deployment, Process
 from tests.streams.page.visit import LOADED, TOKEN, WAIT_MS, Visit, aside, chromium, until
 from tests.trainers.jobs.tiny import build_model
@@ -68,7 +69,13 @@ def test_every_view_of_the_demo_on_two_workers_answers_the_operators_questions(
 ) -> None:
     data = tmp_path / "data"
     played = play(bootstrap, prefix, data, base := build_model(tmp_path / "base"))
-    jobs = {"base_model": str(base), "dpo": {"max_length": 512}, "sft": {"max_length": 512}}
+    demo = DemoSettings()
+    jobs = {
+        "base_model": str(base),
+        "dpo": {"max_length": 512, "max_steps": demo.dpo_steps},
+        "sft": {"max_length": 512, "max_steps": demo.sft_steps},
+        "gate": {"held_out_one_in": demo.held_out_one_in},
+    }
     with Deployment(bootstrap, played, data, pairs={"patience": 0}, jobs=jobs) as stream, chromium() as browser:
         first = stream.start("worker", "--roles", "join,traces", TIERSTREAM_WEB__TOKEN=TOKEN)
         stream.worker("--roles", "scorer,pairs", TIERSTREAM_WEB__TOKEN=TOKEN)

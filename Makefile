@@ -1,6 +1,6 @@
 # Every command of the project: `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-unit test-long test-slow test-slow-third chaos check format real throughput bench-peers fuzz mutants clean
+.PHONY: help demo up test test-unit test-long test-slow test-slow-third chaos check format real throughput bench-peers fuzz mutants image clean
 
 # Compiled files are kept: each of the many processes of a test run would compile the sources anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -97,6 +97,17 @@ mutants: $(READY) ## Small faults in the code, one at a time: each must fail a t
 
 bench-peers: $(PEERS)/.ready ## Measure Tierstream beside other engines at the same work
 	$(BIN)/python -m benchmarks.peers.compare --peers-python $(PEERS)/bin/python $(PEERS_OPTIONS)
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# As uv names them, `cpu` for example; empty is PyPI's build, for CUDA.
+TORCH_BACKEND ?=
+
+image: export BUILDAH_LAYERS := true
+image: ## Build both container images with whichever of docker, podman and buildah works here
+	@for tool in $(or $(IMAGE_TOOL),docker podman buildah); do $$tool info > /dev/null 2>&1 && break; tool=; done; \
+		test -n "$$tool" || { echo "error: none of docker, podman and buildah works here: apt-get install buildah" >&2; exit 1; }; \
+		$$tool build --target stream --tag tierstream-stream:$(VERSION) . && \
+		$$tool build --build-arg TORCH_BACKEND=$(TORCH_BACKEND) --tag tierstream:$(VERSION) .
 
 clean: ## Remove what set-up and tools made; data stays
 	rm -rf $(VENV) $(PEERS) $(VLLM) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

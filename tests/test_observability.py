@@ -20,6 +20,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from streams.metrics import LATENCY_BUCKETS, Metrics
+from streams.topics import ROLES
 from streams.worker.exposition import StateCollector, deployment_families, of_roles, role_families
 from trainers.pairs.funnel import empty_funnel
 
@@ -244,10 +245,10 @@ def test_the_scrape_config_names_the_rules_and_the_worker() -> None:
     mounts = dict(volume.split(":")[:2] for volume in COMPOSE["prometheus"]["volumes"])
     assert config["rule_files"] == [mounts["./config/prometheus-rules.yml"]]
     [targets] = config["scrape_configs"][0]["static_configs"]
-    assert targets["targets"] == ["worker:8321"]
+    assert targets["targets"] == [f"{role}:8321" for role in ROLES]
     token = config["scrape_configs"][0]["authorization"]["credentials_file"]
-    assert token == COMPOSE["worker"]["environment"]["TIERSTREAM_WEB__TOKEN_FILE"]
-    assert mounts["tierstream-data"] == COMPOSE["worker"]["environment"]["TIERSTREAM_DATA_DIR"]
+    assert token == COMPOSE["join"]["environment"]["TIERSTREAM_WEB__TOKEN_FILE"]
+    assert mounts["tierstream-data"] == COMPOSE["join"]["environment"]["TIERSTREAM_DATA_DIR"]
     user = re.search(r"^USER (\d+):", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
     assert user is not None  # the token is readable by whoever made it alone
     assert COMPOSE["prometheus"]["user"].partition(":")[0] == user[1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]+\.tmp")
 
@@ -41,6 +43,45 @@ def temporary_path(path: Path) -> Path:
 def is_temporary(path: Path) -> bool:
     """Tell whether a file is an atomic write that has not ended, or never will since its process was killed."""
     return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def missing_guarantee(folder: Path) -> str | None:
+    """Try what processes that share `folder` rely on; return the first that it does not give.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    with TemporaryDirectory(prefix=".tried-", dir=folder) as tried:
+        one, other = Path(tried) / "one", Path(tried) / "other"
+        one.write_bytes(b"1")
+        other.write_bytes(b"2")
+        try:
+            other.replace(one)
+        except OSError:
+            return "a rename that replaces its target"
+        if one.read_bytes() != b"2" or other.exists():
+            return "a rename that replaces its target"
+        try:
+            os.close(os.open(one, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            return "creation that fails where a file is there"
+        except FileExistsError:
+            pass
+        with one.open("ab") as first, one.open("ab") as second:
+            try:
+                fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return "locks (flock)"
+            try:
+                fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return "locks (flock) that another opener sees"
+            except OSError:
+                pass
+            try:
+                os.fsync(first.fileno())
+                sync_folder(Path(tried))
+            except OSError:
+                return "fsync"
+    return None
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,10 +12,10 @@ from schemas.settings import Settings
 from streams.kafka.publisher import Publisher
 from streams.state.scorer_log import publish_control
 from streams.state.scorer_state import ScorerState
+from trainers.scorer.architecture import architecture
 from trainers.scorer.checkpoint import fitting_version
 from trainers.scorer.fold import architecture_in
 from trainers.scorer.log_settings import learning_settings, settings_in
-from trainers.scorer.network import architecture
 from trainers.scorer.snapshot import check_architecture
 
 log = logging.getLogger("tierstream.scorer")

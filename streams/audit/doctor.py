@@ -19,8 +19,9 @@ from streams.broker.java import find_java
 from streams.kafka.admin import REMEDIES, topic_states
 from streams.state.manifest import check_state
 from trainers.embedding import build_embedder
+from trainers.scorer.architecture import architecture
 from trainers.scorer.checkpoint import CheckpointStore, check_start
-from trainers.scorer.network import architecture, build_network, parameter_count
+from trainers.scorer.network import build_network, parameter_count
 from trainers.versions import VersionStore
 
 Verdict = Literal["ok", "warning", "failed"]

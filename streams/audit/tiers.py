@@ -11,7 +11,7 @@ from streams.audit.report import Effect, Tier, TierState
 from streams.topics import SCORER_LOG, group
 from trainers.jobs.accumulate import BatchAccumulator
 from trainers.jobs.snapshot import tier_settings
-from trainers.scorer.network import architecture
+from trainers.scorer.architecture import architecture
 from trainers.scorer.progress import ProgressiveWindow
 
 IN_EFFECT = "in training:"

@@ -9,6 +9,7 @@ import click
 
 from schemas.config import LoadedSettings
 from schemas.errors import BrokerError
+from schemas.extras import require
 from streams.cli.options import json_option, settings_options
 from streams.topics import ROLES, Role
 
@@ -40,9 +41,11 @@ def worker(loaded: LoadedSettings, roles: str | None) -> None:
 
     Example: tierstream worker --roles join,scorer
     """
+    chosen = _roles(roles)
+    require("worker" if "scorer" in chosen else "stream")
     from streams.worker.service import run
 
-    run(loaded.settings, _roles(roles))
+    run(loaded.settings, chosen)
 
 
 def _roles(text: str | None) -> tuple[Role, ...]:

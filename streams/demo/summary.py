@@ -75,7 +75,7 @@ def summarize(board: Board, status: Mapping[str, Any], settings: Settings, secon
         seconds: from the first event published to the last one processed.
     """
     # It brings torch along, which nobody should wait for before the stream runs.
-    from trainers.scorer.network import expected_parameters
+    from trainers.scorer.architecture import expected_parameters
 
     scorer = status.get("scorer") or {}
     return Summary(

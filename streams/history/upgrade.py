@@ -43,12 +43,12 @@ from streams.state.upgrade_check import ENTRIES, UNFINISHED, has_log
 from streams.topics import TopicSpec
 from trainers.features import FEATURES, log_share
 from trainers.files import write_atomically
+from trainers.scorer.architecture import architecture
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.fold import ScorerFold
 from trainers.scorer.kept import add_scorer
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.log_settings import learning_settings
-from trainers.scorer.network import architecture
 from trainers.scorer.reading import checkpoints_of_before, read_header
 from trainers.scorer.snapshot import Snapshot, check_architecture
 from trainers.versions import VersionStore

@@ -13,9 +13,9 @@ from typing import Self
 from pydantic import ValidationError
 
 from schemas.base import Event, Part
-from schemas.errors import StateError
+from schemas.errors import StateError, TierstreamError
 from schemas.settings import Settings
-from trainers.files import write_atomically
+from trainers.files import missing_guarantee, write_atomically
 
 MANIFEST_NAME = "state.json"
 
@@ -52,6 +52,29 @@ class Manifest(Part):
 def state_folder(settings: Settings) -> Path:
     """Return the folder of local table state."""
     return Path(settings.state_dir or Path(settings.data_dir) / "state")
+
+
+def make_data_dir(settings: Settings) -> Path:
+    """Make the data directory, and see that it can be written and shared.
+
+    Raises:
+        TierstreamError: it cannot.
+    """
+    folder = Path(settings.data_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = missing_guarantee(folder)
+    except OSError as error:
+        raise TierstreamError(
+            f"the data directory {folder} cannot be written: {error.strerror}",
+            "give another with --data-dir, or fix its permissions",
+        ) from error
+    if missing is not None:
+        raise TierstreamError(
+            f"the data directory {folder} lacks {missing}, and what shares it would lose or repeat work",
+            "put it on a file system that has it, as NFS 4 or a local disk do (docs/deployment.md)",
+        )
+    return folder
 
 
 def check_state(settings: Settings, *, local: bool = False, record: bool = True) -> None:

@@ -32,7 +32,7 @@ from streams.kafka.consumer import Consumer, Unreadable
 from streams.kafka.dead_letters import UNREADABLE, dead_letter, explain
 from streams.kafka.lag import trainer_group
 from streams.kafka.options import broker_errors
-from streams.state.manifest import check_state
+from streams.state.manifest import check_state, make_data_dir
 from streams.topics import DEAD_LETTERS, JOB_UPDATES, JOBS, MODEL_VERSIONS, topic_specs
 from streams.training.controls import renewed
 from streams.training.display import display
@@ -83,6 +83,7 @@ async def _run_until_told(settings: Settings, show: Show) -> None:
 
 async def _prepare_and_work(settings: Settings, show: Show) -> None:
     command = LAUNCHERS[settings.jobs.launcher](settings)
+    make_data_dir(settings)
     check_state(settings)
     await asyncio.to_thread(_prune, settings)
     await ensure_topics(settings, topic_specs(settings))

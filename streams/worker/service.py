@@ -31,7 +31,7 @@ from streams.kafka.admin import ensure_topics
 from streams.process import EXIT_REFUSED, log_to_stderr
 from streams.stack.supervisor import Part
 from streams.state.belonging import check_belonging, check_committed
-from streams.state.manifest import check_state, state_folder
+from streams.state.manifest import check_state, make_data_dir, state_folder
 from streams.state.scorer_log import begin_log
 from streams.state.upgrade_check import refuse_of_before
 from streams.state.web_token import bearer
@@ -281,23 +281,3 @@ async def prepare(settings: Settings) -> None:
     await begin_log(settings)
     await asyncio.to_thread(tell_of_old_traces, settings)
     await publish_now(settings)
-
-
-def make_data_dir(settings: Settings) -> Path:
-    """Make the data directory and see that it can be written.
-
-    Raises:
-        TierstreamError: it cannot.
-    """
-    folder = Path(settings.data_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise TierstreamError(
-            f"the data directory {folder} cannot be written: {error.strerror}",
-            "give another with --data-dir, or fix its permissions",
-        ) from error
-    return folder

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from streams.broker.launch import free_port
+from streams.topics import ROLES
 from tests.live import Deployment
 from tests.streams.training_live import make_job
 from tests.test_observability import CONFIG, RULES
@@ -33,7 +34,7 @@ def prometheus(folder: Path, worker_port: int, token: Path) -> Iterator[str]:
     config = (CONFIG / "prometheus.yml").read_text("utf-8")
     for shipped, here in (
         ("/etc/prometheus/prometheus-rules.yml", str(folder / "rules.yml")),
-        ("worker:8321", f"127.0.0.1:{worker_port}"),
+        (", ".join(f'"{role}:8321"' for role in ROLES), f'"127.0.0.1:{worker_port}"'),
         ("/data/web-token", str(token)),
         ("interval: 15s", "interval: 1s"),
     ):

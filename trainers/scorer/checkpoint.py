@@ -12,7 +12,7 @@ from typing import Any
 from schemas.errors import VersionError
 from schemas.settings import ScorerSettings
 from trainers.files import write_atomically
-from trainers.scorer.network import architecture
+from trainers.scorer.architecture import architecture
 from trainers.scorer.reading import (
     VERSION_FILE,
     CheckpointUnreadableError,

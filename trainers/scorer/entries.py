@@ -16,7 +16,7 @@ from schemas.records import FEATURES_PER_ITEM, Origin, ScorerEntry
 from schemas.settings import ScorerSettings
 from schemas.vectors import EMBEDDING_SIZE, MAX_LENGTH
 from trainers.prepare import is_held_out
-from trainers.scorer.network import INPUTS
+from trainers.scorer.architecture import INPUTS
 from trainers.scorer.samples import Floats, Samples
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from schemas.errors import ArchitectureMismatchError
 from schemas.records import Configure, Scored, ScorerEntry
+from trainers.scorer.architecture import architecture
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.log_settings import FEATURES, settings_in
-from trainers.scorer.network import architecture
 from trainers.scorer.snapshot import Snapshot, check_architecture
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from schemas.settings import ScorerSettings
 from schemas.versions import VersionRecord
 from trainers.files import write_atomically
+from trainers.scorer.architecture import architecture
 from trainers.scorer.checkpoint import architecture_of
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.model import Arrays
-from trainers.scorer.network import architecture
 from trainers.scorer.reading import VERSION_FILE, encode, header, readable_checkpoints
 from trainers.scorer.snapshot import Snapshot
 from trainers.versions import VersionStore, library_versions, version_name

@@ -11,9 +11,9 @@ import numpy as np
 
 from schemas.records import Origin, Scored, ScorerEntry
 from schemas.settings import ScorerSettings
+from trainers.scorer.architecture import empty_rows
 from trainers.scorer.entries import Origins, Use, fill_rows, input_scale, judged_items, use_of
 from trainers.scorer.model import ScorerModel
-from trainers.scorer.network import empty_rows
 from trainers.scorer.progress import Counts, PlateauDecay, ProgressiveWindow, note_on
 from trainers.scorer.samples import (
     Draws,

@@ -6,7 +6,8 @@ from math import tanh
 
 import numpy as np
 
-from trainers.scorer.network import INPUTS, Floats, product
+from trainers.scorer.architecture import INPUTS, Floats
+from trainers.scorer.network import product
 
 RATE = 0.025
 """Step size for scores in units of reward: that of a log-odds, twice as large, is four times as much."""

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from schemas.settings import ScorerSettings
 from trainers.scorer.adam import Adam
+from trainers.scorer.architecture import HIDDEN
 from trainers.scorer.entries import input_scale
 from trainers.scorer.linear import AveragedLinear
 from trainers.scorer.loss import Loss, ranking_loss
-from trainers.scorer.network import HIDDEN, Evaluator, ScorerNetwork, build_network, parameter_count
+from trainers.scorer.network import Evaluator, ScorerNetwork, build_network, parameter_count
 from trainers.scorer.samples import Floats, Longs, Samples
 from trainers.scorer.validation import LEAST_SHARE
 

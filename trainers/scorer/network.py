@@ -7,24 +7,14 @@ a test compares the two.
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from schemas.errors import ArchitectureMismatchError
-from schemas.records import FEATURES_PER_ITEM
 from schemas.settings import ScorerSettings
-from schemas.vectors import EMBEDDING_SIZE
-from trainers.features import layout_hash
-
-Floats = npt.NDArray[np.float32]
-
-INPUTS = EMBEDDING_SIZE + FEATURES_PER_ITEM
-"""813: query embedding, item embedding, structured features."""
-HIDDEN = 64
+from trainers.scorer.architecture import HIDDEN, INPUTS, Floats, expected_parameters
 
 _MATRIX_PRODUCTS, _VECTOR_PRODUCTS = 2**18, 2**13
 """Up to so many products numpy is faster than torch; above them its BLAS would take several threads."""
@@ -41,12 +31,6 @@ def product(one: Floats, other: Floats, out: Floats | None = None) -> Floats:
     into = None if out is None else torch.from_numpy(out)
     large: Floats = torch.matmul(torch.from_numpy(one), torch.from_numpy(other), out=into).numpy()
     return large
-
-
-def empty_rows(count: int) -> Floats:
-    """Return room for `count` rows, aligned as torch does it: how sums are split, and rounded, can depend on that."""
-    rows: Floats = torch.empty(count, INPUTS).numpy()
-    return rows
 
 
 class ScorerNetwork(nn.Module):
@@ -128,25 +112,6 @@ class Evaluator:
 def parameter_count(network: nn.Module) -> int:
     """Return the number of trainable values, read from the built module."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def expected_parameters(rank: int) -> int:
-    """Return 877 * rank + 129."""
-    return (INPUTS + HIDDEN) * rank + HIDDEN + HIDDEN + 1
-
-
-def architecture(settings: ScorerSettings) -> dict[str, Any]:
-    """Return all that decides whether weights fit the settings."""
-    return {
-        "rank": settings.rank,
-        "parameters": expected_parameters(settings.rank),
-        "inputs": INPUTS,
-        "hidden": HIDDEN,
-        "embedding_scale": settings.embedding_scale,
-        "structured_scale": settings.structured_scale,
-        "embedder": settings.embedder,
-        "features": layout_hash(),
-    }
 
 
 def build_network(settings: ScorerSettings) -> ScorerNetwork:

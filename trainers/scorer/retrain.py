@@ -12,11 +12,11 @@ from schemas.events import ModelVersion
 from schemas.records import ScorerEntry
 from schemas.settings import ScorerSettings
 from trainers.prepare import is_held_out
+from trainers.scorer.architecture import architecture
 from trainers.scorer.entries import Use, use_of
 from trainers.scorer.gate import Comparison, HeldOut
 from trainers.scorer.kept import add_scorer, keep_in_use
 from trainers.scorer.learner import OnlineLearner
-from trainers.scorer.network import architecture
 from trainers.scorer.serving import FrozenScorer, checkpoint_in_use
 from trainers.scorer.snapshot import OF_ENTRIES, Snapshot
 from trainers.versions import VersionStore

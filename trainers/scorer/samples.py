@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from trainers.scorer.network import empty_rows
+from trainers.scorer.architecture import empty_rows
 
 Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[np.uint64]

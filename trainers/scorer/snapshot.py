@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.errors import ArchitectureMismatchError
+from trainers.scorer.architecture import architecture
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.model import Arrays
-from trainers.scorer.network import architecture
 from trainers.scorer.progress import Counts
 from trainers.scorer.reading import FORM
 from trainers.scorer.samples import NAMES, SampleBuffer, Samples

@@ -21,8 +21,8 @@ from tests.scenarios import audit_day as audit
 from tests.scenarios.test_audit_day import in_order, joined
 from trainers.jobs.accumulate import BatchAccumulator
 from trainers.pairs.matcher import PairMatcher
+from trainers.scorer.architecture import architecture, expected_parameters
 from trainers.scorer.checkpoint_file import CheckpointFile
-from trainers.scorer.network import architecture, expected_parameters
 
 NOW = 1_770_000_000.0
 ANSWERS = list(joined(in_order(audit.audit_day(7))))

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tests.trainers.scorer.making import SMALL, random_stream, run, scorer_after
+from trainers.scorer.architecture import expected_parameters
 from trainers.scorer.checkpoint import CheckpointStore
 from trainers.scorer.checkpoint_file import newest_file
-from trainers.scorer.network import expected_parameters
 
 
 def test_report_describes_the_newest_readable_file_and_names_the_damaged_one(tmp_path: Path):

@@ -3,8 +3,8 @@ from math import tanh
 import numpy as np
 import pytest
 
+from trainers.scorer.architecture import INPUTS
 from trainers.scorer.linear import MEMORY, RATE, AveragedLinear
-from trainers.scorer.network import INPUTS
 
 SCALE = np.full(INPUTS, 0.3, np.float32)
 

@@ -109,7 +109,7 @@ def test_counts_are_shown_as_their_growth_in_a_second_and_not_where_they_begin_a
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_chart_is_drawn_with_axes_a_legend_and_a_line_a_series(name: str) -> None:
-    samples = [{"at": NOW + 60 * n, name: {"one_of": n, "two": 2 * n}} for n in range(30)]
+    samples = [{"at": NOW + 60 * n, name: {"one_of": n, "two": 2 * n}} for n in range(20)]
     svg = ElementTree.fromstring(draw_history(name, samples))
     space = "{http://www.w3.org/2000/svg}"
     texts = [text.text for text in svg.iter(f"{space}text")]
@@ -127,7 +127,7 @@ def test_without_any_value_a_chart_says_so() -> None:
 
 
 def test_charts_of_one_look_share_their_axis_of_time() -> None:
-    samples = [{"at": NOW + 10 * n, "loss": {"validation": 0.1}, "lag": {"join": 1.0}} for n in range(30)]
+    samples = [{"at": NOW + 10 * n, "loss": {"validation": 0.1}, "lag": {"join": 1.0}} for n in range(20)]
     for sample in samples[5:]:
         del sample["lag"]
     names = [re.findall(r">(\d\d:\d\d:\d\d)<", draw_history(name, samples)) for name in ("loss", "lag")]

@@ -93,6 +93,7 @@ def status(**changes: Any) -> dict[str, Any]:
             ],
             "unnamed": 0,
         },
+        "not_served": {"policy": {"version": "dpo-c", "reason": "it is away", "in_use": False}},
     }
     whole = {
         "ready": True,
@@ -189,6 +190,10 @@ def test_the_state_comes_out_as_it_is() -> None:
     assert found["tierstream_version_answers", ("all", "dpo-a")] == 0
     assert ("tierstream_version_reward", ("all", "dpo-a")) not in found
     assert found["tierstream_version_worse", ("dpo",)] == 1
+    assert found["tierstream_version_not_served", ("policy",)] == 1
+    served = status()
+    served["observed"]["not_served"] = {}
+    assert values(exposed(served))["tierstream_version_not_served", ("policy",)] == 0
     assert ("tierstream_scorer_validation_loss", ("r",)) not in found
 
 

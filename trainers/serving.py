@@ -48,12 +48,13 @@ def take_up(settings: ServingSettings, store: VersionStore, version: str) -> Non
         OSError: the refusal cannot be noted.
     """
     line = line_of(version)
-    if settings.url is None or line not in BASES:
+    if line not in BASES:
         return
     note = _note(store, line)
-    with _noting(note, version):
-        _load_and_ask(Server(settings), store, version)
-    note.unlink(missing_ok=True)
+    if settings.url is not None:
+        with _noting(note, version):
+            _load_and_ask(Server(settings), store, version)
+    note.unlink(missing_ok=True)  # without a server, too: it told of what was to be in use until now
 
 
 def put_into_use(settings: ServingSettings, store: VersionStore, version: str, reason: str) -> None:

@@ -16,6 +16,8 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     marked: frozenset[int] = frozenset()
     """Rows that deserve attention."""
+    folded: bool = False
+    """Whether a page shows the title alone until it is asked for more."""
 
 
 @dataclass(frozen=True, slots=True)

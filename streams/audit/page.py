@@ -11,15 +11,19 @@ from streams.audit.blocks import Bars, Block, Note, Section, Table, worth_showin
 from streams.audit.document import Card, Document
 from streams.audit.report import Finding
 
+STYLE = resources.files("streams.worker.page").joinpath("base.css").read_text("utf-8")
+"""Of every page, which has it within itself."""
+
 _NUMERIC = frozenset("0123456789.,+-%/() e")
 
 
-def to_html(document: Document) -> str:
-    """Return the document as a page; everything that was read is escaped."""
+def to_html(document: Document, above: str = "") -> str:
+    """Return the document as a page, with more HTML above it; everything that was read is escaped."""
     return page(
         document.title,
         document.subtitle,
         (
+            above,
             '<section class="cards" aria-label="Tiers">',
             *map(_card, document.cards),
             "</section>",
@@ -40,12 +44,11 @@ def page(title: str, subtitle: str, body: Iterable[str]) -> str:
         subtitle: text.
         body: HTML.
     """
-    style = resources.files("streams.worker.page").joinpath("base.css").read_text("utf-8")
     return "\n".join(
         (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">',
-            f"<title>{escape(title)}</title><style>{style}</style></head><body>",
+            f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
             f"<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p></header><main>",
             *body,
             "</main></body></html>",
@@ -106,11 +109,12 @@ def _block(block: Block) -> Iterator[str]:
     elif isinstance(block, Bars):
         yield f"<h3>{escape(block.title)}</h3><div class='bars'>"
         for bar in block.bars:
-            kind = "kept" if bar.kept else "lost"
-            width = f"{max(bar.share, 0.004 if bar.share else 0.0):.2%}"
+            kind, label = "kept" if bar.kept else "lost", escape(bar.label)
+            share = f"{max(bar.share, 0.004 if bar.share else 0.0):.4f}"
             yield (
-                f'<div class="bar {kind}"><span>{escape(bar.label)}</span>'
-                f'<i><b style="width:{width}"></b></i><span>{escape(bar.text)}</span></div>'
+                f'<div class="bar {kind}"><span>{label}</span>'
+                f'<progress max="1" value="{share}" aria-label="{label}"></progress>'
+                f"<span>{escape(bar.text)}</span></div>"
             )
         yield "</div>"
     else:
@@ -121,7 +125,10 @@ def _table(table: Table) -> Iterator[str]:
     numeric = [
         bool(table.rows) and all(_is_numeric(row[place]) for row in table.rows) for place in range(len(table.columns))
     ]
-    yield (f"<h3>{escape(table.title)}</h3>" if table.title else "") + "<div class='scroll'><table><thead><tr>"
+    heading = f"<h3>{escape(table.title)}</h3>" if table.title else ""
+    if table.folded:
+        heading = f"<details><summary>{escape(table.title)}</summary>"
+    yield f"{heading}<div class='scroll'><table><thead><tr>"
     for place, name in enumerate(table.columns):
         yield f"<th scope='col'{_right(numeric[place])}>{escape(name)}</th>"
     yield "</tr></thead><tbody>"
@@ -131,7 +138,7 @@ def _table(table: Table) -> Iterator[str]:
             for place, cell in enumerate(row)
         )
         yield f"<tr{' class=marked' if number in table.marked else ''}>{cells}</tr>"
-    yield "</tbody></table></div>"
+    yield f"</tbody></table></div>{'</details>' if table.folded else ''}"
 
 
 def _is_numeric(cell: str) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from schemas.config import LoadedSettings
-from schemas.errors import TierstreamError
 from schemas.events import ModelLine, ModelVersion
 from schemas.versions import BASES, TIERS, VersionRecord, line_of
 from streams.cli.changes import change_settings_option, settings_with
@@ -174,16 +173,10 @@ def _store(loaded: LoadedSettings) -> Any:
 
 
 def _tell(loaded: LoadedSettings, event: ModelVersion, as_json: bool, changed: str = "") -> None:
-    """Publish the change, or say that it stands and who will publish it."""
-    from streams.training.model_versions import publish_now
+    """Publish the change, and say it."""
+    from streams.training.model_versions import announce
 
-    try:
-        asyncio.run(publish_now(loaded.settings))
-    except TierstreamError as error:
-        raise type(error)(
-            f"{event.version} is in use now, but its event is not published yet: {error.message}",
-            "the next worker or trainer that starts publishes it, and so does this command",
-        ) from error
+    asyncio.run(announce(loaded.settings, event))
     if as_json:
         click.echo(event.to_json().decode())
     else:

@@ -62,18 +62,24 @@ def job_rows(view: JobView, request: TrainingJob | None) -> list[tuple[str, str]
         ("progress", f"{view.progress:.0%}{left}"),
         ("attempt", view.attempt),
         ("version", view.version and f"{view.version}, {'promoted' if view.promoted else 'rejected'}"),
-        *((name, figure(value)) for name, value in flat(view.metrics).items()),
+        # The loss of each step is a curve, in the log and on the page.
+        *((name, figure(value)) for name, value in flat(view.metrics).items() if not isinstance(value, list)),
     ]
     if request is not None:
         rows += [
             ("examples", request.example_count),
             ("dataset", f"{request.dataset_path} (sha256 {request.dataset_sha256[:12]})"),
             ("base model", request.base_model),
-            *((name, figure(value)) for name, value in flat(request.settings).items()),
+            *settings_rows(request),
             ("requested", when(request.requested_at)),
         ]
     rows += [("last told", when(view.updated_at)), ("folder", view.folder)]
     return [(name, str(value)) for name, value in rows if value not in (None, "")]
+
+
+def settings_rows(request: TrainingJob) -> list[tuple[str, str]]:
+    """Return the settings that a job was requested with, by dotted name."""
+    return [(name, figure(value)) for name, value in flat(request.settings).items()]
 
 
 def outcome(view: JobView) -> str:
@@ -100,6 +106,8 @@ def log_line(line: str) -> str:
 
 def figure(value: object) -> str:
     """Return a figure or setting as text, numbers at four digits."""
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import AsyncFileLock
 
+from schemas.errors import TierstreamError
 from schemas.events import ModelVersion
 from schemas.settings import Settings
 from schemas.versions import TIERS
@@ -67,6 +68,21 @@ async def publish_now(settings: Settings) -> list[ModelVersion]:
             await producer.send(topics.MODEL_VERSIONS, event)
 
         return await publish_changes(data_dir, send)
+
+
+async def announce(settings: Settings, event: ModelVersion) -> None:
+    """Publish a change that stands.
+
+    Raises:
+        TierstreamError: it is not published, which the message says with why; the next one to look publishes it.
+    """
+    try:
+        await publish_now(settings)
+    except TierstreamError as error:
+        raise type(error)(
+            f"{event.version} is in use now, but its event is not published yet: {error.message}",
+            "the next worker or trainer that starts publishes it, and so does the next change",
+        ) from error
 
 
 def published(folder: Path) -> int:

@@ -16,7 +16,7 @@ from streams.topics import EXPERIENCES, FEEDBACK, TRACES
 WIDTH, HEIGHT = 480, 230
 """In the SVG's own units; it is as wide as there is room."""
 MOST_POINTS = 200
-MINUTES_FROM = 900.0
+MINUTES_FROM = 240.0
 """Over more seconds, times of day are told to the minute."""
 GAP_SECONDS = 60.0
 """A line is broken where nothing was sampled for so long, or for three points."""
@@ -28,7 +28,7 @@ Lines = Mapping[str, Sequence[tuple[float, float | None]]]
 _LAST_LABEL = 16
 """Room for the last time of day, which reaches out to the right."""
 _COLOURS = ("#2563a8", "#c2410c", "#1d7f4e", "#8b5cf6", "#b08900")
-_STYLE = (
+STYLE = (
     "<style>text{font-family:system-ui,sans-serif;fill:#5c6b7a}svg>g>rect{fill:none}.tick line{stroke:#dfe5ea}"
     "@media(prefers-color-scheme:dark){text{fill:#9aa8b5}.tick line{stroke:#2b3742}}</style>"
 )
@@ -138,7 +138,14 @@ def _broken(points: Sequence[tuple[float, float]], gap: float) -> list[tuple[flo
     return found
 
 
-def draw(title: str, lines: Lines, *, top: float | None = None, over_time: bool = True) -> str:
+def draw(
+    title: str,
+    lines: Lines,
+    *,
+    top: float | None = None,
+    over_time: bool = True,
+    within: tuple[float, float] | None = None,
+) -> str:
     """Return a chart as SVG with axes, ticks and a legend.
 
     Args:
@@ -146,6 +153,7 @@ def draw(title: str, lines: Lines, *, top: float | None = None, over_time: bool 
         lines: what is drawn; values that are None break a line.
         top: highest value of the axis, where that is known.
         over_time: whether places are epoch seconds; steps otherwise.
+        within: first and last place of the axis, so that charts can be laid beside one another; those drawn otherwise.
     """
     values = [value for points in lines.values() for _, value in points if value is not None]
     places = {at for points in lines.values() for at, value in points if value is not None}
@@ -157,12 +165,14 @@ def draw(title: str, lines: Lines, *, top: float | None = None, over_time: bool 
         placed = [(_time(at) if over_time else at, value) for at, value in points]
         chart.add_line(placed, name=name, stroke_color=colour)
     if over_time:
-        clock = "%H:%M" if max(places) - min(places) > MINUTES_FROM else "%H:%M:%S"
+        first, last = within or (min(places), max(places))
+        clock = "%H:%M" if last - first > MINUTES_FROM else "%H:%M:%S"
+        chart.add_x_scale(_time(first), _time(last))
         chart.add_x_axis(tick_formatter=lambda at, *_: at.strftime(clock))
     svg: str = chart.to_svg(width=WIDTH, height=HEIGHT)
     return svg.replace(
         f'width="{WIDTH}" height="{HEIGHT}"', f'viewBox="0 0 {WIDTH + _LAST_LABEL} {HEIGHT}"', 1
-    ).replace(">", f">{_STYLE}", 1)
+    ).replace(">", f">{STYLE}", 1)
 
 
 def _time(at: float) -> datetime:
@@ -173,11 +183,12 @@ def _time(at: float) -> datetime:
 def draw_history(name: str, samples: Sequence[Mapping[str, Any]]) -> str:
     """Return the chart of `CHARTS` with that name."""
     chart = CHARTS[name]
-    return draw(chart.title, lines_of(name, samples), top=chart.top)
+    within = (samples[0]["at"], samples[-1]["at"]) if samples else None
+    return draw(chart.title, lines_of(name, samples), top=chart.top, within=within)
 
 
 def _empty(title: str, why: str) -> str:
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" xmlns="http://www.w3.org/2000/svg">{_STYLE}'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" xmlns="http://www.w3.org/2000/svg">{STYLE}'
         f'<text x="24" y="34">{title}</text><text x="24" y="70">{why}</text></svg>'
     )

@@ -1,9 +1,8 @@
-"""Cross-origin requests to the intake: refused unless the origin is on the list."""
+"""Requests of other origins: those that change something are refused, but for the intake's from origins on its list."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -14,6 +13,7 @@ _PREFLIGHT = {
     "Access-Control-Allow-Headers": "authorization, content-type",
     "Access-Control-Max-Age": "600",
 }
+_SAFE = ("GET", "HEAD")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,14 +32,16 @@ class Cors:
 
     @web.middleware
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a preflight; let a request of an allowed origin, or of none, through."""
-        origin = request.headers.get("Origin")
-        if origin is None or not request.path.startswith(self._prefix):
+        """Answer a preflight; let a request of an allowed origin, of our own, or of none, through."""
+        origin, is_intake = request.headers.get("Origin"), request.path.startswith(self._prefix)
+        if origin is None or (request.method in _SAFE and not is_intake):
             return await handler(request)
-        if origin not in self._origins:
-            if urlsplit(origin).netloc == request.host:
+        if not is_intake or origin not in self._origins:
+            # A form elsewhere is sent with the browser's cookies, and without a token to this machine's own names.
+            if origin.partition("://")[2] == request.host:
                 return await handler(request)
-            return web.json_response({"error": f"origin {origin} is not in intake.cors_origins"}, status=403)
+            why = "is not in intake.cors_origins" if is_intake else "is not this server's"
+            return web.json_response({"error": f"origin {origin} {why}"}, status=403)
         if request.method == "OPTIONS":
             response: web.StreamResponse = web.Response(status=204, headers=_PREFLIGHT)
         else:

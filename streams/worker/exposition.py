@@ -79,7 +79,7 @@ def deployment_families(observed: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _jobs(observed["jobs"])
     yield from _checkpoint(observed["checkpoint"])
     yield from _drift(observed["drift"])
-    yield from version_families(observed["outcome"])
+    yield from version_families(observed["outcome"], observed["not_served"])
 
 
 def of_roles(texts: Mapping[str, str]) -> Iterator[Metric]:

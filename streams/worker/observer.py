@@ -20,6 +20,8 @@ from streams.topics import topic_specs
 from streams.training.jobs_on_disk import jobs_seen
 from streams.worker.rollback import roll_back_worse, settle_trials
 from trainers.scorer.reading import newest_first
+from trainers.serving import refusals
+from trainers.versions import VersionStore
 
 log = logging.getLogger("tierstream.observer")
 
@@ -47,6 +49,8 @@ class Observed:
     """Alarms on what is judged, and the newest judgement."""
     outcome: dict[str, Any]
     """Rewards by version, as `outcome_of` returns them."""
+    not_served: dict[str, Any]
+    """By line: the version that the server did not take, why, and whether it is in use."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return all of it, ready for JSON."""
@@ -59,6 +63,7 @@ class Observed:
             "checkpoint": self.checkpoint,
             "drift": self.drift,
             "outcome": self.outcome,
+            "not_served": self.not_served,
         }
 
 
@@ -114,7 +119,16 @@ async def observe(settings: Settings, judged: DriftReader) -> Observed:
     jobs, checkpoint = await asyncio.to_thread(lambda: (tuple(jobs_seen(folder)), _checkpoint(folder)))
     drift = dict((await judged.look()).as_dict())
     outcome = await asyncio.to_thread(outcome_of, settings, judged.outcome)
-    return Observed(time.time(), tuple(of_the_stream(settings, lag)), members, jobs, fault, checkpoint, drift, outcome)
+    refused, of_stream = await asyncio.to_thread(_not_served, folder), tuple(of_the_stream(settings, lag))
+    return Observed(time.time(), of_stream, members, jobs, fault, checkpoint, drift, outcome, refused)
+
+
+def _not_served(folder: Path) -> dict[str, Any]:
+    store = VersionStore(folder)
+    return {
+        line: {"version": note.version, "reason": note.reason, "in_use": note.version == store.in_use(line).version}
+        for line, note in refusals(folder).items()
+    }
 
 
 def _checkpoint(folder: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Rewards by version as Prometheus metrics. Pure."""
+"""Rewards by version, and whether they are served, as Prometheus metrics. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from schemas.versions import BASES
+
 _FIGURES = {
     "answers": ("tierstream_version_answers", "Judged answers of a version, by who judged"),
     "reward": ("tierstream_version_reward", "Mean reward of a version's answers"),
@@ -16,8 +18,13 @@ _FIGURES = {
 }
 
 
-def version_families(outcome: Mapping[str, Any]) -> Iterator[Metric]:
-    """Yield the rewards of versions and whether one in use is worse, of what `outcome_of` returned."""
+def version_families(outcome: Mapping[str, Any], not_served: Mapping[str, Any]) -> Iterator[Metric]:
+    """Yield the rewards of versions, whether one in use is worse, and whether the server refuses one.
+
+    Args:
+        outcome: as `outcome_of` returned it.
+        not_served: by line, as `Observed` has it.
+    """
     for figure, (name, help_text) in _FIGURES.items():
         family = GaugeMetricFamily(name, help_text, labels=["version", "source"])
         for version in outcome["versions"]:
@@ -31,3 +38,9 @@ def version_families(outcome: Mapping[str, Any]) -> Iterator[Metric]:
     for line in outcome["lines"]:
         worse.add_metric([line["line"]], float(line["worse"]))
     yield worse
+    refused = GaugeMetricFamily(
+        "tierstream_version_not_served", "Whether the server of a line did not take its newest version", labels=["line"]
+    )
+    for name in BASES:
+        refused.add_metric([name], float(name in not_served))
+    yield refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def test_counts_are_shown_as_their_growth_in_a_second_and_not_where_they_begin_a
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_chart_is_drawn_with_axes_a_legend_and_a_line_a_series(name: str) -> None:
-    samples = [{"at": NOW + 60 * n, name: {"one_of": n, "two": 2 * n}} for n in range(30)]
+    samples = [{"at": NOW + 60 * n, name: {"one_of": n, "two": 2 * n}} for n in range(20)]
     svg = ElementTree.fromstring(draw_history(name, samples))
     space = "{http://www.w3.org/2000/svg}"
     texts = [text.text for text in svg.iter(f"{space}text")]
@@ -123,3 +124,12 @@ def test_without_any_value_a_chart_says_so() -> None:
     assert "nothing was measured yet" in draw("x", {"a": [(1.0, None)]})
     assert "one sample so far" in draw("x", {"a": [(1.0, 2.0)], "b": [(1.0, 3.0)]})
     assert "nothing was measured yet" not in draw("x", {"a": [(1.0, 0.0), (2.0, 0.0)]}, over_time=False)
+
+
+def test_charts_of_one_look_share_their_axis_of_time() -> None:
+    samples = [{"at": NOW + 10 * n, "loss": {"validation": 0.1}, "lag": {"join": 1.0}} for n in range(20)]
+    for sample in samples[5:]:
+        del sample["lag"]
+    names = [re.findall(r">(\d\d:\d\d:\d\d)<", draw_history(name, samples)) for name in ("loss", "lag")]
+    assert len(names[0]) >= 4
+    assert names[0] == names[1]

@@ -95,6 +95,15 @@ def test_a_refusal_leaves_the_old_one_in_use_and_says_why_until_one_is_taken(
     assert (used(data_dir), refusals(data_dir)) == ("dpo-b2", {})
 
 
+def test_a_refusal_is_told_no_longer_once_the_line_goes_on_without_a_server(data_dir: Path, peer: ServingPeer) -> None:
+    failing(peer, LOAD)
+    with pytest.raises(ServingError):
+        promotion.promote(settings(data_dir, peer), "dpo-b2", "better")
+    assert refusals(data_dir)["policy"].version == "dpo-b2"
+    promotion.promote(Settings(data_dir=str(data_dir)), "dpo-b2", "by hand")
+    assert (used(data_dir), refusals(data_dir)) == ("dpo-b2", {})
+
+
 def test_a_server_that_is_away_refuses_a_rollback_too(data_dir: Path, peer: ServingPeer) -> None:
     promotion.promote(settings(data_dir, peer), "dpo-a1", "better")
     away = Settings.model_validate({"data_dir": str(data_dir), "serving": {"url": f"http://127.0.0.1:{free_port()}"}})

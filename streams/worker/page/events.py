@@ -1,4 +1,4 @@
-"""Pages of dead letters and of one experience: they show, and change nothing."""
+"""Pages of dead letters and of one experience."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streams.audit.explain import compose
 from streams.audit.page import section_html
 from streams.audit.story import gather
 from streams.history.dead_letter_queue import Filter, Letter, key_of, obstacle, read_letters, row_of, value_of
-from streams.worker.page.parts import Links, commands, experience_link, facts_table, preformatted, whole_page
+from streams.worker.page.parts import Links, button, commands, experience_link, facts_table, preformatted, whole_page
 
 NEWEST = 100
 """Dead letters that a page lists."""
@@ -56,7 +56,7 @@ def letters_page(settings: Settings, reason: str | None) -> str:
             else "<p>None.</p>",
         ),
         section_html(
-            Section("newest", f"Newest {NEWEST}", (Table("", ("letter", "at", "from", "reason", "what"), rows),))
+            Section("newest", f"Newest {len(rows)}", (Table("", ("letter", "at", "from", "reason", "what"), rows),))
         ),
     ]
     return whole_page("Dead letters", reason or "of every reason", sections, links)
@@ -70,26 +70,43 @@ def letter_page(settings: Settings, number: int) -> str:
         TopicsError: the topic of dead letters is missing.
         ConnectionFailedError: the broker cannot be reached.
     """
-    found: list[Letter] = []
-    _read(settings, Filter(offsets=[number]), found.append)
-    if not found:
-        raise InputError(f"there is no dead letter {number}", "/dead-letters lists those that are there")
-    letter, links = found[0], Links()
-    try:
-        key, value = (key_of(letter) or b"").decode("utf-8", "backslashreplace"), value_of(letter)
-    except ValueError:
-        key, value = "", b""
-    # What it says it is about may be told of elsewhere.
-    names = {key, str(fields(value).get("experience_id") or "")} - {""}
-    links |= {name: experience_link(name) for name in names}
-    why_not = obstacle(letter, settings)
-    how = commands(f"tierstream dead-letters retry {number}") if why_not is None else ""
+    letter = letter_of(settings, number)
+    key, value = _content(letter)
+    why_not, how = obstacle(letter, settings), ""
+    if why_not is None:
+        how = button("Send it again", f"/dead-letters/{number}/retry") + commands(
+            f"tierstream dead-letters retry {number}"
+        )
     facts = {**row_of(letter), "key": key, "cannot be retried": why_not}
     sections = [
         section_html(Section("letter", "Why", (facts_table(facts.items()),)), how),
         section_html(Section("record", "The record", ()), preformatted([value.decode("utf-8", "backslashreplace")])),
     ]
-    return whole_page(f"Dead letter {number}", f"{facts['reason']}: {facts['error']}", sections, links)
+    return whole_page(f"Dead letter {number}", f"{facts['reason']}: {facts['error']}", sections, _named(letter))
+
+
+def letter_of(settings: Settings, number: int) -> Letter:
+    """Return a dead letter by its number; errors as of `letter_page`."""
+    found: list[Letter] = []
+    _read(settings, Filter(offsets=[number]), found.append)
+    if not found:
+        raise InputError(f"there is no dead letter {number}", "/dead-letters lists those that are there")
+    return found[0]
+
+
+def _content(letter: Letter) -> tuple[str, bytes]:
+    """Return its key and value, empty where it is no base64."""
+    try:
+        return (key_of(letter) or b"").decode("utf-8", "backslashreplace"), value_of(letter)
+    except ValueError:
+        return "", b""
+
+
+def _named(letter: Letter) -> Links:
+    """Return the experiences that it says it is about, which may be told of elsewhere."""
+    key, value = _content(letter)
+    names = {key, str(fields(value).get("experience_id") or "")} - {""}
+    return {name: experience_link(name) for name in names}
 
 
 def _read(settings: Settings, chosen: Filter, take: Callable[[Letter], None]) -> None:

@@ -33,7 +33,7 @@ function showTier(status, tier, unit) {
   say(`${tier}-need`, `/ ${number(counts.threshold)} ${unit}`);
   at(`${tier}-bar`).value = Math.min(1, counts.waiting / counts.threshold);
   const missing = Math.max(0, counts.threshold - counts.waiting);
-  say(`${tier}-why`, `${number(missing)} more needed, ${number(counts.jobs)} jobs so far` + told(status, tier));
+  say(`${tier}-why`, `${number(missing)} more needed, ${number(counts.jobs)} ${counts.jobs === 1 ? "job" : "jobs"} so far` + told(status, tier));
 }
 
 function showFunnel(funnel) {
@@ -45,10 +45,10 @@ function showFunnel(funnel) {
       ...Object.entries(counts.dropped).map(([reason, n]) => [`dropped: ${reason}`, n, false])];
     const bars = make("div", undefined, "bars");
     parts.filter(([, n]) => n).forEach(([label, n, kept]) => {
-      const bar = make("div", undefined, `bar ${kept ? "kept" : "lost"}`), track = make("i"), share = make("b");
-      share.style.width = `${(100 * n / Math.max(1, counts.answers)).toFixed(2)}%`;
-      track.append(share);
-      bar.append(make("span", label), track, make("span", number(n)));
+      const bar = make("div", undefined, `bar ${kept ? "kept" : "lost"}`), share = make("progress");
+      share.value = n / Math.max(1, counts.answers);
+      share.ariaLabel = label;
+      bar.append(make("span", label), share, make("span", number(n)));
       bars.append(bar);
     });
     return [make("h3", `${kind}: ${number(counts.answers)} judged answers, ${number(counts.pairs)} pairs`), bars];
@@ -77,19 +77,25 @@ function stateOf(process, now) {
 }
 
 function showRoles(status) {
-  const observed = status.observed;
-  if (!observed) return;
-  say("observed", `lag as of ${age(status.at - observed.at)} ago`);
-  fill("roles", Object.entries(observed.members).flatMap(([group, consumers]) => {
-    const role = roleOf(group), rows = observed.lag.filter((row) => row.group === group);
+  // Before the broker was looked at, processes are known by what they say.
+  const observed = status.observed, lag = observed ? observed.lag : [];
+  const groups = observed ? observed.members : Object.fromEntries(status.processes.map((process) => [process.role, 0]));
+  say("observed", observed ? `lag as of ${age(status.at - observed.at)} ago` : "nobody has measured the lag yet");
+  fill("roles", Object.entries(groups).flatMap(([group, consumers]) => {
+    const role = roleOf(group), rows = lag.filter((row) => row.group === group);
     const waits = rows.length ? [number(sum(rows.map((row) => row.lag))), seconds(rows)] : ["-", "-"];
     const here = status.processes.filter((process) => process.role === role);
     if (!here.length) return [[role, "-", consumers ? `${consumers} running` : "runs nowhere", "-", ...waits]];
     return here.map((process) => [role, `${process.host}, process ${process.pid}`, stateOf(process, status.at),
       `${age(status.at - process.at)} ago`, ...waits]);
   }), "None.");
-  fill("partitions", observed.lag.map((row) => [roleOf(row.group), `${row.topic}[${row.partition}]`, number(row.committed),
+  fill("partitions", lag.map((row) => [roleOf(row.group), `${row.topic}[${row.partition}]`, number(row.committed),
     number(row.end), number(row.lag), age(row.lag_seconds)]), "None.");
+}
+
+function showNotServed(refusals) {
+  say("not-served", Object.entries(refusals || {}).map(([line, of]) =>
+    `${line}: ${of.version} ${of.in_use ? "is in use and not served" : "is not put into use"}: ${of.reason}.`).join(" "));
 }
 
 function showStatus(status) {
@@ -102,7 +108,10 @@ function showStatus(status) {
   showTier(status, "dpo", "pairs");
   showTier(status, "sft", "eligible traces");
   showRoles(status);
-  if (status.observed) showJobs(status.observed.jobs);
+  if (status.observed) {
+    showJobs(status.observed.jobs);
+    showNotServed(status.observed.not_served);
+  }
   showFunnel(status.pair_funnel);
 }
 
@@ -123,10 +132,17 @@ function showAudit(report) {
   }
   fill("versions", Object.values(report.versions).flatMap((of) => of.versions.map((one) =>
     [one.tier, link(one.version, `/versions/${one.version}`), one.status,
-      of.in_use && of.in_use.version === one.version ? "yes" : "no", one.reason || "-"])),
+      inUse(of, one.version), one.reason || "-"])),
   "No version was trained yet.");
   fill("letters", Object.entries(report.dead_letters).map(([reason, n]) =>
     [link(reason, `/dead-letters?reason=${encodeURIComponent(reason)}`), number(n)]), "None.");
+}
+
+function inUse(of, version) {
+  if (!of.in_use || of.in_use.version !== version) return "no";
+  const cell = make("span", "yes, ");
+  cell.append(link("roll back", `/versions/${version}/rollback`));
+  return cell;
 }
 
 async function audit(event) {

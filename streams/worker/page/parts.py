@@ -13,7 +13,7 @@ from streams.audit.page import linked, page
 Links = dict[str, str]
 """By name, as it stands in texts: where it leads."""
 MOST_CHARACTERS = 20_000
-_BACK = (
+BACK = (
     '<nav aria-label="Elsewhere"><a href="/">Overview</a> <a href="/dead-letters">Dead letters</a> '
     '<a href="/audit">Audit</a></nav>'
 )
@@ -24,9 +24,19 @@ def experience_link(experience_id: str) -> str:
     return f"/explain?experience_id={quote(experience_id, safe='')}"
 
 
-def error_page(message: str) -> str:
-    """Return a page that says why there is no other."""
-    return whole_page("Not found", "", [f"<section><p>{escape(message)}</p></section>"], {})
+def error_page(message: str, title: str = "Not found") -> str:
+    """Return a page that says why there is no other, or why nothing was done."""
+    return whole_page(title, "", [f'<section role="alert">{paragraphs([message])}</section>'], {})
+
+
+def paragraphs(sentences: Iterable[str]) -> str:
+    """Return each as a paragraph."""
+    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+
+
+def button(text: str, href: str) -> str:
+    """Return a link that looks like a button: it leads to a question, and changes nothing."""
+    return f'<p><a class="button" href="{escape(href)}">{escape(text)}</a></p>'
 
 
 def commands(*lines: str) -> str:
@@ -34,9 +44,10 @@ def commands(*lines: str) -> str:
     return "".join(f"<p><code>{escape(line)}</code></p>" for line in lines)
 
 
-def facts_table(rows: Iterable[tuple[str, Any]]) -> Table:
-    """Return named values as a table, without those that are not there."""
-    return Table("", ("", ""), tuple((name, text(value)) for name, value in rows if value not in (None, "")))
+def facts_table(rows: Iterable[tuple[str, Any]], title: str = "", *, folded: bool = False) -> Table:
+    """Return named values as a table, without those that are not there, and without whole lists of figures."""
+    there = ((name, text(value)) for name, value in rows if value not in (None, "") and not isinstance(value, list))
+    return Table(title, ("", ""), tuple(there), folded=folded)
 
 
 def preformatted(lines: Iterable[str]) -> str:
@@ -47,4 +58,4 @@ def preformatted(lines: Iterable[str]) -> str:
 
 def whole_page(title: str, subtitle: str, sections: Sequence[str], links: Links) -> str:
     """Return a page of sections, in whose texts the names of `links` lead on."""
-    return page(title, subtitle, (_BACK, *(linked(section, links) for section in sections)))
+    return page(title, subtitle, (BACK, *(linked(section, links) for section in sections)))

@@ -6,23 +6,26 @@ import asyncio
 import hashlib
 import hmac
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from importlib import resources
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import orjson
 from aiohttp import web
 
 from schemas.config import LoadedSettings, setting_fields
-from schemas.errors import ConnectionFailedError, TierstreamError
+from schemas.errors import TierstreamError
 from schemas.settings import Settings
 from streams.audit.explain import story
+from streams.audit.page import linked
 from streams.state.history import KEPT_SECONDS, History
 from streams.worker.charts import CHARTS, draw_history
 from streams.worker.page import events, training
-from streams.worker.page.parts import error_page
+from streams.worker.page.answer import HEADERS, html_response, made, read
+from streams.worker.page.changes import WRONG_TOKEN_SECONDS, Changes, is_token
+from streams.worker.page.parts import BACK, error_page, experience_link
 
 if TYPE_CHECKING:
     from streams.audit.report import Report
@@ -35,18 +38,7 @@ AUDIT_SECONDS = 20.0
 """An audit is shown again for so long before the topics are read once more."""
 HISTORY_SECONDS = 2.0
 """The charts of one page come at once, and are drawn from one reading of the history."""
-WRONG_TOKEN_SECONDS = 0.5
-"""A wrong token is answered so late: guessing is slow."""
-
 _TYPES = {"base.css": "text/css", "page.css": "text/css", "page.js": "text/javascript", "dom.js": "text/javascript"}
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 def session_of(token: str) -> str:
@@ -65,6 +57,7 @@ class Pages:
     def __init__(self, settings: Settings, token: str | None) -> None:
         self._settings = settings
         self._token = token
+        self._changes = Changes(settings, token)
         self._report = _Kept(lambda: _make_report(settings), AUDIT_SECONDS)
         self._samples = _Kept(History(settings.data_dir).read, HISTORY_SECONDS)
 
@@ -86,6 +79,7 @@ class Pages:
                 r"/dead-letters/{number:\d{1,18}}",
                 self._shows(lambda of: events.letter_page(settings, int(of.match_info["number"]))),
             ),
+            *self._changes.routes(),
         ]
 
     def knows(self, request: web.Request) -> bool:
@@ -98,17 +92,12 @@ class Pages:
     def ask_to_log_in(self, *, wrong: bool = False) -> web.Response:
         """Return the login page."""
         said = "That is not the token." if wrong else ""
-        return web.Response(
-            text=_read("login.html").replace("<!--said-->", said),
-            content_type="text/html",
-            status=401,
-            headers=_HEADERS,
-        )
+        return html_response(read("login.html").replace("<!--said-->", said), 401)
 
     async def login(self, request: web.Request) -> web.Response:
         """Take the token from the form, and give a cookie for it."""
-        given = str((await request.post()).get("token", "")).strip()
-        if self._token is None or not hmac.compare_digest(given.encode(), self._token.encode()):
+        given = str((await request.post()).get("token", ""))
+        if self._token is None or not is_token(self._token, given):
             await asyncio.sleep(WRONG_TOKEN_SECONDS)
             return self.ask_to_log_in(wrong=True)
         response = web.Response(status=303, headers={"Location": "/"})
@@ -117,14 +106,14 @@ class Pages:
 
     async def index(self, request: web.Request) -> web.Response:
         """Send the page."""
-        return web.Response(text=_read("index.html"), content_type="text/html", headers=_HEADERS)
+        return html_response(read("index.html"))
 
     async def part(self, request: web.Request) -> web.Response:
         """Send the page's script or style."""
         name = request.match_info["name"]
         if name not in _TYPES:
             raise web.HTTPNotFound
-        return web.Response(text=_read(name), content_type=_TYPES[name], headers=_HEADERS)
+        return web.Response(text=read(name), content_type=_TYPES[name], headers=HEADERS)
 
     async def audit(self, request: web.Request) -> web.Response:
         """Send the audit as JSON; with `?fresh`, of this moment."""
@@ -132,18 +121,15 @@ class Pages:
             report = await self._report.get(fresh="fresh" in request.query)
         except TierstreamError as error:
             return web.json_response({"error": str(error)}, status=503)
-        return web.Response(body=orjson.dumps(asdict(report)), content_type="application/json", headers=_HEADERS)
+        return web.Response(body=orjson.dumps(asdict(report)), content_type="application/json", headers=HEADERS)
 
     async def audit_page(self, request: web.Request) -> web.Response:
         """Send the audit as a page."""
-        from streams.audit.document import lay_out
-        from streams.audit.page import to_html
-
         try:
             report = await self._report.get()
         except TierstreamError as error:
-            return web.Response(text=f"{error}\n", status=503)
-        return web.Response(text=to_html(lay_out(report)), content_type="text/html", headers=_HEADERS)
+            return html_response(error_page(str(error), "No audit"), 503)
+        return html_response(_audit_html(report))
 
     async def explain(self, request: web.Request) -> web.Response:
         """Send the story of one experience: to a browser as a page, else as JSON."""
@@ -157,7 +143,7 @@ class Pages:
             found = await asyncio.to_thread(lambda: asyncio.run(story(self._settings, experience_id)))
         except TierstreamError as error:
             return web.json_response({"error": str(error)}, status=404)
-        return web.Response(body=orjson.dumps(asdict(found)), content_type="application/json", headers=_HEADERS)
+        return web.Response(body=orjson.dumps(asdict(found)), content_type="application/json", headers=HEADERS)
 
     async def chart(self, request: web.Request) -> web.Response:
         """Send a chart of the last hours, `?hours=N`, as SVG."""
@@ -170,19 +156,13 @@ class Pages:
             raise web.HTTPNotFound
         samples, since = await self._samples.get(), time.time() - seconds
         svg = await asyncio.to_thread(draw_history, name, [one for one in samples if one["at"] >= since])
-        return web.Response(text=svg, content_type="image/svg+xml", headers=_HEADERS)
+        return web.Response(text=svg, content_type="image/svg+xml", headers=HEADERS)
 
     def _shows(self, make: Callable[[web.Request], str]) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Return what sends the page that `make` returns, from a thread: reading topics must not hold up the stream."""
+        async def answer(request: web.Request) -> web.Response:
+            return await made(lambda: make(request))
 
-        async def handler(request: web.Request) -> web.Response:
-            try:
-                html, status = await asyncio.to_thread(make, request), 200
-            except TierstreamError as error:
-                html, status = error_page(str(error)), 503 if isinstance(error, ConnectionFailedError) else 404
-            return web.Response(text=html, content_type="text/html", status=status, headers=_HEADERS)
-
-        return handler
+        return answer
 
 
 class _Kept(Generic[T]):
@@ -200,13 +180,22 @@ class _Kept(Generic[T]):
             return self._made[1]
 
 
+def _audit_html(report: Report) -> str:
+    from streams.audit.document import lay_out
+    from streams.audit.page import to_html
+
+    links = {job["job_id"]: f"/jobs/{job['job_id']}" for job in report.jobs}
+    links |= {
+        one["version"]: f"/versions/{one['version']}" for of in report.versions.values() for one in of["versions"]
+    }
+    named = (name for finding in report.findings for name in re.findall(r"--explain (\S+?)`", finding.remedy))
+    links |= {name: experience_link(name) for name in named}
+    return linked(to_html(lay_out(report), BACK), links)
+
+
 def _make_report(settings: Settings) -> Report:
     from streams.audit.collect import collect
     from streams.audit.figures import make_report
 
     sources = {key: "the running worker" for key, _ in setting_fields()}
     return make_report(asyncio.run(collect(LoadedSettings(settings, sources), os.environ, lambda topic, count: None)))
-
-
-def _read(name: str) -> str:
-    return resources.files("streams.worker.page").joinpath(name).read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Pages of a job and of a version: they show, and change nothing."""
+"""Pages of a job and of a version."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from schemas.settings import Settings
-from schemas.versions import line_of
+from schemas.versions import BASES, line_of
 from streams.audit.blocks import Bar, Bars, Note, Section, Table, text
 from streams.audit.collect import fields
 from streams.audit.page import section_html
 from streams.training.folder import END_STATES, find_job, read_job
-from streams.training.job_text import job_rows, log_line
+from streams.training.job_text import job_rows, log_line, settings_rows
 from streams.training.log import LOG_NAME, LogTail, flat, parse_progress
 from streams.worker.charts import draw
-from streams.worker.page.parts import Links, commands, experience_link, facts_table, preformatted, whole_page
+from streams.worker.page.parts import Links, button, commands, experience_link, facts_table, preformatted, whole_page
 from trainers.versions import VersionStore
 from trainers.versions.store import LINEAGE
 
@@ -45,8 +45,14 @@ def job_page(settings: Settings, name: str) -> str:
     what = [f"tierstream jobs logs {job} --follow"]
     what += [f"tierstream jobs retry {job}"] if view.state in END_STATES - {"finished"} else []
     what += [f"tierstream jobs cancel {job}"] if view.state not in END_STATES else []
+    request = read_job(folder)
+    asked = settings_rows(request) if request is not None else []
+    figures = facts_table(row for row in job_rows(view, request) if row not in asked)
     sections = [
-        section_html(Section("figures", "Figures", (facts_table(job_rows(view, read_job(folder))),)), commands(*what)),
+        section_html(
+            Section("figures", "Figures", (figures, facts_table(asked, f"{len(asked)} settings", folded=True))),
+            commands(*what),
+        ),
         section_html(
             Section("curves", "Curves", ()), f'<div class="charts">{curves or "no step was reported yet"}</div>'
         ),
@@ -89,7 +95,9 @@ def _examples(settings: Settings, tier: str, version: str | None, links: Links) 
     )
     title = f"{len(shown):,} of them, those that were dropped first"
     columns = ("use", "reason", "example", "experiences")
-    return Section("examples", "Examples", (Bars(f"{len(rows):,} examples", bars), Table(title, columns, listed)))
+    return Section(
+        "examples", "Examples", (Bars(f"{len(rows):,} examples", bars), Table(title, columns, listed, folded=True))
+    )
 
 
 def version_page(settings: Settings, name: str) -> str:
@@ -112,30 +120,37 @@ def version_page(settings: Settings, name: str) -> str:
     )
     back = store.one_before(line)
     what = [f"tierstream models promote {name}"] if history.version != name else []
-    what += [f"tierstream models rollback {line}"] if back and history.version == name else []
+    can_go_back = back is not None and history.version == name
+    what += [f"tierstream models rollback {line}"] if can_go_back else []
+    offer = button(f"Roll back to {back}", f"/versions/{name}/rollback") if can_go_back else ""
     facts: dict[str, Any] = {"status": record.status, "in use": history.version == name, "job": record.job_id}
     facts |= {"made": f"{record.created_at:%Y-%m-%d %H:%M}", "why": record.reason, "base model": record.base_model}
     sections = [
         section_html(
-            Section("figures", "Gate", (facts_table({**facts, **flat(record.metrics)}.items()),)), commands(*what)
+            Section("figures", "Gate", (facts_table({**facts, **flat(record.metrics)}.items()),)),
+            offer,
+            commands(*what),
         ),
         section_html(Section("lineage", "Lineage", ()), _picture(trail, name, children, history.version)),
         section_html(_difference(record, known.get(str(record.parent_version)))),
         section_html(_examples(settings, record.tier, name, links)),
-        section_html(Section("use", "In use", (Table("", ("when", "what", "why", "before it"), selections),))),
+        section_html(
+            Section("use", "In use", (Table("", ("when", "what", "why", "before it"), selections),)),
+            "" if selections else "<p>It never was.</p>",
+        ),
     ]
     return whole_page(f"Version {name}", f"{record.tier}, {record.status}", sections, links)
 
 
 def _picture(line: Sequence[str], name: str, children: Sequence[str], used: str | None) -> str:
-    """Return the versions from the first ancestor to the children, in a row."""
+    """Return the versions in a row, from the base model by the ancestors to the children."""
 
     def box(version: str) -> str:
         marks = [word for word, holds in (("this one", version == name), ("in use", version == used)) if holds]
         return f"<li>{escape(version)} <small>{', '.join(marks)}</small></li>"
 
-    kids = "".join(map(box, children))
-    return f'<ol class="lineage">{"".join(map(box, line))}{kids}</ol>'
+    first = [BASES[line_of(name)]] if line_of(name) in BASES else []
+    return f'<ol class="lineage">{"".join(map(box, [*first, *line, *children]))}</ol>'
 
 
 def _difference(record: Any, parent: Any) -> Section:
@@ -147,6 +162,6 @@ def _difference(record: Any, parent: Any) -> Section:
     rows = tuple(
         (key, *(text(side.get(key)) for side in sides))
         for key in sorted({*sides[0], *sides[1]})
-        if sides[0].get(key) != sides[1].get(key)
+        if sides[0].get(key) != sides[1].get(key) and not isinstance(sides[1].get(key, sides[0].get(key)), list)
     )
     return Section("diff", "Against its parent", (Table("", ("what", parent.version, record.version), rows),))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from schemas.errors import VersionError
 from schemas.settings import ServingSettings
+from schemas.versions import NotServed
 from streams.audit.collect import Collected
 from streams.audit.figures import make_report
 from streams.audit.report import Finding
@@ -86,6 +88,11 @@ CASES: list[tuple[str, str, Change]] = [
     ("setting_not_in_effect", "critical", worker(settings={"scorer.groups_per_step": 8})),
     ("version_refused", "critical", worker(scorer={"version_refused": {"scorer-a": "it has rank 8"}})),
     ("version_refused", "critical", refused_before_it_stopped),
+    (
+        "not_served",
+        "critical",
+        disk(not_served={"policy": NotServed(version="dpo-a", reason="away", at=datetime.now(UTC))}),
+    ),
     ("no_worker", "critical", broker(members={}, lag=waiting(9.0))),
     ("no_worker", "warning", broker(members={})),
     ("worker_not_ready", "critical", worker(ready=False, reason="no progress on feedback[0]")),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from schemas.events import DeadLetter
 from schemas.versions import VersionRecord
 from streams.training.folder import STATE_NAME
 from streams.training.log import LOG_NAME
@@ -46,3 +49,20 @@ def add_job(tmp_path: Path, name: str = "sft-1") -> None:
     metrics = {"loss": 0.125, "gate": {"accuracy": 0.75}}
     result = {"state": "finished", "metrics": metrics, "error": None, "version": "sft-v2", "promoted": True}
     (folder / RESULT_NAME).write_text(json.dumps(result))
+
+
+def dead_letter(number: int, value: bytes, error_type: str = "invalid_event", **more: str) -> DeadLetter:
+    content = {
+        "topic": "feedback",
+        "partition": 0,
+        "offset": number,
+        "value": base64.b64encode(value).decode(),
+        "value_bytes": len(value),
+        "value_sha256": hashlib.sha256(value).hexdigest(),
+        "error_type": error_type,
+        "error": HOSTILE,
+        "timestamp": "2026-01-01T00:00:00Z",
+        **more,
+        "key": base64.b64encode(more.get("key", "exp-7").encode()).decode(),
+    }
+    return DeadLetter.model_validate(content)

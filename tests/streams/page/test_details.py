@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,14 @@ import pytest
 from aiohttp import ClientSession
 
 from schemas.errors import JobError, VersionError
-from schemas.events import DeadLetter
 from schemas.settings import Settings
 from streams.audit.page import linked
 from streams.history.dead_letter_queue import Filter, Letter
 from streams.worker.page import events, training
+from streams.worker.page.answer import POLICY
 from streams.worker.page.parts import error_page
 from streams.worker.web import WorkerWeb
-from tests.streams.page.made import HOSTILE, add_job, add_version
+from tests.streams.page.made import HOSTILE, add_job, add_version, dead_letter
 from tests.streams.test_web import READY, Told
 
 
@@ -56,7 +54,12 @@ def test_a_version_shows_where_it_comes_from_what_differs_and_the_way_back(tmp_p
     add_version(tmp_path, "sft-v2", "sft-v1", metrics={"accuracy": 0.75}, settings={"rank": 4}, job_id="sft-job")
     html = training.version_page(settings_of(tmp_path), "sft-v2")
     picture = re.sub("<[^>]*>", "|", html[html.index('<ol class="lineage"') : html.index("</ol>")])
-    assert re.findall(r"sft-v\d|this one, in use", picture) == ["sft-v1", "sft-v2", "this one, in use"]
+    assert re.findall(r"policy-base|sft-v\d|this one, in use", picture) == [
+        "policy-base",
+        "sft-v1",
+        "sft-v2",
+        "this one, in use",
+    ]
     assert '<a href="/versions/sft-v1">' in html
     assert '<a href="/jobs/sft-job">' in html
     difference = html[html.index('id="diff"') : html.index('id="examples"')]
@@ -70,19 +73,7 @@ def test_a_version_shows_where_it_comes_from_what_differs_and_the_way_back(tmp_p
 
 
 def letter(number: int, value: bytes, error_type: str = "invalid_event") -> Letter:
-    content = {
-        "topic": "feedback",
-        "partition": 0,
-        "offset": number,
-        "key": base64.b64encode(b"exp-7").decode(),
-        "value": base64.b64encode(value).decode(),
-        "value_bytes": len(value),
-        "value_sha256": hashlib.sha256(value).hexdigest(),
-        "error_type": error_type,
-        "error": HOSTILE,
-        "timestamp": "2026-01-01T00:00:00Z",
-    }
-    return Letter(number, DeadLetter.model_validate(content))
+    return Letter(number, dead_letter(number, value, error_type))
 
 
 @pytest.fixture
@@ -141,11 +132,12 @@ def test_the_pages_are_sent_with_the_policy_of_the_page_and_what_is_not_there_is
         await server.stop()
         return found
 
-    found, ours = asyncio.run(run()), "default-src 'self'"
+    found, ours = asyncio.run(run()), "default-src 'none'"
     assert found["/jobs/sft-1"] == found["/versions/sft-v2"] == (200, "text/html", ours)
     assert found["/jobs/sft-9"] == (404, "text/html", ours)
     assert found["/chart/lag.svg"] == (200, "image/svg+xml", ours)
     assert (found["/chart/x.svg"][0], found["/versions/..%2f.."][0]) == (404, 404)
+    assert not re.search(r"unsafe|http|\*", POLICY)
 
 
 def test_a_name_is_a_link_as_a_whole_and_in_texts_only() -> None:

@@ -1,127 +1,21 @@
-"""The web pages in headless Chromium, on a deployment of two workers that learns while somebody looks.
-
-With TIERSTREAM_TEST_SCREENSHOTS set to a folder, every view is kept there at both widths, as `docs/images` has them.
-"""
+"""The web pages in headless Chromium, on a deployment of two workers that learns while somebody looks."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
+from streams.broker.launch import free_port
 from tests.live import Deployment, Process
 from tests.scenarios.audit_day import AuditDay, audit_day, write_legacy_traces
-from tests.streams.page.made import add_job, add_version
+from tests.streams.page.made import add_job, add_version, dead_letter
+from tests.streams.page.visit import LOADED, TOKEN, WAIT_MS, WIDTHS, Visit, aside, chromium, until
 
 pytestmark = pytest.mark.live
-
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-TOKEN = "look-but-do-not-touch"
-WAIT_MS = 60_000
-WIDTHS = {"": 1280, "-phone": 390}
-UNNAMED = (
-    "[...document.querySelectorAll('button,input,select,a,img,progress,figure')].filter(e => !(e.textContent.trim() || "
-    "e.ariaLabel || e.alt || e.getAttribute('aria-labelledby') || (e.labels && e.labels.length))).length"
-)
-CUT = (
-    "[...document.querySelectorAll('td,p,li,pre,code,img,svg,button')].filter(e => e.getBoundingClientRect().right > "
-    "innerWidth + 1 || e.closest('.scroll')?.scrollWidth > e.closest('.scroll')?.clientWidth + 1).length"
-)
-"""Elements that reach out of the window, or of a box that would have to be scrolled sideways."""
-
-
-@pytest.fixture(autouse=True)
-def _chromium_is_there() -> None:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as play:
-        running = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
-
-
-class Visit:
-    """A page that has logged in, and whatever is wrong with what it was sent."""
-
-    def __init__(self, browser: Browser, worker: Process) -> None:
-        self.url = worker.url
-        self.complaints: list[str] = []
-        self.page: Page = browser.new_page(viewport={"width": WIDTHS[""], "height": 900})
-        self.page.goto(worker.url)
-        self.page.get_by_label("Token").fill(TOKEN)
-        self.page.get_by_role("button", name="Log in").click()
-        self.page.wait_for_url(f"{worker.url}/")
-        # From here on: the answer to whoever has not logged in is a 401, which a browser logs.
-        self.page.on("console", lambda told: self.complaints.append(told.text) if told.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda asked: self._must_be_ours(asked.url))
-
-    def _must_be_ours(self, url: str) -> None:
-        if not url.startswith((f"{self.url}/", "data:")):
-            self.complaints.append(f"asked for {url}")
-
-    def must_fit(self, view: str) -> None:
-        """Look at the view at both widths, and in the dark; keep what is seen."""
-        for suffix, width in WIDTHS.items():
-            self.page.set_viewport_size({"width": width, "height": 900})
-            assert self.page.evaluate("document.documentElement.scrollWidth") <= width, (view, width)
-            assert self.page.evaluate(CUT) == 0, (view, width)
-            assert self.page.evaluate(UNNAMED) == 0, (view, width)
-            keep(self.page, f"{view}{suffix}.png")
-        self.page.set_viewport_size({"width": WIDTHS[""], "height": 900})
-        self.page.emulate_media(color_scheme="dark")
-        red, green, blue = map(int, re.findall(r"\d+", background(self.page))[:3])
-        assert red + green + blue < 150, (view, "dark")
-        keep(self.page, f"{view}-dark.png")
-        self.page.emulate_media(color_scheme="light")
-
-
-def background(page: Page) -> str:
-    return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-
-
-def keep(page: Page, name: str) -> None:
-    if folder := os.environ.get("TIERSTREAM_TEST_SCREENSHOTS"):
-        page.screenshot(path=str(Path(folder) / name), full_page=True)
-
-
-def until(page: Page, holds: str) -> None:
-    """Wait as Playwright does, whose own way is to evaluate a text in the page: the page's policy forbids that."""
-    deadline = time.monotonic() + WAIT_MS / 1000
-    while not page.evaluate(holds):
-        assert time.monotonic() < deadline, holds
-        page.wait_for_timeout(200)
-
-
-def aside(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Run something with a loop of its own: Playwright's runs on this thread."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(work, *arguments).result()
 
 
 @pytest.mark.long
@@ -138,6 +32,9 @@ def test_every_page_shows_the_whole_deployment_at_every_width(bootstrap: str, pr
             visit = Visit(browser, first)
             see_it_learn(visit, stream, day)
             look_around(visit, stream, day)
+            send_a_dead_letter_again(visit, stream, day)
+            see_that_the_server_refuses(visit, stream)
+            roll_back(visit, browser, first)
             see_a_worker_fall_silent(visit, second)
             assert visit.complaints == []
             # An open event stream does not hold up a worker that is told to stop.
@@ -177,7 +74,7 @@ def look_around(visit: Visit, stream: Deployment, day: AuditDay) -> None:
     add_job(stream.data_dir)
     page.get_by_role("button", name="Look again").click()
     expect(page.locator("#findings")).to_contain_text("15 of 80 pairs are there", timeout=WAIT_MS)
-    expect(page.locator("#versions a")).to_have_count(2)
+    expect(page.locator("#versions a")).to_have_text(["sft-v1", "sft-v2", "roll back"])
     expect(page.locator("#jobs a")).to_have_count(1, timeout=WAIT_MS)
     # What was sampled before a page is opened is on it.
     until(page, "async () => /series lines/.test(await (await fetch('/chart/arrived.svg')).text())")
@@ -188,7 +85,7 @@ def look_around(visit: Visit, stream: Deployment, day: AuditDay) -> None:
     expect(page.locator("#findings")).to_contain_text("15 of 80 pairs are there", timeout=WAIT_MS)
     page.get_by_text("By partition").click()
     assert page.locator("#partitions tr").count() >= 8
-    until(page, "[...document.images].every(image => image.complete && image.naturalWidth)")
+    until(page, LOADED)
     visit.must_fit("partitions")
     page.get_by_text("By partition").click()
     visit.must_fit("page")
@@ -216,6 +113,80 @@ def look_around(visit: Visit, stream: Deployment, day: AuditDay) -> None:
     visit.must_fit("version")
     page.get_by_role("link", name="Audit").click()
     visit.must_fit("audit")
+    page.goto(f"{visit.url}/")
+
+
+def send_a_dead_letter_again(visit: Visit, stream: Deployment, day: AuditDay) -> None:
+    """One that is valid by now; by keyboard."""
+    page, feedback = visit.page, day.feedbacks[0].model_copy(update={"feedback_id": "sent-again"})
+    content = dead_letter(1, feedback.to_json(), topic=stream.settings.topic("feedback"), key=feedback.experience_id)
+    aside(stream.publish, "dead-letters", [content.to_json()], feedback.experience_id)
+    page.goto(f"{visit.url}/dead-letters")
+    page.get_by_role("link", name="letter 1").click()
+    page.get_by_role("link", name="Send it again").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("again, as attempt 2.")
+    visit.must_fit("retry")
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text(re.compile("letter 1 was sent to .*feedback again"))
+    sent = [record.value for record in aside(stream.records, stream.settings.topic("feedback"))]
+    assert feedback.to_json() in sent
+
+
+def see_that_the_server_refuses(visit: Visit, stream: Deployment) -> None:
+    """A promotion that the server did not take is on the page and in the metrics, until one is taken."""
+    page, away = visit.page, f"http://127.0.0.1:{free_port()}"
+    page.goto(f"{visit.url}/")
+    expect(page.locator("#not-served")).to_have_text("")
+    done = aside(stream.command, "models", "promote", "sft-v1", TIERSTREAM_SERVING__URL=away)
+    assert (done.returncode, "cannot be asked" in done.stderr) == (1, True)
+    told = page.locator("#not-served")
+    expect(told).to_contain_text(f"policy: sft-v1 is not put into use: the server at {away}", timeout=WAIT_MS)
+    metrics = "async () => (await (await fetch('/metrics')).text()).includes('%s')"
+    until(page, metrics % 'tierstream_version_not_served{line="policy"} 1.0')  # the other worker may look first
+    page.get_by_role("button", name="Look again").click()
+    finding = page.locator("#findings .critical", has_text="sft-v1 is not put into use")
+    expect(finding).to_have_count(1, timeout=WAIT_MS)
+    visit.must_fit("not-served")
+    assert aside(stream.command, "models", "promote", "sft-v2").returncode == 0
+    expect(told).to_have_text("", timeout=WAIT_MS)
+    until(page, metrics % 'tierstream_version_not_served{line="policy"} 0.0')
+
+
+def roll_back(visit: Visit, browser: Browser, worker: Process) -> None:
+    """Asked first, with the token, at both widths; on the phone without JavaScript."""
+    page = visit.page
+    page.goto(f"{visit.url}/")
+    page.get_by_role("link", name="roll back").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Roll back sft-v2?")
+    visit.must_fit("rollback")
+    page.get_by_label("Token").fill("not the token")
+    page.get_by_role("button", name="Roll back to sft-v1").click()
+    expect(page.get_by_role("alert")).to_contain_text("nothing was changed")
+    assert visit.complaints.pop().endswith("401 (Unauthorized)")  # which a browser logs
+    page.go_back()
+    page.get_by_label("Why").fill("worse at night")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Roll back to sft-v1").click()
+    expect(page.get_by_role("status")).to_have_text("sft-v1 is in use: rolled back: worse at night")
+    visit.must_fit("rolled-back")
+    page.get_by_role("link", name="sft-v1").click()
+    expect(page.locator("#use")).to_contain_text("worse at night")
+
+    phone = {"width": WIDTHS["-phone"], "height": 844}
+    small = Visit(browser, worker, java_script_enabled=False, viewport=phone)
+    small.page.goto(f"{visit.url}/versions/sft-v1")
+    small.page.get_by_role("link", name="Roll back to policy-base").click()
+    small.must_fit("rollback-without-script")
+    small.page.set_viewport_size(phone)
+    small.page.get_by_label("Token").fill(TOKEN)
+    small.page.get_by_role("button", name="Roll back to policy-base").click()
+    expect(small.page.get_by_role("status")).to_contain_text("policy-base is in use: rolled back")
+    assert small.complaints == []
+    small.page.goto(f"{visit.url}/versions/policy-base/rollback")
+    expect(small.page.get_by_role("alert")).to_contain_text("no version of policy was in use before")
+    small.page.close()
     page.goto(f"{visit.url}/")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from streams.audit.story import example_id, jobs_with
+from streams.audit.story import jobs_with, named_in
 from trainers.jobs.snapshot import DATASET_NAME, JOB_NAME, RESULT_NAME, job_folder
 from trainers.versions.store import LINEAGE
 
@@ -21,7 +21,7 @@ def failed_ends(data_dir: Path, job_ids: Sequence[str]) -> list[str]:
     """Return where a job does not say exactly one end of each of its examples, the same everywhere."""
     if missing := [name for name in job_ids if not (job_folder(data_dir, name) / RESULT_NAME).is_file()]:
         return [f"jobs without an end: {missing}"]
-    asked = {example_id(line) for name in job_ids for line in _dataset(data_dir, name)}
+    asked = {named_in(line) for name in job_ids for line in _dataset(data_dir, name)}
     told = dict(jobs_with(data_dir, asked))
     return [f"{name}: {what}" for name in job_ids for what in _failed(data_dir, name, told)]
 
@@ -40,7 +40,7 @@ def _failed(data_dir: Path, name: str, told: dict[str, list[dict[str, Any]]]) ->
         yield f"{result['state']}: {result['error']}"
         return
     metrics, lines = result["metrics"], _lineage(data_dir, name)
-    ids = [example_id(line) for line in _dataset(data_dir, name)]
+    ids = [named_in(line) for line in _dataset(data_dir, name)]
     if sorted(str(one["id"]) for one in lines) != sorted(ids):
         yield f"{len(lines)} ends of {len(ids)} examples"
     uses = Counter(one["use"] for one in lines)

@@ -68,8 +68,8 @@ MUTANTS = (
     Mutant(
         "the sign of the other tier's regression is turned",
         "trainers/jobs/judge.py",
-        "[-gain for gain in _gains(judge, judge.conversations(traces)[1])]",
-        "[gain for gain in _gains(judge, judge.conversations(traces)[1])]",
+        "lost = [-gain for gain in _gains(judge, judge.conversations(traces)[1])]\n    improvement",
+        "lost = [gain for gain in _gains(judge, judge.conversations(traces)[1])]\n    improvement",
         "tests/trainers/jobs/test_judge.py",
     ),
     Mutant(
@@ -167,7 +167,7 @@ MUTANTS = (
     Mutant(
         "an answer is used in two pairs",
         "trainers/pairs/matcher.py",
-        "if known is not None and known.outcome == PAIRED:",
+        "if known is not None and known.outcome in USED:",
         "if False:",
         "tests/trainers/pairs/test_matcher.py",
     ),

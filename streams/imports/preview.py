@@ -55,7 +55,7 @@ class Preview:
         yield "tier 3", f"{eligible} traces{_to_a_job(eligible, self._settings.traces.threshold)}{_reasons(reasons)}"
 
     def _pairs(self, feedback: list[Feedback]) -> tuple[int, Counter[str]]:
-        matcher, offsets = PairMatcher(self._settings.pairs), count()
+        matcher, offsets = PairMatcher(self._settings.pairs, None), count()
         latest: dict[str, dict[FeedbackSource, Judgement]] = {}
         for one in feedback:
             judgements, judgement = latest.setdefault(one.experience_id, {}), Judgement.of(one)

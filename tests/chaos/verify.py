@@ -129,7 +129,7 @@ def _check_weights(stream: Deployment, found: Findings) -> None:
 def _check_pairs(stream: Deployment, produced: Produced, found: Findings) -> None:
     """The answers' topic, decided again in one go, gives exactly the pairs that were published."""
     rules = stream.settings.pairs
-    matchers: defaultdict[int, PairMatcher] = defaultdict(lambda: PairMatcher(rules))
+    matchers: defaultdict[int, PairMatcher] = defaultdict(lambda: PairMatcher(rules, stream.settings.unpaired))
     expected: set[str] = set()
     judged: set[tuple[str, str]] = set()
     for record in stream.records(stream.settings.topic(topics.ANSWERS)):

@@ -128,7 +128,7 @@ def pairs_under(answers: Iterable[Sequence[Answer]], settings: PairsSettings) ->
     """Return how many pairs of each kind these rules make of the answers once patience is over, by partition."""
     pairs: Counter[PairKind] = Counter()
     for partition in answers:
-        matcher = PairMatcher(settings)
+        matcher = PairMatcher(settings, None)
         for offset, answer in enumerate(partition):
             pairs.update(pair.kind for pair in matcher.decide(answer, offset, 0.0).pairs)
         pairs.update(pair.kind for pair in matcher.tick(len(partition), EVER).pairs)

@@ -53,10 +53,10 @@ class PairMatcher:
     Args:
         settings: the rules; an answer that waits is judged by them anew when it is loaded, while one that an
             earlier run dropped stays dropped until it is judged again.
-        unpaired: whether answers that find no partner train by themselves.
+        unpaired: whether answers that find no partner train by themselves; None where none does.
     """
 
-    def __init__(self, settings: PairsSettings, unpaired: UnpairedSettings | None = None) -> None:
+    def __init__(self, settings: PairsSettings, unpaired: UnpairedSettings | None) -> None:
         self._settings = settings
         self._unpaired = unpaired or UnpairedSettings()
         self._values: dict[bytes, bytes] = {}

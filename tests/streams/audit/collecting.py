@@ -56,7 +56,7 @@ def checkpoint(settings: Settings, rank: int, **counts: Any) -> CheckpointFile:
 
 def on_broker(settings: Settings, answers: Sequence[Answer]) -> FromBroker:
     """The topics after the day: 15 pairs, two old traces, one of them eligible."""
-    matcher, runs = PairMatcher(settings.pairs), BatchAccumulator(settings.pairs.threshold)
+    matcher, runs = PairMatcher(settings.pairs, settings.unpaired), BatchAccumulator(settings.pairs.threshold)
     broker = FromBroker(answers={0: list(answers)})
     table = broker.answers_table.partitions.setdefault(0, {})
     examples = broker.dpo_examples.partitions.setdefault(0, {})

@@ -14,7 +14,7 @@ from schemas.events import Feedback
 from schemas.settings import Settings
 from streams.broker.launch import free_port
 from streams.worker.web import WorkerWeb
-from tests.streams.page.test_page_live import CHROMIUM, FLAGS
+from tests.streams.page.visit import CHROMIUM, FLAGS
 from tests.streams.test_intake import Broker
 from tests.streams.test_web import READY, Told, settings_of
 

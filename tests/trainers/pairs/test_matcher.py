@@ -19,7 +19,7 @@ def test_a_good_and_a_bad_answer_make_a_pair_whichever_comes_first():
 
 
 def test_the_arriving_answer_is_written_first_and_names_its_partner():
-    matcher = PairMatcher(RULES)
+    matcher = PairMatcher(RULES, None)
     matcher.decide(answer("good"), 0, 0.0)
     decision = matcher.decide(answer("bad", -0.9), 1, 0.0)
     assert [key for key, _ in decision.writes] == [b"widget:bad", b"widget:good"]
@@ -148,7 +148,7 @@ def test_a_waiting_answer_whose_reward_grows_can_find_a_partner():
 
 def test_the_table_holds_the_answer_as_it_was_sent():
     sent = answer("a").to_json().replace(b'{"kind"', b'{ "of a later version": 1, "kind"')
-    decision = PairMatcher(RULES).decide(Answer.from_json(sent), 0, 0.0, sent)
+    decision = PairMatcher(RULES, None).decide(Answer.from_json(sent), 0, 0.0, sent)
     assert sent in decision.writes[0][1]
     assert partners(rebuilt(dict(decision.writes)).decide(answer("b", -0.9), 1, 0.0).pairs) == [("a", "b")]
 
@@ -162,7 +162,7 @@ def test_stricter_settings_hold_for_answers_that_wait_already():
 
 def test_a_table_value_of_another_form_is_refused():
     with pytest.raises((ValueError, TypeError)):
-        PairMatcher(RULES).load(b"widget:a", b"{")
+        PairMatcher(RULES, None).load(b"widget:a", b"{")
 
 
 def test_the_funnel_counts_every_answer_under_one_reason():
@@ -221,7 +221,7 @@ def test_the_funnels_of_partitions_add_up():
 
 
 def test_a_partner_whose_write_was_lost_is_repaired():
-    matcher = PairMatcher(RULES)
+    matcher = PairMatcher(RULES, None)
     writes = [*matcher.decide(answer("good"), 0, 0.0).writes, *matcher.decide(answer("bad", -0.9), 1, 0.0).writes]
     after_crash = rebuilt(dict(writes[:2]))
     repaired = after_crash.repair_after_crash()
@@ -233,7 +233,7 @@ def test_a_partner_whose_write_was_lost_is_repaired():
 
 
 def test_state_and_writes_of_an_answer_are_bounded_by_its_bucket():
-    matcher, table = PairMatcher(SMALL), {}
+    matcher, table = PairMatcher(SMALL, None), {}
     for offset in range(300):
         writes = matcher.decide(answer(f"a{offset}"), offset, 0.0).writes
         assert len(writes) <= 2
@@ -243,7 +243,7 @@ def test_state_and_writes_of_an_answer_are_bounded_by_its_bucket():
 
 def test_what_is_remembered_of_an_answer_is_small():
     """A serializer's output can hold on to a page of memory, however short it is."""
-    matcher = PairMatcher(RULES)
+    matcher = PairMatcher(RULES, None)
     answers = [answer(f"a{offset}", 0.0) for offset in range(2000)]
     tracemalloc.start()
     for offset, one in enumerate(answers):

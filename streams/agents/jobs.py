@@ -18,6 +18,7 @@ from streams.kafka.publisher import Outgoing
 from streams.state.write_buffer import WriteBuffer
 from streams.transport.batch import RecordBatch
 from trainers.jobs.accumulate import BatchAccumulator, CompletedRun
+from trainers.jobs.heldout import id_of
 from trainers.jobs.snapshot import freeze_job
 
 _MODELS: dict[JobTier, type[TrainingExample]] = {"dpo": PreferencePair, "kto": LabelledAnswer, "sft": Trace}
@@ -52,7 +53,7 @@ class JobAgent:
                 decoded.letters.append(letter(batch, record, *explain(error)))
                 continue
             good = example.good if isinstance(example, LabelledAnswer) else None
-            added = book.add(_id_of(example), example.to_json(), record.offset, good)
+            added = book.add(id_of(example), example.to_json(), record.offset, good)
             outcomes["repeated" if added.repeated else "pending"] += 1
             for key, value in added.writes:
                 overlay.set(key, value)
@@ -85,9 +86,3 @@ class JobAgent:
         book = self.book()
         threshold = self._services.settings.threshold(self._tier)
         return {"distinct": book.seen, "waiting": book.waiting, "threshold": threshold, "jobs": book.jobs}
-
-
-def _id_of(example: TrainingExample) -> str:
-    if isinstance(example, Trace):
-        return example.trace_id
-    return example.pair_id if isinstance(example, PreferencePair) else example.answer_id

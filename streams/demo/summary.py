@@ -13,6 +13,7 @@ from schemas.events import JobTier, JobUpdate
 from schemas.settings import Settings
 from streams.demo.board import TIER_NAMES, Board
 from streams.terminal import Console
+from trainers.scorer.architecture import expected_parameters
 
 GATE_FIGURES: Mapping[str, str] = {
     "held_out": "examples",
@@ -74,9 +75,6 @@ def summarize(board: Board, status: Mapping[str, Any], settings: Settings, secon
         settings: the settings in effect.
         seconds: from the first event published to the last one processed.
     """
-    # It brings torch along, which nobody should wait for before the stream runs.
-    from trainers.scorer.architecture import expected_parameters
-
     scorer = status.get("scorer") or {}
     return Summary(
         tiers=(

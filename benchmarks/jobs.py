@@ -3,8 +3,8 @@
 `python -m benchmarks.jobs` takes the jobs that the stream made of the recorded homes and reasoning traces (it runs the
 stream first where no `--stream` is given), trains each tier with several seeds on the data as it is and on a control
 (pairs with chosen and rejected swapped at random; labels shuffled; traces with answers of other prompts), and prints
-what each run did to the same held-out prompts. Every run is a job's own process; runs that have a result are not
-repeated, so a killed benchmark goes on where it was.
+what each run did to the same held-out prompts. A DPO job has some twenty prompts, so each seed takes another of them.
+Every run is a job's own process; runs that have a result are not repeated, so a killed benchmark goes on where it was.
 """
 
 from __future__ import annotations
@@ -39,7 +39,14 @@ cut shorter, so that two cores are done within the hour."""
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder of the runs; is kept.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Runs of each kind.")
 @click.option("--tier", "tiers", type=click.Choice(TIERS), multiple=True, default=TIERS, help="Tiers to train.")
-@click.option("--job", "which", type=click.IntRange(0), default=1, show_default=True, help="Which of the DPO jobs.")
+@click.option(
+    "--job",
+    "which",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Which of the DPO jobs the first seed trains; each further one the next.",
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of a run.")
 @click.option("--controls/--no-controls", default=True, help="Train on data that says nothing, too.")
 @click.option(
@@ -72,7 +79,6 @@ def main(
         raise click.ClickException(f"{stream} has no DPO and no SFT jobs; leave --stream out to make them")
     if "sft" not in tiers:
         lines["sft"] = []  # each trace takes the gate as long as several answers
-    picked: dict[JobTier, int] = {"dpo": which % len(lines["dpo"]), "kto": which % len(lines["kto"]), "sft": 0}
     kinds = [(tier, control) for tier in tiers for control in ((None, CONTROLS[tier]) if controls else (None,))]
     wanted = [(tier, control, seed) for seed in range(seeds) for tier, control in kinds]
     with Progress(console=console) as progress:
@@ -80,9 +86,8 @@ def main(
         for tier, control, seed in wanted:
             name = f"{tier}-{control or 'as it is'}-{seed}".replace(" ", "-")
             progress.update(task, description=name)
-            _train(
-                work / "runs" / name, work / "base", lines, tier, picked[tier], control, seed, threads, steps, reduced
-            )
+            picked = 0 if tier == "sft" else (which + seed) % len(lines[tier])
+            _train(work / "runs" / name, work / "base", lines, tier, picked, control, seed, threads, steps, reduced)
             progress.advance(task)
     text = markdown(list(results(work / "runs")), in_words(machine()), reduced, threads)
     click.echo(text)

@@ -59,13 +59,14 @@ class Builder(NamedTuple):
         container = self.run("buildah", "from", "--pull-never", f"{image}:{VERSION}")
         options = [f"--volume={folder}:{place}" for folder, place in volumes.items()]
         options += [f"--env={name}={value}" for name, value in settings.items()]
-        return subprocess.Popen(
-            ["buildah", "run", f"--user={USER}:{USER}", *options, container, "--", "tierstream", *command],
-            env=self.environment,
-            stdout=(next(iter(volumes)).parent / f"{image}.log").open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with (next(iter(volumes)).parent / f"{image}.log").open("wb") as log:
+            return subprocess.Popen(
+                ["buildah", "run", f"--user={USER}:{USER}", *options, container, "--", "tierstream", *command],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ JOBS_SECONDS = 240.0
 EACH = 3
 """Rounds of every fault before any is drawn by its weight."""
 
-ROUND_SECONDS, VERIFY_SECONDS = 900.0, 1200.0
+ROUND_SECONDS, VERIFY_SECONDS, ALL_JOBS_SECONDS = 900.0, 1200.0, 3600.0
 """What takes longer waits for a broker that others starve: the run then ends with what it has."""
 
 SETTLE_SECONDS = 150.0
@@ -165,7 +165,7 @@ def run(
                 say(_line(number, one, stage))
                 with _in_time(report, "shortening a topic", 60.0):
                     asyncio.run(_shorten(stream))
-            with _in_time(report, "waiting for jobs", ROUND_SECONDS):
+            with _in_time(report, "waiting for jobs", ALL_JOBS_SECONDS):
                 _wait_for_jobs(stream)
             _leave_all(stage)
         report.findings.problems += _left_behind(data)

@@ -30,6 +30,7 @@ def test_a_dozen_sigkills_lose_nothing_and_learn_nothing_twice(bootstrap: str, p
             worker.kill()
         worker = stream.worker()
         stream.wait_for("score-updates", lambda values: len(of_feedback(values)) >= FEEDBACKS)
+        stream.wait_until_idle()  # pairs follow behind
         status = worker.status()["scorer"]
         assert status["groups_learned"] + status["groups_held_out"] == FEEDBACKS
         assert status["arrived_scored"] == FEEDBACKS

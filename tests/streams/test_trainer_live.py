@@ -129,6 +129,7 @@ def retry_with_new_settings(settings: Settings, job_id: str, base: Path) -> list
         "TIERSTREAM_TOPICS__PREFIX": settings.topics.prefix,
         "TIERSTREAM_JOBS__BASE_MODEL": str(base),
         "TIERSTREAM_JOBS__SFT__MAX_STEPS": "3",
+        "TIERSTREAM_JOBS__SFT__MAX_LENGTH": "128",
         "TIERSTREAM_JOBS__GATE__HELD_OUT_ONE_IN": "4",
     }
     flags = ["--data-dir", settings.data_dir, "--bootstrap-servers", settings.kafka.bootstrap_servers]

@@ -53,6 +53,7 @@ GATE_NAME = "gate.jsonl"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors", "tokenizers")
 
 _OWN_CODE = Path(__file__).parents[2] / "trainers"
+_BETWEEN_PROCESSES = Path(torch.distributed.__file__).parent
 
 AnyWork = Work[Any, Any]
 
@@ -132,7 +133,7 @@ def main(tier: Tier, arguments: Sequence[str]) -> int:
 
 
 def reason_of(error: BaseException) -> str | None:
-    """Return in one line why a job failed; None for a fault of our own code, which is a crash with its traceback.
+    """Return in one line why a job failed; None for a fault of our own code or of another process, a crash.
 
     What a library raises is caused by what it was given: the base model, its template, the data or the settings.
     """
@@ -145,6 +146,8 @@ def reason_of(error: BaseException) -> str | None:
     raised_in = traceback.extract_tb(error.__traceback__)
     if not raised_in or Path(raised_in[-1].filename).is_relative_to(_OWN_CODE):
         return None
+    if Path(raised_in[-1].filename).is_relative_to(_BETWEEN_PROCESSES):
+        return None  # of several processes another has ended: it says why, or was killed, and the job is begun again
     library = _library_of(raised_in[-1].filename)
     return (
         f"{type(error).__name__} in {library}: {' '.join(str(error).split())[:300]}; see the job's log, "

@@ -166,6 +166,12 @@ def test_what_nobody_foresaw_is_a_crash():
     assert process.reason_of(RuntimeError("shape mismatch")) is None
 
 
+def test_what_one_of_several_processes_raises_as_another_has_gone_is_a_crash_and_begun_again():
+    with pytest.raises(ValueError, match="process group") as left_alone:
+        torch.distributed.barrier()
+    assert process.reason_of(left_alone.value) is None
+
+
 def test_a_job_of_which_everything_is_held_out_says_so(tiny_base, tmp_path):
     held = split(tiny.pairs(40), tiny.ONE_IN).held_out
     assert "are held out" in failed(tiny.job(tmp_path, "dpo", held, tiny.settings(tiny_base)))

@@ -131,9 +131,9 @@ class Installed:
     def tierstream(self, *command: str) -> tuple[int, str]:
         return self.run("-m", "streams.cli", *command)
 
-    def runs(self, command: str, check: Callable[[], bool]) -> None:
+    def runs(self, check: Callable[[], bool], *command: str) -> None:
         """See that a command that runs on comes to what `check` looks for, and stops when it is told to."""
-        with self.start("-m", "streams.cli", command) as process:
+        with self.start("-m", "streams.cli", *command) as process:
             deadline = time.monotonic() + WAIT_SECONDS
             while not check():
                 assert process.poll() is None, process.communicate()[0]
@@ -147,7 +147,7 @@ class Installed:
 @pytest.mark.slow
 @pytest.mark.live
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("extra", ["", "worker", "train", "embedded", "all"])
+@pytest.mark.parametrize("extra", ["", "stream", "worker", "train", "serve", "embedded", "all"])
 def test_a_wheel_of_the_tree_runs_in_a_clean_environment(
     extra: str, wheel: Path, bootstrap: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -156,16 +156,19 @@ def test_a_wheel_of_the_tree_runs_in_a_clean_environment(
     (tmp_path / "feedback.jsonl").write_text(FEEDBACK)
     assert there.tierstream("produce", "feedback", "feedback.jsonl") == (0, "1 delivered, 0 bad\n")
     assert there.tierstream("export", "feedback", "--to", ".")[1] == "feedback.jsonl: 1 events, 0 bad\n"
-    has = {"worker", "train", "embedded"} if extra == "all" else {extra}
+    has = {"all": {"worker", "train", "embedded"}, "serve": {"train"}}.get(extra, {extra})
     for needed, command in (("worker", "worker"), ("train", "trainer"), ("embedded", "broker")):
         if needed not in has:
             code, said = there.tierstream(command, *(["--broker", "lite"] if command == "broker" else []))
             assert (code, said.count("\n")) == (1, 1), said
             assert said.endswith(f" is not installed; pip install 'tierstream[{needed}]'\n")
+    is_ready_here = f"http://127.0.0.1:{there.environment['TIERSTREAM_WEB__PORT']}/readyz"
     if "worker" in has:
-        there.runs("worker", lambda: answers(f"http://127.0.0.1:{there.environment['TIERSTREAM_WEB__PORT']}/readyz"))
+        there.runs(lambda: answers(is_ready_here), "worker")
+    if "stream" in has:
+        there.runs(lambda: answers(is_ready_here), "worker", "--roles", "join,pairs,traces")
     if "train" in has:
-        there.runs("trainer", lambda: there.tierstream("health", "trainer")[0] == 0)
+        there.runs(lambda: there.tierstream("health", "trainer")[0] == 0, "trainer")
     if "embedded" in has:
         there.environment |= {"TIERSTREAM_BROKER__KIND": "lite", "TIERSTREAM_BROKER__PORT": str(port := free_port())}
-        there.runs("broker", lambda: asyncio.run(is_ready(f"127.0.0.1:{port}")))
+        there.runs(lambda: asyncio.run(is_ready(f"127.0.0.1:{port}")), "broker")

@@ -162,11 +162,14 @@ def test_a_wheel_of_the_tree_runs_in_a_clean_environment(
             code, said = there.tierstream(command, *(["--broker", "lite"] if command == "broker" else []))
             assert (code, said.count("\n")) == (1, 1), said
             assert said.endswith(f" is not installed; pip install 'tierstream[{needed}]'\n")
-    is_ready_here = f"http://127.0.0.1:{there.environment['TIERSTREAM_WEB__PORT']}/readyz"
+
+    def worker_is_ready() -> bool:
+        return answers(f"http://127.0.0.1:{there.environment['TIERSTREAM_WEB__PORT']}/readyz")
+
     if "worker" in has:
-        there.runs(lambda: answers(is_ready_here), "worker")
+        there.runs(worker_is_ready, "worker")
     if "stream" in has:
-        there.runs(lambda: answers(is_ready_here), "worker", "--roles", "join,pairs,traces")
+        there.runs(worker_is_ready, "worker", "--roles", "join,pairs,traces")
     if "train" in has:
         there.runs(lambda: there.tierstream("health", "trainer")[0] == 0, "trainer")
     if "embedded" in has:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import get_args
 
 from schemas.events import JobTier
 from streams.audit.collect import Collected
-from streams.audit.findings_of_learning import LEARNING
+from streams.audit.findings_of_learning import LEARNING, Look
 from streams.audit.report import SEVERITIES, Effect, Finding, Report, Severity
 from streams.audit.tiers import IN_EFFECT
 from streams.kafka.admin import REMEDIES
@@ -189,7 +189,7 @@ def _dead_letters(report: Report, found: Collected) -> Iterator[Finding]:
         yield Finding("warning", "dead_letters", text, "read the topic dead-letters: each names its origin and reason")
 
 
-_LOOKS: tuple[Callable[[Report, Collected], Iterator[Finding]], ...] = (
+_LOOKS: tuple[Look, ...] = (
     _broker,
     _topics,
     _deleted,

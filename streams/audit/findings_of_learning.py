@@ -9,6 +9,8 @@ from streams.audit.collect import Collected
 from streams.audit.outcome import in_words, verdict
 from streams.audit.report import Finding, Report, Severity, unused_in_words
 
+Look = Callable[[Report, Collected], Iterator[Finding]]
+
 WORSE = 1.2
 """Times the best validation loss from which on validation counts as worse."""
 OLD_CHECKPOINT_SECONDS = 600.0
@@ -193,7 +195,7 @@ def _traces(report: Report, found: Collected) -> Iterator[Finding]:
         yield Finding("warning", "capture_off", text, "set ENABLE_TIER3_CAPTURE=true where the assistant runs")
 
 
-LEARNING: tuple[Callable[[Report, Collected], Iterator[Finding]], ...] = (
+LEARNING: tuple[Look, ...] = (
     _learning,
     _drift,
     _outcome,

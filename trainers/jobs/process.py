@@ -52,8 +52,9 @@ GATE_NAME = "gate.jsonl"
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "safetensors", "tokenizers")
 
-_OWN_CODE = Path(__file__).parents[2] / "trainers"
-_BETWEEN_PROCESSES = Path(torch.distributed.__file__).parent
+_CRASHES_IN = (Path(__file__).parents[2] / "trainers", Path(torch.distributed.__file__).parent)
+"""What is raised here is nobody's to mend by settings: our own code, and what connects the processes of one job. There
+another one has ended, which says why itself, or was killed; then the job is begun again."""
 
 AnyWork = Work[Any, Any]
 
@@ -133,7 +134,7 @@ def main(tier: Tier, arguments: Sequence[str]) -> int:
 
 
 def reason_of(error: BaseException) -> str | None:
-    """Return in one line why a job failed; None for a fault of our own code or of another process, a crash.
+    """Return in one line why a job failed; None for a crash, of our own code or of another process.
 
     What a library raises is caused by what it was given: the base model, its template, the data or the settings.
     """
@@ -144,10 +145,8 @@ def reason_of(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
     raised_in = traceback.extract_tb(error.__traceback__)
-    if not raised_in or Path(raised_in[-1].filename).is_relative_to(_OWN_CODE):
+    if not raised_in or any(Path(raised_in[-1].filename).is_relative_to(folder) for folder in _CRASHES_IN):
         return None
-    if Path(raised_in[-1].filename).is_relative_to(_BETWEEN_PROCESSES):
-        return None  # of several processes another has ended: it says why, or was killed, and the job is begun again
     library = _library_of(raised_in[-1].filename)
     return (
         f"{type(error).__name__} in {library}: {' '.join(str(error).split())[:300]}; see the job's log, "

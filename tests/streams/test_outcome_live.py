@@ -1,4 +1,4 @@
-"""From judgements on a broker to the version before: two workers, one rollback, told on `model-versions`."""
+"""From judgements on a broker to the version in use: two workers, one rollback or one end of a trial, told once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import pytest
 
 from schemas.events import Experience, Feedback
 from streams.client import Client
-from tests.effects.outcome import BEFORE, IN_USE, LINE, registry
+from tests.effects.outcome import BEFORE, IN_USE, LINE, made, registry
 from tests.live import Deployment
+from trainers.serving import put_into_use
 
 pytestmark = [pytest.mark.live, pytest.mark.long, pytest.mark.timeout(900)]
 
 NOW = datetime.now(UTC)
+NEXT = "dpo-c3"
+SHARE = 0.3
 
 
 def experiences(version: str, count: int) -> list[Experience]:
@@ -78,3 +81,38 @@ def test_a_worse_version_is_rolled_back_once_and_late_and_foreign_judgements_cou
             f"rolled back: {IN_USE} is judged worse than {BEFORE}, which was in use"
         )
         assert len(store.in_use(LINE).history) == 3
+
+
+@pytest.mark.parametrize(
+    ("reward", "kept", "reason"), [(-0.5, IN_USE, "rolled back: judged worse"), (0.5, NEXT, "promoted: not worse")]
+)
+def test_a_version_that_is_tried_answers_its_share_and_is_kept_or_left_by_what_people_say(
+    bootstrap: str, prefix: str, tmp_path: Path, reward: float, kept: str, reason: str
+) -> None:
+    serving = {"candidate_share": SHARE, "candidate_judgements": 60}
+    with Deployment(bootstrap, prefix, tmp_path / "d", topics={"partitions": 2}, serving=serving) as stream:
+        store = registry(stream.data_dir)
+        made(store, NEXT)
+        put_into_use(stream.settings.serving, store, NEXT, "passed")
+        workers = [stream.worker("--roles", "join") for _ in range(2)]
+        begun = stream.wait_for("model-versions", lambda found: any(one.get("candidate") for one in found))
+        assert begun[-1]["candidate"]["version"] == NEXT
+        with Client(stream.settings) as client:
+            queries = [f"how is pump {number}" for number in range(240)]
+            asked = {query: client.version_in_use(query) for query in queries}
+            assert {query: client.version_in_use(query) for query in queries} == asked
+            answered = {version: [q for q in queries if asked[q] == version] for version in (IN_USE, NEXT)}
+            assert 60 <= len(answered[NEXT]) <= 1.3 * SHARE * len(queries)
+            assert len(answered[IN_USE]) + len(answered[NEXT]) == len(queries)
+            for version, given in answered.items():
+                client.publish_all(experiences(version, len(given)))
+            client.publish_all(feedback(IN_USE, len(answered[IN_USE]), 0.5))
+            client.publish_all(feedback(NEXT, len(answered[NEXT]), reward))
+            changes = stream.wait_for("model-versions", lambda found: not found[-1].get("candidate"))
+            judged = (len(answered[NEXT]), reward, True)
+            for worker in workers:
+                assert told(worker.wait_for_status(lambda status: told(status, NEXT) == judged), NEXT) == judged
+            assert {client.version_in_use(query) for query in queries} == {kept}
+        assert changes[-1]["version"] == kept
+        assert changes[-1]["reason"].startswith(f"{reason}: {NEXT}, tried on 30% of the queries beside {IN_USE}")
+        assert len(store.in_use(LINE).history) == 4

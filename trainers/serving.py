@@ -193,7 +193,11 @@ class Server:
         Raises:
             ServingError: it does not say.
         """
-        return [str(one["id"]) for one in self._json("/v1/models", timeout=_LIST_SECONDS)["data"]]
+        path = "/v1/models"
+        try:
+            return [str(one["id"]) for one in self._json(path, timeout=_LIST_SECONDS)["data"]]
+        except (LookupError, TypeError):
+            raise self._failed(f"lists no models at {path}") from None
 
     def ask(self, name: str) -> str:
         """Ask a question and return the answer, which may be cut short.

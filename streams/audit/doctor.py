@@ -22,6 +22,7 @@ from trainers.embedding import build_embedder
 from trainers.scorer.architecture import architecture
 from trainers.scorer.checkpoint import CheckpointStore, check_start
 from trainers.scorer.network import build_network, parameter_count
+from trainers.serving import Server, in_use
 from trainers.versions import VersionStore
 
 Verdict = Literal["ok", "warning", "failed"]
@@ -90,6 +91,20 @@ def _version(settings: Settings) -> Check:
     except TierstreamError as error:
         return Check("scorer version", "failed", str(error))
     return Check("scorer version", "ok", version or "none promoted: the scorer learns from its first weights on")
+
+
+def _server(settings: Settings) -> Check:
+    url = settings.serving.url
+    if url is None:
+        return Check("server", "ok", "serving.url is not set: nothing is loaded before a version is put into use")
+    try:
+        name = in_use(VersionStore(settings.data_dir))
+        known = Server(settings.serving).models()
+    except TierstreamError as error:
+        return Check("server", "warning", str(error))
+    if name not in known:
+        return Check("server", "warning", f"{url} does not know {name}, which is in use: a trainer has it load that")
+    return Check("server", "ok", f"{url} answers as {name}, which is in use")
 
 
 def _pause(settings: Settings) -> Check:
@@ -161,6 +176,7 @@ _CHECKS: tuple[Callable[[Settings], Check], ...] = (
     _scorer,
     _checkpoint,
     _version,
+    _server,
     _pause,
     _embedder,
     _faust,

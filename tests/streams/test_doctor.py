@@ -9,8 +9,11 @@ import pytest
 
 from schemas.config import LoadedSettings, load
 from streams.audit.doctor import examine
+from tests.serving_peer import ServingPeer
+from tests.streams.cli.test_models import add
 from tests.trainers.scorer.making import begun
 from trainers.scorer.checkpoint import CheckpointStore
+from trainers.versions import VersionStore
 
 
 def loaded(data_dir: Path, **overrides: Any) -> LoadedSettings:
@@ -61,6 +64,23 @@ def test_a_pause_is_a_warning_that_says_since_when(tmp_path: Path) -> None:
         "warning",
         "paused since 1970-01-02T00:00:00+00:00: tierstream train --resume lets it go on",
     )
+
+
+def test_a_server_that_does_not_know_what_is_in_use_or_is_away_is_a_warning(tmp_path: Path) -> None:
+    assert check(examine(loaded(tmp_path)), "server")[0] == "ok"
+    with ServingPeer("policy-base") as peer:
+        serving = {"serving.url": peer.url}
+        found = check(examine(loaded(tmp_path, **serving)), "server")
+        assert found == ("ok", f"{peer.url} answers as policy-base, which is in use")
+        add(tmp_path, "dpo-a1")
+        VersionStore(tmp_path).promote("dpo-a1", "passed")
+        assert check(examine(loaded(tmp_path, **serving)), "server") == (
+            "warning",
+            f"{peer.url} does not know dpo-a1, which is in use: a trainer has it load that",
+        )
+    verdict, detail = check(examine(loaded(tmp_path, **serving)), "server")
+    assert verdict == "warning"
+    assert "cannot be asked at /v1/models" in detail
 
 
 def test_folder_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:

@@ -173,3 +173,10 @@ def test_bodies_are_json(data_dir: Path, peer: ServingPeer) -> None:
     with pytest.raises(ServingError, match="answers from model None"):
         promotion.promote(settings(data_dir, peer), "dpo-a1", "better")
     assert json.loads((data_dir / "models" / "policy" / "not-served.json").read_bytes())["version"] == "dpo-a1"
+
+
+def test_what_is_no_list_of_models_is_said_in_one_line(peer: ServingPeer, data_dir: Path) -> None:
+    peer.respond = lambda path, body: (200, '{"object": "list"}')  # type: ignore[method-assign]
+    VersionStore(data_dir).promote("dpo-a1", "passed")
+    with pytest.raises(ServingError, match=f"lists no models at {LIST}"):
+        keep_up(settings(data_dir, peer).serving, VersionStore(data_dir))

@@ -104,7 +104,7 @@ def _server(settings: Settings) -> Check:
         return Check("server", "warning", str(error))
     if name not in known:
         return Check("server", "warning", f"{url} does not know {name}, which is in use: a trainer has it load that")
-    return Check("server", "ok", f"{url} answers as {name}, which is in use")
+    return Check("server", "ok", f"{url} knows {name}, which is in use")
 
 
 def _pause(settings: Settings) -> Check:

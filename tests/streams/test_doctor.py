@@ -71,7 +71,7 @@ def test_a_server_that_does_not_know_what_is_in_use_or_is_away_is_a_warning(tmp_
     with ServingPeer("policy-base") as peer:
         serving = {"serving.url": peer.url}
         found = check(examine(loaded(tmp_path, **serving)), "server")
-        assert found == ("ok", f"{peer.url} answers as policy-base, which is in use")
+        assert found == ("ok", f"{peer.url} knows policy-base, which is in use")
         add(tmp_path, "dpo-a1")
         VersionStore(tmp_path).promote("dpo-a1", "passed")
         assert check(examine(loaded(tmp_path, **serving)), "server") == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -101,15 +102,15 @@ def test_a_version_that_is_tried_answers_its_share_and_is_kept_or_left_by_what_p
             queries = [f"how is pump {number}" for number in range(240)]
             asked = {query: client.version_in_use(query) for query in queries}
             assert {query: client.version_in_use(query) for query in queries} == asked
-            answered = {version: [q for q in queries if asked[q] == version] for version in (IN_USE, NEXT)}
-            assert 60 <= len(answered[NEXT]) <= 1.3 * SHARE * len(queries)
-            assert len(answered[IN_USE]) + len(answered[NEXT]) == len(queries)
-            for version, given in answered.items():
-                client.publish_all(experiences(version, len(given)))
-            client.publish_all(feedback(IN_USE, len(answered[IN_USE]), 0.5))
-            client.publish_all(feedback(NEXT, len(answered[NEXT]), reward))
+            answered = Counter(asked.values())
+            assert 60 <= answered[NEXT] <= 1.3 * SHARE * len(queries)
+            assert answered[IN_USE] + answered[NEXT] == len(queries)
+            for version, count in answered.items():
+                client.publish_all(experiences(version, count))
+            client.publish_all(feedback(IN_USE, answered[IN_USE], 0.5))
+            client.publish_all(feedback(NEXT, answered[NEXT], reward))
             changes = stream.wait_for("model-versions", lambda found: not found[-1].get("candidate"))
-            judged = (len(answered[NEXT]), reward, True)
+            judged = (answered[NEXT], reward, True)
             for worker in workers:
                 assert told(worker.wait_for_status(lambda status: told(status, NEXT) == judged), NEXT) == judged
             assert {client.version_in_use(query) for query in queries} == {kept}

@@ -3,7 +3,7 @@
 - `batch`: what an agent receives.
 - `options`: what the app tells the transport.
 - `offsets`: the commit rule, without any input or output.
-- `fetching`: taking fetched runs of records out of aiokafka, in the consumer's thread.
+- `fetching`: taking fetched runs of records out of aiokafka, on the app's loop.
 - `driver`: the Faust transport, registered as `kafkabatch://` under the entry points `faust.transports`.
 """
 

@@ -13,7 +13,7 @@ from mode import Service
 
 from streams.kafka.consumer import Unreadable
 from streams.transport.batch import ChunkMessage, Record, RecordBatch, batch_message, record_message
-from streams.transport.fetching import FetchedRecords, FetchingThread
+from streams.transport.fetching import FetchedRecords, LoopConsumer
 from streams.transport.offsets import PartitionLedger
 from streams.transport.options import options_of
 
@@ -24,9 +24,9 @@ _MEMBERSHIP_SECONDS = 1.0
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Delivers runs of records in log order and commits what the ledgers say.
 
-    All of it runs on the app's loop; only `FetchingThread` lives on the consumer thread's. Whatever goes wrong
-    between taking a run and delivering it (a rebalance, a stopped flow, a cancelled fetch), the ledger's `next_offset`
-    stays where it was, the next run does not start there, and the consumer seeks back: nothing is lost or repeated.
+    All of it runs on the app's loop, the client too. Whatever goes wrong between taking a run and delivering it (a
+    rebalance, a stopped flow, a cancelled fetch), the ledger's `next_offset` stays where it was, the next run does not
+    start there, and the consumer seeks back: nothing is lost or repeated.
 
     A batched partition is read on once its last batch is acknowledged, or fewer are under way than its topic may have,
     so that a slow agent neither fills memory nor holds up another's partitions. An agent's `stream_buffer_maxsize` must
@@ -41,8 +41,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._held_back = False
         self._ends: dict[TP, int] = {}
 
-    def _new_consumer_thread(self) -> FetchingThread:
-        return FetchingThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> LoopConsumer:
+        return LoopConsumer(self, loop=self.loop, beacon=self.beacon)
 
     @Service.task  # type: ignore[untyped-decorator]
     async def _watch_membership(self) -> None:

@@ -1,9 +1,9 @@
-"""The consumer's thread: takes fetched runs of records out of aiokafka, a bounded number from each partition."""
+"""The client on the app's loop: takes fetched runs of records out of aiokafka, a bounded number of each partition."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.exceptions import ImproperlyConfigured
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
 from faust.types import TP
+from mode.utils.futures import maybe_async
 
 from streams.kafka.consumer import Consumer
 from streams.transport.batch import Record
@@ -34,18 +35,40 @@ class FetchedRecords:
     after: int
 
 
-class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer thread with runs in place of records, and our own client options."""
+class LoopConsumer(AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer thread without a thread: on the app's loop, with runs in place of records and our own options.
+
+    In a thread, each fetch, acknowledgement and commit waits for that thread to wake and for Python's lock, and this
+    took longer than the work. It is for heartbeats while an agent computes; ours give way to the loop every few
+    milliseconds, and whoever does not for a whole session has lost the partition, as with a thread that hangs.
+    """
+
+    def __init__(self, consumer: Any, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
+        super().__init__(consumer, loop=loop, thread_loop=loop, **options)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._options = options_of(self.app)
         self._woken = asyncio.Event()
 
+    async def start(self) -> None:
+        """Serve as a task where the base class starts a thread; returns when the client is connected."""
+        self._thread_started.set()
+        self._thread_running = self.parent_loop.create_future()
+        self._serving = asyncio.ensure_future(self._serve())
+        self._serving.add_done_callback(lambda task: task.cancelled() or task.exception())  # crash() has told of it
+        await self._thread_running
+
+    async def _gather_remaining_tasks(self) -> None:
+        """Leave the loop's other tasks alone: they are the app's."""
+
+    async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return await maybe_async(fun(*args, **kwargs))
+
     def wake(self) -> None:
         """Let a waiting `runs` return, because the set of partitions to take from has grown."""
-        if self.thread_loop.is_running():
-            self.thread_loop.call_soon_threadsafe(self._woken.set)
+        self._woken.set()
 
     def expelled(self) -> BaseException | None:
         """Return why aiokafka's part in the group stands still, None while it does not: it waits to be asked for it."""
@@ -56,49 +79,32 @@ class FetchingThread(AIOKafkaConsumerThread):  # type: ignore[misc]
             error = task.exception()
         return error
 
-    async def runs(self, active: Collection[TP], wait_seconds: float) -> Mapping[TP, FetchedRecords]:
-        """Take what was fetched of `active`, waiting at most `wait_seconds` for something."""
-        fetched: Mapping[TP, FetchedRecords] = await self.call_thread(self._runs, active, wait_seconds)
-        return fetched
-
     async def committed_offset(self, tp: TP) -> int | None:
         """Return the offset that the group has committed, None if there is none."""
-        committed: int | None = await self.call_thread(self._committed_offset, tp)
+        committed: int | None = await self._ensure_consumer().committed(tp)
         return committed
 
     async def place(self, tp: TP, offset: int | None) -> int:
         """Seek to `offset`, or where it is None to where the policy says; return the position."""
-        position: int = await self.call_thread(self._place, tp, offset)
-        return position
-
-    async def log_range(self, tp: TP) -> tuple[int, int]:
-        """Return the first offset that the log holds, and its end."""
-        bounds: tuple[int, int] = await self.call_thread(self._log_range, tp)
-        return bounds
-
-    async def log_ends(self, partitions: Collection[TP]) -> Mapping[TP, int]:
-        """Return where logs end; not by the queue of calls, which a broker that is away would hold up."""
-        asked = self._ensure_consumer().end_offsets(partitions)
-        ends: Mapping[TP, int] = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self.thread_loop))
-        return ends
-
-    async def _committed_offset(self, tp: TP) -> int | None:
-        committed: int | None = await self._ensure_consumer().committed(tp)
-        return committed
-
-    async def _place(self, tp: TP, offset: int | None) -> int:
         consumer = self._ensure_consumer()
         if offset is not None:
             consumer.seek(tp, offset)
         return int(await consumer.position(tp))
 
-    async def _log_range(self, tp: TP) -> tuple[int, int]:
+    async def log_range(self, tp: TP) -> tuple[int, int]:
+        """Return the first offset that the log holds, and its end."""
         consumer = self._ensure_consumer()
         first = await consumer.beginning_offsets([tp])
         end = await consumer.end_offsets([tp])
         return first[tp], max(end[tp], consumer.highwater(tp) or 0)
 
-    async def _runs(self, active: Collection[TP], wait_seconds: float) -> dict[TP, FetchedRecords]:
+    async def log_ends(self, partitions: Collection[TP]) -> Mapping[TP, int]:
+        """Return where logs end."""
+        ends: Mapping[TP, int] = await self._ensure_consumer().end_offsets(partitions)
+        return ends
+
+    async def runs(self, active: Collection[TP], wait_seconds: float) -> Mapping[TP, FetchedRecords]:
+        """Take what was fetched of `active`, waiting at most `wait_seconds` for something."""
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         if not self.consumer.flow_active:

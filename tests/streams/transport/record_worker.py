@@ -16,8 +16,19 @@ from typing import Any, TypedDict
 
 import faust
 from faust.types import TP
+from mode.utils.objects import cached_property
 
 from streams.transport import TransportOptions
+from streams.transport.flow import FlowControl
+
+
+class App(faust.App):  # type: ignore[misc]
+    """With the flow control that the roles have: what lies in a queue while things flow stays there."""
+
+    @cached_property
+    def flow_control(self) -> FlowControl:
+        """Return it."""
+        return FlowControl(loop=self.loop)
 
 
 class Spec(TypedDict, total=False):
@@ -45,9 +56,9 @@ class Spec(TypedDict, total=False):
     latencies: str
 
 
-def build(spec: Spec) -> faust.App:
+def build(spec: Spec) -> App:
     """Build the app that `spec` describes."""
-    app = faust.App(
+    app = App(
         spec["group"],
         broker=f"{spec.get('scheme', 'kafkabatch')}://{spec['bootstrap']}",
         store=spec.get("store", "memory://"),

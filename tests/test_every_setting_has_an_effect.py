@@ -201,6 +201,7 @@ EFFECTS = {
     "demo.sft_steps": Effect("3", running.demo_steps),
     "demo.patience": Effect("60", running.demo_patience),
     "demo.held_out_one_in": Effect("3", running.demo_steps),
+    "demo.held_out_size": Effect("12", running.demo_steps),
     "web.host": Effect("127.0.0.2", serving.listening, WEB),
     "web.port": Effect(SECOND_PORT, serving.listening, WEB),
     "web.token": Effect("open sesame", serving.status_page, WEB),

@@ -41,7 +41,8 @@ from streams.training.log import describe
 from trainers.files import write_atomically
 
 SEED = 2
-EXPERIENCES = 600
+EXPERIENCES = 460
+"""Enough for one job of each tier, and some that wait for the next."""
 ANSWERS_PER_SECOND = 25.0
 POLL_SECONDS = 0.5
 STALL_SECONDS = 180.0
@@ -120,7 +121,12 @@ def demo_settings(settings: Settings, loaded: LoadedSettings, now: datetime) -> 
                 update={
                     "dpo": settings.jobs.dpo.model_copy(update={"max_steps": settings.demo.dpo_steps}),
                     "sft": settings.jobs.sft.model_copy(update={"max_steps": settings.demo.sft_steps}),
-                    "gate": settings.jobs.gate.model_copy(update={"held_out_one_in": settings.demo.held_out_one_in}),
+                    "gate": settings.jobs.gate.model_copy(
+                        update={
+                            "held_out_one_in": settings.demo.held_out_one_in,
+                            "held_out_size": settings.demo.held_out_size,
+                        }
+                    ),
                 }
             ),
         }

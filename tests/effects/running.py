@@ -343,9 +343,9 @@ def job_command(settings: Settings) -> Seen:
 
 
 def demo_steps(settings: Settings) -> Seen:
-    """Return the optimizer steps of the demo's jobs, and how many prompts they hold out."""
+    """Return the optimizer steps of the demo's jobs, and what they hold out."""
     jobs = _of_demo(settings).jobs
-    return jobs.dpo.max_steps, jobs.sft.max_steps, jobs.gate.held_out_one_in
+    return jobs.dpo.max_steps, jobs.sft.max_steps, jobs.gate.held_out_one_in, jobs.gate.held_out_size
 
 
 def demo_patience(settings: Settings) -> Seen:

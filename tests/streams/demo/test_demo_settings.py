@@ -54,10 +54,10 @@ def test_on_a_broker_that_is_there_topics_get_names_of_their_own() -> None:
 
 
 def test_training_is_cut_short_as_the_demo_says() -> None:
-    demo = {"DPO_STEPS": "3", "SFT_STEPS": "4", "HELD_OUT_ONE_IN": "7"}
+    demo = {"DPO_STEPS": "3", "SFT_STEPS": "4", "HELD_OUT_ONE_IN": "7", "HELD_OUT_SIZE": "9"}
     settings = effective({f"TIERSTREAM_DEMO__{name}": value for name, value in demo.items()})
     assert (settings.jobs.dpo.max_steps, settings.jobs.sft.max_steps) == (3, 4)
-    assert settings.jobs.gate.held_out_one_in == 7
+    assert (settings.jobs.gate.held_out_one_in, settings.jobs.gate.held_out_size) == (7, 9)
 
 
 def test_its_answers_wait_for_the_same_query_as_long_as_the_demo_says() -> None:
@@ -70,5 +70,5 @@ def test_nothing_else_is_changed() -> None:
     apart = {"data_dir", "broker", "web", "topics", "jobs", "pairs"}
     assert changed.model_dump(exclude=apart) == plain.model_dump(exclude=apart)
     assert changed.pairs.model_dump(exclude={"patience"}) == plain.pairs.model_dump(exclude={"patience"})
-    steps = {"dpo": {"max_steps"}, "sft": {"max_steps"}, "gate": {"held_out_one_in"}}
+    steps = {"dpo": {"max_steps"}, "sft": {"max_steps"}, "gate": {"held_out_one_in", "held_out_size"}}
     assert changed.jobs.model_dump(exclude=steps) == plain.jobs.model_dump(exclude=steps)

@@ -74,7 +74,7 @@ def test_every_view_of_the_demo_on_two_workers_answers_the_operators_questions(
         "base_model": str(base),
         "dpo": {"max_length": 512, "max_steps": demo.dpo_steps},
         "sft": {"max_length": 512, "max_steps": demo.sft_steps},
-        "gate": {"held_out_one_in": demo.held_out_one_in},
+        "gate": {"held_out_one_in": demo.held_out_one_in, "held_out_size": demo.held_out_size},
     }
     with Deployment(bootstrap, played, data, pairs={"patience": 0}, jobs=jobs) as stream, chromium() as browser:
         first = stream.start("worker", "--roles", "join,traces", TIERSTREAM_WEB__TOKEN=TOKEN)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -43,7 +44,7 @@ from trainers.files import write_atomically
 SEED = 2
 EXPERIENCES = 460
 """Enough for one job of each tier, and some that wait for the next."""
-ANSWERS_PER_SECOND = 25.0
+ANSWERS_PER_SECOND = 40.0
 POLL_SECONDS = 0.5
 STALL_SECONDS = 180.0
 SUMMARY_NAME = "summary.json"
@@ -69,8 +70,11 @@ def run(settings: Settings, loaded: LoadedSettings, experiences: int | None = No
     count = experiences or EXPERIENCES
     exchanges = simulate(SEED, count, now - timedelta(seconds=count), plain=True)
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        console = Console(highlight=False)
-        with Stack(demo_settings(settings, loaded, now), loaded) as stack:
+        console, own = Console(highlight=False), demo_settings(settings, loaded, now)
+        # Its first job would do this. Where it fails, that job says why.
+        base = [sys.executable, "-m", "trainers.jobs.base_model", own.data_dir, own.jobs.base_model]
+        subprocess.run(base, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+        with Stack(own, loaded) as stack:
             stack.wait_until_ready(stopping)
             play = Play(stack, exchanges, console)
             summary = asyncio.run(play.run(stopping)) if not stopping.is_set() else None
@@ -212,13 +216,13 @@ class Play:
     async def _all_processed(self) -> bool:
         """Whether every event has its score update, no group lags, and every job has ended."""
         board = self._board
-        if board.unscored or board.unlearned:
+        if board.unscored or board.unlearned or len(board.jobs) != board.ended():
             return False
         if any(row.lag for row in await measure_lag(self._settings)):
             return False
         await self._refresh()
         requested = sum(int((self._status.get(tier) or {}).get("jobs", -1)) for tier in ("dpo", "sft"))
-        return requested == len(board.jobs) == board.ended()
+        return requested == len(board.jobs)
 
     async def _refresh(self) -> None:
         status = await ask_status(self._stack.web_url, self._settings.web)

@@ -229,10 +229,7 @@ def _trace(rng: random.Random, number: int, experience: Experience) -> Trace | N
         return None
     chosen = ", ".join(widget.widget_type for widget in experience.widget_plan)
     intent = experience.intent
-    thinking = (
-        f"The operator asks for {intent.type} of a {intent.devices[0].type} in {intent.domains[0]}. "
-        f"I weigh which widgets answer that at a glance, and settle for {chosen}."
-    )
+    thinking = f"{intent.type} of a {intent.devices[0].type} in {intent.domains[0]}, at a glance: {chosen}."
     return Trace(
         trace_id=f"{experience.experience_id}-trace",
         timestamp=experience.timestamp,

@@ -49,7 +49,7 @@ class JoinAgent:
 
     def forget(self) -> None:
         """Drop what was derived from the tables: partitions may have moved."""
-        self._expiry.clear()
+        self._expiry = {}  # whoever reads one now has it to himself
         self._memories.clear()
 
     async def process(self, batch: RecordBatch) -> None:
@@ -72,7 +72,7 @@ class JoinAgent:
         elif name == topics.FEEDBACK:
             decoded = await self._judge(batch, joiner)
         else:
-            self._tick(batch, joiner)
+            await self._tick(batch, joiner)
         await self._services.deliver(batch, decoded, self._address(joiner.out), overlays, joiner.out.counts)
         if batch.partition in self._expiry:
             for since, key in joiner.out.started:
@@ -142,12 +142,14 @@ class JoinAgent:
                 await asyncio.sleep(0)
         return intake
 
-    def _tick(self, batch: RecordBatch, joiner: Joiner) -> None:
-        if batch.partition not in self._expiry:
-            self._expiry[batch.partition] = ExpiryIndex(self._judgements.items(batch.partition))
+    async def _tick(self, batch: RecordBatch, joiner: Joiner) -> None:
+        expiry = self._expiry
+        if batch.partition not in expiry:  # in a thread, as a large table takes longer than the group waits
+            items = self._judgements.items(batch.partition)
+            expiry[batch.partition] = await asyncio.to_thread(ExpiryIndex, items)
         times = [record.timestamp for record in batch.records if not isinstance(record, Unreadable)]
         until = max(times, default=0) / 1000 - self._settings.join.retention
-        for key in self._expiry[batch.partition].due(until):
+        for key in expiry[batch.partition].due(until):
             joiner.expire(key, until)
 
     def _address(self, out: Decisions) -> list[Outgoing]:

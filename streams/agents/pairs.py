@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from schemas.events import PreferencePair
@@ -27,7 +29,13 @@ class PairAgent:
 
     def forget(self) -> None:
         """Drop what was derived from the table: partitions may have moved."""
-        self._matchers.clear()
+        self._matchers = {}  # whoever loads one now has it to himself
+
+    async def load(self, partitions: Iterable[int]) -> None:
+        """Derive partitions' state from the table; in a thread, as a large one takes longer than the group waits."""
+        matchers = self._matchers
+        for partition in partitions:
+            matchers[partition] = await asyncio.to_thread(self._derived, partition)
 
     async def process(self, batch: RecordBatch) -> None:
         """Decide one chunk of answers and ticks."""
@@ -72,8 +80,11 @@ class PairAgent:
 
     def _matcher(self, partition: int) -> PairMatcher:
         if partition not in self._matchers:
-            matcher = PairMatcher(self._services.settings.pairs, self._services.settings.unpaired)
-            for key, value in self._table.items(partition):
-                matcher.load(key, value)
-            self._matchers[partition] = matcher
+            self._matchers[partition] = self._derived(partition)
         return self._matchers[partition]
+
+    def _derived(self, partition: int) -> PairMatcher:
+        matcher = PairMatcher(self._services.settings.pairs, self._services.settings.unpaired)
+        for key, value in self._table.items(partition):
+            matcher.load(key, value)
+        return matcher

@@ -176,6 +176,9 @@ def _keep_time(app: TierstreamApp, agents: Agents) -> None:
     async def begin_anew(app: Any, **signal: Any) -> None:
         # What was under way as partitions were given up may have read their tables since, before they were recovered.
         agents.forget()
+        if agents.pairs:
+            name = app.settings.topic(topics.ANSWERS)
+            await agents.pairs.load(sorted(tp.partition for tp in app.consumer.assignment() if tp.topic == name))
 
     app.every(app.watchdog.interval, "watch-progress", app.watchdog.run)
     app.on_partitions_revoked.connect(give_up_partitions, weak=False)

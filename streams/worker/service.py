@@ -28,7 +28,7 @@ from streams.audit.accounts import together
 from streams.audit.deployment import alone, ask_deployment
 from streams.history.legacy import tell_of_old_traces
 from streams.kafka.admin import ensure_topics
-from streams.process import EXIT_REFUSED, log_to_stderr
+from streams.process import EXIT_REFUSED, freeze_collector, log_to_stderr
 from streams.stack.supervisor import Part
 from streams.state.belonging import check_belonging, check_committed
 from streams.state.manifest import check_state, make_data_dir, state_folder
@@ -252,6 +252,7 @@ async def _run(settings: Settings, names: Sequence[Role]) -> int:
         await prepare(settings)
         for part in roles.processes.values():
             part.begin()
+        freeze_collector()
         observing = asyncio.create_task(roles.observer.run())
         with Announcement(settings, names, port) as announcement:
             telling = asyncio.create_task(keep_telling(settings, announcement, roles.status))

@@ -50,8 +50,10 @@ def test_a_standby_scorer_publishes_on_and_a_zombie_contradicts_nobody(
         # A zombie: stopped for longer than its session, with feedback under way; the standby goes on.
         zombie = one.role("scorer")
         zombie.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
         stream.publish("feedback", [feedback(n) for n in range(60, 90)])
         stream.wait_for("score-updates", lambda values: len(of_feedback(values)) >= 90)
+        print(f"stopped: the standby had said all of it after {time.monotonic() - stopped:.1f} s")
         assert active(other) is other
         zombie.send_signal(signal.SIGCONT)
         stream.publish("feedback", [feedback(n) for n in range(90, 100)])
@@ -61,8 +63,10 @@ def test_a_standby_scorer_publishes_on_and_a_zombie_contradicts_nobody(
         pids = {name: one.role(name).pid for name in ("join", "pairs", "traces")}
         last = active(one, other)
         last.role("scorer").kill()
+        killed = time.monotonic()
         stream.publish("feedback", [feedback(n) for n in range(100, 120)])
         stream.wait_for("score-updates", lambda values: len(of_feedback(values)) >= 120)
+        print(f"killed: the standby had said all of it after {time.monotonic() - killed:.1f} s")
         assert {name: one.role(name).pid for name in pids} == pids
         said = said_of_feedback(stream)
         assert {len(steps) for steps in said.values()} == {1}

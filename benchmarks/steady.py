@@ -1,6 +1,6 @@
 """`python -m benchmarks.steady`: what a running system costs, at rest and at a steady rate of feedback.
 
-`tierstream up` runs as it stands, broker and trainer included; the producer is not counted.
+`tierstream up` runs as it stands, broker included, without a trainer, which would train; the producer is not counted.
 """
 
 from __future__ import annotations
@@ -30,10 +30,7 @@ def main(rate: float, seconds: float, settle: float) -> None:
 
     Example: python -m benchmarks.steady --seconds 30
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="steady-") as folder,
-        RunningSystem(Path(folder), {}, trainer=True) as system,
-    ):
+    with tempfile.TemporaryDirectory(prefix="steady-") as folder, RunningSystem(Path(folder), {}) as system:
         load, pid = Load(system.settings, EXPERIENCES), system.up.process.pid
         system.produce(topics.EXPERIENCES, [outgoing.value for outgoing in load.experiences()])
         time.sleep(settle)

@@ -49,7 +49,7 @@ class JoinAgent:
 
     def forget(self) -> None:
         """Drop what was derived from the tables: partitions may have moved."""
-        self._expiry = {}  # whoever reads one now has it to himself
+        self._expiry = {}  # another one, so that what is being read now is not kept
         self._memories.clear()
 
     async def process(self, batch: RecordBatch) -> None:

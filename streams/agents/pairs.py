@@ -29,7 +29,7 @@ class PairAgent:
 
     def forget(self) -> None:
         """Drop what was derived from the table: partitions may have moved."""
-        self._matchers = {}  # whoever loads one now has it to himself
+        self._matchers = {}  # another one, so that what is being loaded now is not kept
 
     async def load(self, partitions: Iterable[int]) -> None:
         """Derive partitions' state from the table; in a thread, as a large one takes longer than the group waits."""

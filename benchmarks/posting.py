@@ -57,8 +57,8 @@ class Connection:
         """Post a body; return the answer's status.
 
         Raises:
-            OSError: there is no connection, or it was lost before the answer had come.
-            TimeoutError: no answer came in time.
+            OSError: there is no connection, it was lost, or no answer came in time (`TimeoutError`).
+            EOFError: it was closed before the answer had come.
         """
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
@@ -69,10 +69,7 @@ class Connection:
                 answer = (await reader.readuntil(b"\r\n\r\n")).lower()
                 begin = answer.index(_LENGTH) + len(_LENGTH)
                 await reader.readexactly(int(answer[begin : answer.index(b"\r\n", begin)]))
-        except EOFError as error:
-            self.close()
-            raise ConnectionResetError("lost before the answer had come") from error
-        except OSError:  # a TimeoutError is one
+        except (OSError, EOFError):
             self.close()
             raise
         return int(answer.split(maxsplit=2)[1])
@@ -97,7 +94,7 @@ async def post_all(url: str, bodies: Sequence[bytes], rate: float, connections: 
 
     async def accepted(connection: Connection, body: bytes) -> bool:
         posted.tries += 1
-        with suppress(OSError):
+        with suppress(OSError, EOFError):
             if (status := await connection.post(body)) == 202:
                 return True
             posted.refused.add(status)

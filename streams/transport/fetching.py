@@ -63,7 +63,7 @@ class LoopConsumer(AIOKafkaConsumerThread):  # type: ignore[misc]
         """Leave the loop's other tasks alone: they are the app's."""
 
     async def call_thread(self, fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call it."""
+        """Await it here."""
         return await maybe_async(fun(*args, **kwargs))
 
     def wake(self) -> None:

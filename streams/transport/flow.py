@@ -1,7 +1,9 @@
-"""Flow control that drops nothing while things flow."""
+"""Flow control that drops nothing while things flow, and the app that the transport needs, which has it."""
 
 from __future__ import annotations
 
+import faust
+from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
 
 
@@ -18,3 +20,12 @@ class FlowControl(FlowControlEvent):  # type: ignore[misc]
         """Let things flow; what was queued before a suspension is dropped."""
         if not self.is_active():
             super().resume()
+
+
+class FlowingApp(faust.App):  # type: ignore[misc]
+    """A Faust app whose flow is controlled so."""
+
+    @cached_property  # type: ignore[untyped-decorator]
+    def flow_control(self) -> FlowControl:
+        """Ours in place of Faust's."""
+        return FlowControl(loop=self.loop)

@@ -8,9 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-import faust
 from mode import Service
-from mode.utils.objects import cached_property
 
 from schemas.errors import ArchitectureMismatchError, InputError, LogError, VersionError, disk_failure
 from schemas.settings import Settings
@@ -19,7 +17,7 @@ from streams.agents.services import Services
 from streams.process import refuse
 from streams.topics import Role
 from streams.transport import RecordBatch, TransportOptions
-from streams.transport.flow import FlowControl
+from streams.transport.flow import FlowingApp
 from streams.worker.watchdog import Watchdog
 
 log = logging.getLogger("tierstream")
@@ -50,7 +48,7 @@ def crash_without_ack(what: str, error: BaseException) -> None:
     os._exit(EXIT_UNRECOVERABLE)
 
 
-class TierstreamApp(faust.App):  # type: ignore[misc]
+class TierstreamApp(FlowingApp):
     """A role's Faust app, with our publisher and web server among its services."""
 
     settings: Settings
@@ -64,11 +62,6 @@ class TierstreamApp(faust.App):  # type: ignore[misc]
     def on_init_dependencies(self) -> Iterable[Any]:
         """Start the publisher before, and the web server beside, Faust's own services."""
         return [self.services.publisher, self.stream_web, *super().on_init_dependencies()]
-
-    @cached_property  # type: ignore[untyped-decorator]
-    def flow_control(self) -> FlowControl:
-        """Ours in place of Faust's."""
-        return FlowControl(loop=self.loop)
 
     def agent_on(self, *topics: str, name: str, body: Body, at_once: int = 1) -> None:
         """Run `body` for every record batch of `topics`.

@@ -16,19 +16,9 @@ from typing import Any, TypedDict
 
 import faust
 from faust.types import TP
-from mode.utils.objects import cached_property
 
 from streams.transport import TransportOptions
-from streams.transport.flow import FlowControl
-
-
-class App(faust.App):  # type: ignore[misc]
-    """With the flow control that the roles have: what lies in a queue while things flow stays there."""
-
-    @cached_property
-    def flow_control(self) -> FlowControl:
-        """Return it."""
-        return FlowControl(loop=self.loop)
+from streams.transport.flow import FlowingApp
 
 
 class Spec(TypedDict, total=False):
@@ -56,9 +46,9 @@ class Spec(TypedDict, total=False):
     latencies: str
 
 
-def build(spec: Spec) -> App:
+def build(spec: Spec) -> faust.App:
     """Build the app that `spec` describes."""
-    app = App(
+    app = FlowingApp(
         spec["group"],
         broker=f"{spec.get('scheme', 'kafkabatch')}://{spec['bootstrap']}",
         store=spec.get("store", "memory://"),

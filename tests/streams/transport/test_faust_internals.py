@@ -22,6 +22,7 @@ import faust.tables.recovery
 import faust.transport.consumer as faust_consumer
 import faust.transport.drivers.aiokafka as faust_driver
 import faust.types.tuples
+import mode.threads
 import pytest
 
 HASHES: dict[str, tuple[Callable[..., Any], str]] = {
@@ -54,6 +55,13 @@ HASHES: dict[str, tuple[Callable[..., Any], str]] = {
     "AIOKafkaConsumerThread._seek_wait": (faust_driver.AIOKafkaConsumerThread._seek_wait, "9d221e816d94"),
     "AIOKafkaConsumerThread._highwaters": (faust_driver.AIOKafkaConsumerThread._highwaters, "a7f4f97d9f32"),
     "AIOKafkaConsumerThread._commit": (faust_driver.AIOKafkaConsumerThread._commit, "932852ce7a23"),
+    "ServiceThread.start": (mode.threads.ServiceThread.start, "f11841038a03"),
+    "ServiceThread.stop": (mode.threads.ServiceThread.stop, "32d026539c36"),
+    "ServiceThread.crash": (mode.threads.ServiceThread.crash, "68a766aadc5f"),
+    "ServiceThread._serve": (mode.threads.ServiceThread._serve, "67809eae0957"),
+    "ServiceThread._shutdown_thread": (mode.threads.ServiceThread._shutdown_thread, "d7377862e734"),
+    "ServiceThread._gather_remaining_tasks": (mode.threads.ServiceThread._gather_remaining_tasks, "6f65b92dd101"),
+    "QueueServiceThread.call_thread": (mode.threads.QueueServiceThread.call_thread, "479edda75b54"),
     "Message.ack": (faust.types.tuples.Message.ack, "4751b72c4ed8"),
     "Stream._py_aiter": (faust.streams.Stream._py_aiter, "3a48ee257a65"),
     "App._on_partitions_revoked": (faust.app.base.App._on_partitions_revoked, "d5c895bbe57d"),

@@ -69,7 +69,11 @@ class EmbeddedBroker:
         self._lock = _take_lock(self.folder)
         try:
             if self.port:
-                check_port(self.port)
+                check_port(
+                    self.port,
+                    "the broker",
+                    "--broker-port 0 picks a free one; --bootstrap-servers uses a broker that is there",
+                )
             else:
                 self.port = free_port()
             self.kind, launch = self._prepare()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import random
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +13,7 @@ from pathlib import Path
 from schemas.errors import BrokerError
 
 LOOPBACK = "127.0.0.1"
+_PORTS = range(16384, 32768)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +28,29 @@ class Launch:
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that nobody listens on now.
+
+    It is drawn from below those that outgoing connections get (32768 and up on Linux): one of these may be taken by the
+    time its server starts, or starts again.
+
+    Raises:
+        OSError: not one of a thousand is free.
+    """
+    for port in random.sample(_PORTS, 1000):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOOPBACK, port))
+            return port
+    raise OSError(errno.EADDRINUSE, f"no loopback port of {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
-def check_port(port: int) -> None:
+def check_port(port: int, of: str, remedy: str) -> None:
     """See that nobody listens on a loopback port.
+
+    Args:
+        port: the port.
+        of: whose it is to be.
+        remedy: what to do where it cannot be.
 
     Raises:
         BrokerError: it is taken, or not ours to take.
@@ -42,7 +60,4 @@ def check_port(port: int) -> None:
         try:
             probe.bind((LOOPBACK, port))
         except OSError as error:
-            raise BrokerError(
-                f"port {port} cannot be used for the broker: {error.strerror}",
-                "--broker-port 0 picks a free one; --bootstrap-servers uses a broker that is there",
-            ) from error
+            raise BrokerError(f"port {port} cannot be used for {of}: {error.strerror}", remedy) from error

@@ -187,7 +187,7 @@ class Stack:
 
     def _start(self) -> None:
         if self.web_port:
-            check_port(self.web_port)
+            check_port(self.web_port, "the web server", "web.port 0 picks a free one")
         else:
             self.web_port = free_port()
         if self._embed:

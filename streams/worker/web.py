@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
+from schemas.errors import SettingsError
 from schemas.settings import Settings, WebSettings, is_loopback
 from streams.state.web_token import web_token
 from streams.worker.cors import Cors
@@ -121,10 +122,20 @@ class WorkerWeb:
         self._runner = make_runner(routes, Access(settings.web, pages), Cors(settings.intake, PREFIX))
 
     async def start(self) -> int:
-        """Listen; return the port."""
+        """Listen; return the port.
+
+        Raises:
+            SettingsError: the address cannot be listened on.
+        """
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._settings.host, self._settings.port)
-        await site.start()
+        host, port = self._settings.host, self._settings.port
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            reason = str(error.strerror).rpartition(": ")[2]  # of what asyncio makes of it
+            raise SettingsError(
+                f"web.host {host}, web.port {port} cannot be listened on: {reason}", "web.port 0 picks a free one"
+            ) from error
         return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:

@@ -16,6 +16,7 @@ from aiohttp import ClientSession, CookieJar
 from faust.types import TP
 from prometheus_client import CollectorRegistry, Gauge
 
+from schemas.errors import SettingsError
 from schemas.settings import Settings
 from streams.topics import Role
 from streams.worker.role_app import TierstreamApp
@@ -76,6 +77,19 @@ def fetch(
             await server.stop()
 
     return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"), [("127.0.0.1", "address already in use"), ("192.0.2.1", "cannot assign requested address")]
+)
+def test_an_address_that_cannot_be_listened_on_is_told_in_one_line(tmp_path: Path, host: str, reason: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError) as told:
+            fetch(tmp_path, host=host, port=port, token=TOKEN)
+    assert str(told.value) == (
+        f"web.host {host}, web.port {port} cannot be listened on: {reason}; web.port 0 picks a free one"
+    )
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ import pytest
 from schemas.errors import BrokerError
 from schemas.settings import Settings
 from streams.broker.embedded import EmbeddedBroker
+from streams.broker.launch import free_port
 from streams.kafka.admin import TopicState, ensure_topics, topic_states
 from streams.topics import TopicSpec
 
@@ -74,12 +75,12 @@ def test_lite_is_chosen_where_the_jars_cannot_be_fetched(tmp_path: Path, monkeyp
 
 
 def test_port_in_use_is_refused(tmp_path: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(BrokerError, match=rf"port {port} cannot be used.*--broker-port 0"):
-            EmbeddedBroker(settings_for(tmp_path, "lite", port)).start()
+    port = free_port()
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(BrokerError, match=rf"port {port} cannot be used for the broker.*--broker-port 0"),
+    ):
+        EmbeddedBroker(settings_for(tmp_path, "lite", port)).start()
     with EmbeddedBroker(settings_for(tmp_path, "lite", port)) as broker:
         assert broker.bootstrap == f"127.0.0.1:{port}"
 

@@ -16,6 +16,7 @@ from schemas.settings import ScorerSettings
 from trainers.scorer.learner import OnlineLearner
 from trainers.scorer.ranking import embedder_of, rank
 from trainers.scorer.serving import FrozenScorer
+from trainers.scorer.snapshot import Snapshot
 
 ROUNDS = 15
 LIMIT_MICROSECONDS = 15.0
@@ -39,7 +40,7 @@ def measure(rank_of_layer: int) -> dict[str, float]:
     """Return microseconds a call, by what is called."""
     settings = ScorerSettings(rank=rank_of_layer)
     learner = OnlineLearner(settings)
-    snapshot = learner.snapshot(1, 0)
+    snapshot = Snapshot.of(learner)
     scorer = FrozenScorer(snapshot.arrays, snapshot.meta)
     rng = np.random.default_rng(0)
     query, items = rng.random(384, np.float32), rng.random((100, 429), np.float32)

@@ -174,6 +174,8 @@ class DriftMonitor:
         }
 
     def _take(self, series: str, of: str, tolerance: Tolerance, value: float, at: float, experience_id: str) -> None:
-        detector = self._detectors.setdefault((series, of), PageHinkley(tolerance))
+        detector = self._detectors.get((series, of))
+        if detector is None:
+            detector = self._detectors[series, of] = PageHinkley(tolerance)
         if detector.update(value):
             self.alarms[series, of] = Alarm(series, of, at, detector.before, experience_id)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from streams.agents.scorer import ScorerAgent
 
 MAX_FETCH_BYTES = 2 * 1024 * 1024
-GATHER_MS, GATHER_BYTES = 500, 64 * 1024
+GATHER_MS, GATHER_BYTES = 500, 1024 * 1024
 """Pairs and traces are fetched when there are so many bytes of them, and after so long at the latest."""
 BUFFERED_BATCHES = 4096
 """Record batches that may wait for an agent: more than the partitions it reads, or a full queue would hold up every

@@ -10,7 +10,7 @@ back for the next one, in the order in which it came.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 from pydantic_core import from_json, to_json
@@ -64,7 +64,7 @@ class RunRecord:
 
     def encode(self) -> bytes:
         """Return the table value, without what is None."""
-        return to_json({name: value for name, value in asdict(self).items() if value is not None})
+        return to_json({name: value for name in self.__slots__ if (value := getattr(self, name)) is not None})
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

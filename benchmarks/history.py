@@ -80,7 +80,7 @@ def main(sizes: Sequence[int], feedbacks: int, rate: float, seconds: float, json
     table.add_column("figure")
     for one in found:
         table.add_column(f"{one.experiences:,} experiences", justify="right")
-    rows = {
+    forms = {
         "experiences/s while they came": "{0.experiences_per_second:,.0f}",
         "feedbacks/s, saturated": "{0.feedbacks_per_second:,.0f}",
         "worker's and scorer's CPU a feedback, µs": "{0.cpu_microseconds:,.0f}",
@@ -91,7 +91,7 @@ def main(sizes: Sequence[int], feedbacks: int, rate: float, seconds: float, json
         "… in the join's changelogs": "{0.changelog_bytes:,.0f}",
         "… in local state": "{0.state_bytes:,.0f}",
     }
-    for name, form in rows.items():
+    for name, form in forms.items():
         table.add_row(name, *(form.format(one) for one in found))
     table.add_row("RSS after the restart, MiB", *(f"{one.rss_bytes / 2**20:,.0f}" for one in found))
     Console().print(table)
@@ -105,7 +105,9 @@ async def _measure(size: int, feedbacks: int, rate: float, seconds: float, conso
         try:
             arriving = await bench.stage()
             logs = folder / "data" / "broker"
-            disk = [_bytes_of(logs, pattern) / size for pattern in ("experiences-*", "scorer-log-*", "*-changelog-*")]
+            topic, entries, changelogs = (
+                _bytes_of(logs, pattern) / size for pattern in ("experiences-*", "scorer-log-*", "*-changelog-*")
+            )
             saturation = await bench.resume(feedbacks)
             if saturation.updates != feedbacks:
                 raise CommandFailedError(f"{saturation.updates} of {feedbacks} feedbacks have a score update")
@@ -125,7 +127,9 @@ async def _measure(size: int, feedbacks: int, rate: float, seconds: float, conso
         latency["seen p99"],
         restart,
         memory.now_bytes,
-        *disk,
+        topic,
+        entries,
+        changelogs,
         state,
     )
 

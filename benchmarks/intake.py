@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import psutil
 
-from benchmarks.load import Load, feedback_id, percentile
+from benchmarks.load import Load, feedback_id, percentile, values
 from benchmarks.machine import in_words, machine
 from benchmarks.posting import post_all
 from benchmarks.processes import cpu_seconds
@@ -46,10 +46,10 @@ def main(rate: float, seconds: float, settle: float) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="intake-") as folder, RunningSystem(Path(folder), {}) as system:
         load = Load(system.settings, EXPERIENCES)
-        system.produce(topics.EXPERIENCES, [outgoing.value for outgoing in load.experiences()])
+        system.produce(topics.EXPERIENCES, values(load.experiences()))
         time.sleep(settle)
         curls, many = CURLS + WARM, int(rate * seconds)
-        bodies = iter([outgoing.value for outgoing in load.feedback(0, curls + 2 * many)])
+        bodies = iter(values(load.feedback(0, curls + 2 * many)))
         curled = asyncio.run(_curl_all(system, [next(bodies) for _ in range(curls)]))[WARM:]
         click.echo(f"machine: {in_words(machine())}, load {psutil.getloadavg()[0]:.1f}")
         click.echo(f"curl to score update, {len(curled)} posts: {_spread(curled)}")
@@ -70,8 +70,8 @@ async def _curl_all(system: RunningSystem, bodies: list[bytes]) -> list[float]:
     async with reader(system.settings, topics.SCORE_UPDATES, await ends(system.settings, topics.SCORE_UPDATES)) as seen:
         for number, body in enumerate(bodies):
             began = time.monotonic()
-            command = ["curl", "-sf", "-H", "Content-Type: application/json", f"{system.web}/v1/feedback", "-d", body]
-            curl = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
+            command = ["curl", "-sf", "-H", "Content-Type: application/json", f"{system.web}/v1/feedback", "-d"]
+            curl = await asyncio.create_subprocess_exec(*command, body, stdout=subprocess.DEVNULL)
             async for record in seen:
                 if ScoreUpdate.from_json(record.value).feedback_id == feedback_id(number):
                     break

@@ -19,8 +19,9 @@ import click
 import psutil
 from torch import cuda
 
-from benchmarks.job_data import TIERS, JobTier, read_jobs, write_run
+from benchmarks.job_data import TIERS, read_jobs, write_run
 from benchmarks.machine import in_words, machine
+from schemas.events import JobTier
 from schemas.settings import Settings
 from streams.training.log import parse_progress
 from trainers.jobs.base_model import ensure_base_model

@@ -37,7 +37,8 @@ def main(folder: Path) -> None:
     adapter = LoraConfig(r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=settings.lora_targets)
     with tempfile.TemporaryDirectory() as output:
         arguments = {**common_arguments(settings, Path(output)), "remove_unused_columns": True}
-        examples = [one.example for one in work.rows]
+        examples = [one.example for one in work.rows if one.example is not None]
+        trainer: DPOTrainer | SFTTrainer
         if tier == "dpo":
             rows = [pair_messages(pair) for pair in examples]
             trainer = DPOTrainer(

@@ -22,7 +22,8 @@ import click
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from benchmarks.job_data import TIERS, JobTier, read_jobs, write_run
+from benchmarks.job_data import TIERS, read_jobs, write_run
+from schemas.events import JobTier
 from schemas.settings import Settings
 from trainers.jobs import dpo, sft
 from trainers.jobs.lora import load_policy

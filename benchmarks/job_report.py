@@ -83,4 +83,5 @@ def _value(run: Run, key: str) -> float | None:
     found: Any = run["result"]["metrics"]
     for part in key.split("."):
         found = None if found is None else found.get(part)
-    return found
+    value: float | None = found
+    return value

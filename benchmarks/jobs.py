@@ -20,9 +20,10 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.job_data import CONTROLS, TIERS, JobTier, Lines, controlled, read_jobs, write_run
+from benchmarks.job_data import CONTROLS, TIERS, Lines, controlled, read_jobs, write_run
 from benchmarks.job_report import markdown
 from benchmarks.machine import in_words, machine
+from schemas.events import JobTier
 from schemas.settings import Settings
 
 REDUCED: dict[str, Any] = {

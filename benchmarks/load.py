@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -107,6 +107,11 @@ class Load:
     @staticmethod
     def _key(number: int) -> bytes:
         return b"answer-%d" % number
+
+
+def values(messages: Iterable[Outgoing]) -> list[bytes]:
+    """Return what is sent, without topics and keys."""
+    return [message.value or b"" for message in messages]
 
 
 def feedback_id(number: int) -> str:

@@ -18,7 +18,7 @@ from statistics import fmean, median
 from typing import Any
 
 from schemas.events import Candidate
-from schemas.settings import ServingSettings
+from schemas.serving_settings import ServingSettings
 from streams.audit.outcome import settled
 from trainers.outcome import CONFIDENCE, VersionRewards, compare
 
@@ -173,7 +173,7 @@ def measure(seeds: int = SEEDS) -> list[dict[str, Any]]:
                     for drop in (0.0, 0.1, 0.2)
                 }
                 found = {drop: [after for after in run if after is not None] for drop, run in runs.items()}
-                row = {"rewards": name, "before": before, "method": method.__name__}
+                row: dict[str, Any] = {"rewards": name, "before": before, "method": method.__name__}
                 row |= {f"found at -{drop}": len(of) / seeds for drop, of in found.items()}
                 rows.append({**row, "median at -0.2": median(found[0.2]) if found[0.2] else None})
     return rows

@@ -43,12 +43,11 @@ def main() -> int:
         examples = examples_of(load_rows(), build_embedder(ScorerSettings()))
         for part in options.only:
             bar.reset(task, total=1.0, description=part)
-            found[part] = _measure(
-                part,
-                options,
-                examples,
-                lambda what, share, p=part: bar.update(task, description=f"{p}: {what}", completed=share),
-            )
+
+            def tell(what: str, share: float, part: str = part) -> None:
+                bar.update(task, description=f"{part}: {what}", completed=share)
+
+            found[part] = _measure(part, options, examples, tell)
             if options.json:
                 options.json.write_text(json.dumps(found, indent=2) + "\n")
     text = report(found)

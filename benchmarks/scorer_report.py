@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,13 @@ MOST_NAMED = 10
 
 def report(found: Mapping[str, Any]) -> str:
     """Return the tables of the parts that were measured."""
-    parts = {"home_assistant": _learning, "hh_rlhf": _learning, "room": _room, "speed": _speed, "growth": _growth}
+    parts: dict[str, Callable[[Any], Iterator[str]]] = {
+        "home_assistant": _learning,
+        "hh_rlhf": _learning,
+        "room": _room,
+        "speed": _speed,
+        "growth": _growth,
+    }
     lines = [line for name, write in parts.items() if name in found for line in (*write(found[name]), "")]
     return "\n".join([*lines, f"Machine: {in_words(found['machine'])}."])
 

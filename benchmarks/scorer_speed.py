@@ -41,7 +41,8 @@ def step_flops(rows: int, rank: int) -> int:
 
 def _stream(settings: ScorerSettings, examples: Sequence[Example], groups: int) -> dict[str, Any]:
     """Learn the stream; return times of steps in microseconds, and pairs and samples a second."""
-    learner, times, done = OnlineLearner(settings), [], 0
+    learner, done = OnlineLearner(settings), 0
+    times: list[float] = []
     entries = [example.entry for example in examples]
     while done < WARM + TIMED:
         chunk = entries[done : done + groups]

@@ -46,13 +46,13 @@ class Shelf(Publisher):
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
         """Keep the messages."""
-        targets = {}
+        targets: dict[tuple[str, int], None] = {}
         for message in messages:
             target = message.topic, message.partition or 0
             targets[target] = None
             self.logs[target].append(message)
             self.bytes[message.topic] += len(message.value or b"")
-        return [Receipt(*target, len(self.logs[target]) - 1) for target in targets]
+        return [Receipt(topic, partition, len(self.logs[topic, partition]) - 1) for topic, partition in targets]
 
     def take(self, topic: str, partition: int, start: int) -> list[Outgoing]:
         """Return what was published from offset `start` on."""
@@ -67,7 +67,7 @@ class Stages:
         self.shelf = Shelf({})
         self._read: Counter[tuple[str, int]] = Counter()
         self._offsets: Counter[tuple[str, int]] = Counter()
-        app_module.Publisher = lambda _: self.shelf  # type: ignore[assignment, misc]
+        app_module.Publisher = lambda _: self.shelf  # type: ignore[assignment, attr-defined, misc]
         self.join, self.scorer, self.pairs = (self._build(role) for role in ("join", "scorer", "pairs"))
 
     def _build(self, role: Role) -> Agents:

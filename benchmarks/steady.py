@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import psutil
 
-from benchmarks.load import Load
+from benchmarks.load import Load, values
 from benchmarks.machine import in_words, machine
 from benchmarks.processes import cpu_seconds
 from benchmarks.system import RunningSystem
@@ -32,13 +32,13 @@ def main(rate: float, seconds: float, settle: float) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="steady-") as folder, RunningSystem(Path(folder), {}) as system:
         load, pid = Load(system.settings, EXPERIENCES), system.up.process.pid
-        system.produce(topics.EXPERIENCES, [outgoing.value for outgoing in load.experiences()])
+        system.produce(topics.EXPERIENCES, values(load.experiences()))
         time.sleep(settle)
         resting = _cores(pid, seconds)
         click.echo(f"machine: {in_words(machine())}, load {psutil.getloadavg()[0]:.1f}")
         click.echo(f"at rest: {resting:.1%} of a core")
         # Feedback that comes before the measuring begins and goes on after it has ended.
-        lines = [outgoing.value for outgoing in load.feedback(0, int(rate * (settle + seconds + settle)))]
+        lines = values(load.feedback(0, int(rate * (settle + seconds + settle))))
         producing = system.start_producing(topics.FEEDBACK, lines, rate)
         try:
             time.sleep(settle)

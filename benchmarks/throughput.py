@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import in_words, machine
+from benchmarks.open_loop import OpenLoop
 from benchmarks.system import CommandFailedError
-from benchmarks.throughput_run import Bench, Memory, OpenLoop, Saturation
+from benchmarks.throughput_run import Bench, Memory, Saturation
 
 LEAST_PER_SECOND = 5_000.0
 MOST_P50_MS = 50.0

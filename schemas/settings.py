@@ -251,15 +251,15 @@ class RetentionSettings(StrictModel):
 class DemoSettings(StrictModel):
     """The demo's training, cut short so that it ends in minutes on two cores."""
 
-    dpo_steps: int = Field(default=6, ge=1)
+    dpo_steps: int = Field(default=5, ge=1)
     """Optimizer steps of its DPO jobs."""
     patience: Wait = 0.0
     """`pairs.patience` in the demo, whose people hardly ask the same twice."""
-    sft_steps: int = Field(default=4, ge=1)
+    sft_steps: int = Field(default=3, ge=1)
     """Optimizer steps of its SFT jobs."""
     held_out_one_in: int = Field(default=2, ge=2)
     """One prompt in so many is held out of its jobs: few steps leave examples over, and more of them judge better."""
-    held_out_size: int = Field(default=16, ge=2)
+    held_out_size: int = Field(default=14, ge=2)
     """Held-out examples that its versions are judged on, which takes longer than the steps."""
 
 

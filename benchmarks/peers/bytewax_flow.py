@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import bytewax.operators as op
 from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage, KafkaSource, KafkaSourceMessage
@@ -19,8 +19,8 @@ from benchmarks.peers.deployment import Deployment
 from benchmarks.peers.durable import CheckpointedLearner, Stored
 from benchmarks.peers.work import AT_ONCE, Joined, Work, join_experience, join_feedback
 
-Message = KafkaSourceMessage[bytes, bytes]
-Update = KafkaSinkMessage[bytes, bytes]
+Message: TypeAlias = KafkaSourceMessage[bytes, bytes]
+Update: TypeAlias = KafkaSinkMessage[bytes, bytes]
 State = dict[str, bytes]
 
 

@@ -58,6 +58,7 @@ QUICK = {"experiences": 500, "feedbacks": 4_000, "rounds": 1, "rates": (200.0, 1
 @click.pass_context
 def main(
     context: click.Context,
+    /,
     peers_python: str,
     groups: tuple[str, ...],
     engines: tuple[str, ...],

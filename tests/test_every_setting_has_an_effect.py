@@ -198,7 +198,7 @@ EFFECTS = {
     "serving.rollback_when_worse": Effect("true", outcome.rolled_back),
     "serving.worse_margin": Effect("0.5", outcome.rolled_back, {"serving.rollback_when_worse": "true"}),
     "demo.dpo_steps": Effect("3", running.demo_steps),
-    "demo.sft_steps": Effect("3", running.demo_steps),
+    "demo.sft_steps": Effect("2", running.demo_steps),
     "demo.patience": Effect("60", running.demo_patience),
     "demo.held_out_one_in": Effect("3", running.demo_steps),
     "demo.held_out_size": Effect("12", running.demo_steps),

@@ -7,6 +7,7 @@ niced: all that was judged since the last look comes at once, and no score may w
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Coroutine
 from threading import Thread
 from types import TracebackType
@@ -70,7 +71,8 @@ class DriftReader:
         return self.monitor
 
     def _run(self) -> None:
-        yield_to_tier_1()  # on Linux of this thread alone
+        if sys.platform == "linux":  # where niceness is a thread's own
+            yield_to_tier_1()
         self._loop.run_forever()
 
     async def _there(self, work: Coroutine[Any, Any, None]) -> None:

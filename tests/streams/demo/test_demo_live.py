@@ -24,6 +24,8 @@ SMALL = {
     "TIERSTREAM_SCORER__RANK": "8",
     "TIERSTREAM_DEMO__DPO_STEPS": "2",
     "TIERSTREAM_DEMO__SFT_STEPS": "2",
+    # Of eight pairs with half of the prompts held out nothing may be left to train on, which ends a job as failed.
+    "TIERSTREAM_DEMO__HELD_OUT_ONE_IN": "6",
     # The small base model's context.
     "TIERSTREAM_JOBS__DPO__MAX_LENGTH": "512",
     "TIERSTREAM_JOBS__SFT__MAX_LENGTH": "512",

@@ -55,11 +55,13 @@ class DriftReader:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._consumer is not None:
-            await self._there(self._consumer.stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        await asyncio.to_thread(self._thread.join)
-        self._loop.close()
+        try:
+            if self._consumer is not None:
+                await self._there(self._consumer.stop())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            await asyncio.to_thread(self._thread.join)
+            self._loop.close()
 
     async def look(self) -> DriftMonitor:
         """Read on to where the topics end now.

@@ -37,9 +37,8 @@ def free_port() -> int:
         OSError: not one of a thousand is free.
     """
     for port in random.sample(_PORTS, 1000):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((LOOPBACK, port))
+        with contextlib.suppress(OSError):
+            _bind(port)
             return port
     raise OSError(errno.EADDRINUSE, f"no loopback port of {_PORTS.start} to {_PORTS.stop - 1} is free")
 
@@ -55,9 +54,13 @@ def check_port(port: int, of: str, remedy: str) -> None:
     Raises:
         BrokerError: it is taken, or not ours to take.
     """
+    try:
+        _bind(port)
+    except OSError as error:
+        raise BrokerError(f"port {port} cannot be used for {of}: {error.strerror}", remedy) from error
+
+
+def _bind(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise BrokerError(f"port {port} cannot be used for {of}: {error.strerror}", remedy) from error
+        probe.bind((LOOPBACK, port))

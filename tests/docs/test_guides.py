@@ -44,6 +44,20 @@ def test_every_link_of_a_page_leads_somewhere(page: str) -> None:
     assert [link for link in links if "://" not in link and not ((DOCS.parent / page).parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_heading_that_a_page_links_to_is_there(page: str) -> None:
+    path = DOCS.parent / page
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text())
+    assert [(to, heading) for to, heading in links if heading not in headings(path.parent / to if to else path)] == []
+
+
+def headings(page: Path) -> set[str]:
+    """Return what a page's headings are linked by: in lower case, with hyphens for blanks and without punctuation."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    plain = (re.sub(r"\[(.*?)\]\(.*?\)", r"\1", heading).lower() for heading in found)
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
 def test_the_index_of_decisions_has_each_with_its_status() -> None:
     records = {path.name: path.read_text().splitlines() for path in DOCS.glob("decisions/0*.md")}
     index = (DOCS / "decisions" / "README.md").read_text()
